@@ -1,0 +1,15 @@
+"""Centralised training: the upper yardstick of a federation."""
+
+from dataclasses import dataclass
+
+from fedsim.algorithms.fedavg import FedAvg
+
+
+@dataclass(frozen=True)
+class Central(FedAvg):
+    """FedAvg with a single car that holds every scene: one model, trained on the pool.
+
+    A round takes as many steps as all cars of a federation together, one after another.
+    """
+
+    pooled = True

@@ -1,0 +1,80 @@
+"""FedADMM."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fedsim.algorithms.base import Algorithm, Local
+
+
+class Shared(NamedTuple):
+    """What the coordinator sends to every car of a round."""
+
+    theta: Tensor  # (d,) global vector
+    rho: float  # penalty of this round
+
+
+class Memory(NamedTuple):
+    """What a car keeps from its latest round; w + y / rho is what the coordinator last heard of it."""
+
+    w: Tensor  # (d,) local vector
+    y: Tensor  # (d,) dual variable of the constraint w = theta
+    rho: float  # penalty of that round
+
+
+@dataclass(frozen=True)
+class FedADMM(Algorithm):
+    """Consensus ADMM with inexact local solves and partial participation.
+
+    Gong, Li, Freris 2022, "FedADMM: A Robust Federated Deep Learning Framework with Adaptivity to System
+    Heterogeneity", ICDE, arXiv:2204.03529, Algorithm 1.
+
+    minimise  Σ p_i f_i(w_i)  subject to  w_i = theta for every car i
+    L_i(w, y; theta) = f_i(w) + <y, w - theta> + rho/2 |w - theta|^2
+
+    Invariant after every round, whoever took part: theta = Σ p_i (w_i + y_i / rho_i) over all cars, rho_i being
+    the penalty of the car's latest round. It needs the server step P_S (|S|/m with uniform weights), the step
+    of consensus ADMM: with part of the cars any other step is biased, and the popular 1 diverges.
+    """
+
+    rho: float | None = None  # penalty, > 0; None matches it to each round's local work
+    kappa: float = 0.7  # what rho times the local step length is then: the share of a gradient a dual takes up
+    weighting: ClassVar[Literal["images", "uniform"]] = "uniform"
+
+    def init_shared(self, theta: Tensor) -> Shared:
+        return Shared(theta, self.rho or math.inf)
+
+    def init_memory(self, theta: Tensor) -> Memory:
+        return Memory(theta, torch.zeros_like(theta), math.inf)  # y = 0: nothing heard but theta itself
+
+    def begin_round(self, shared: Shared, step_length: float | None) -> Shared:
+        if self.rho is not None or step_length is None:
+            return shared
+        return shared._replace(rho=self.kappa / step_length)
+
+    def correction(self, w: Tensor, shared: Shared, memory: Memory) -> Tensor:
+        """grad_w (L_i - f_i)."""
+        return memory.y + shared.rho * (w - shared.theta)
+
+    def contribute(self, local: Local, shared: Shared, memory: Memory) -> tuple[Tensor, Memory]:
+        """Dual ascent, then the change of w + y / rho since the coordinator last heard of the car.
+
+        The change is written as a sum of differences: the same algebra, without cancellation in float32.
+        The last term re-bases the dual when the penalty has changed since, and is zero otherwise.
+        """
+        gap = local.w - shared.theta
+        new = Memory(local.w, memory.y + shared.rho * gap, shared.rho)
+        change = (local.w - memory.w) + gap + memory.y * (1 / shared.rho - 1 / memory.rho)
+        return change, new
+
+    def update(self, shared: Shared, mean: Tensor, participation: float) -> Shared:
+        return shared._replace(theta=shared.theta + participation * mean)
+
+    def penalty(self, shared: Shared) -> float:
+        return shared.rho
+
+    def dual(self, memory: Memory) -> Tensor:
+        return memory.y

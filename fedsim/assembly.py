@@ -1,0 +1,137 @@
+"""A federation from its settings: scenes, cars, model, algorithm."""
+
+import json
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import fedsim
+from fedsim.algorithms import ALGORITHMS, Algorithm, FedADMM
+from fedsim.errors import SettingsError
+from fedsim.federation import Car, Federation
+from fedsim.local import LocalTraining
+from fedsim.loss import CrossEntropy, class_counts, class_weights
+from fedsim.models import build_model
+from fedsim.optimizers import SGD, Adam
+from fedsim.scenes import cache, open_source
+from fedsim.scenes.car_scenes import CarScenes
+from fedsim.scenes.partition import Shard, partition
+from fedsim.scenes.scene_set import SceneSet, Source
+from fedsim.seeds import seed_torch
+from fedsim.settings import Settings
+from fedsim.vector import FlatModel
+from fedsim.world import World, place_cars
+
+MAX_STREET_DRIVES = 16  # more cars than that share drives, cut in time: drawing a thousand drives takes minutes
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All that a run needs."""
+
+    settings: Settings  # with every default resolved
+    source: Source
+    train_set: SceneSet
+    eval_set: SceneSet
+    shards: list[Shard]
+    federation: Federation
+    criterion: CrossEntropy
+
+    def environment(self) -> dict[str, Any]:
+        """What besides the settings decides the result: versions, machine, data, partition."""
+        world = self.federation.world
+        return {
+            "versions": {"fedsim": fedsim.__version__, "python": platform.python_version(),
+                         "torch": torch.__version__, "numpy": np.__version__},
+            "platform": platform.platform(),
+            "device": str(world.device), "backend": world.backend, "backend_reason": world.why,
+            "ranks": world.size, "threads": world.threads,
+            "data": {"train": self.train_set.fingerprint, self.settings.eval_split: self.eval_set.fingerprint},
+            "parameters": self.federation.model.parameters.numel(),
+            "statistics": self.federation.model.statistics.numel(),
+            "partition": [{"car": car, "name": shard.name, "rank": self.federation.homes[car],
+                           "scenes": [self.train_set.names[index] for index in shard.indices]}
+                          for car, shard in enumerate(self.shards)],
+        }
+
+    def model_card(self) -> dict[str, str]:
+        """What a reader of the weights must know to use them."""
+        return {"fedsim": fedsim.__version__, "classes": json.dumps(self.train_set.classes.names),
+                "input": "each scene standardised by its own mean and deviation per channel",
+                "settings": json.dumps(config(self.settings))}
+
+
+def assemble(settings: Settings, world: World, say: Callable[[str], None]) -> Experiment:
+    """Everything a run needs, on every rank. Raises UserError, the same on all ranks."""
+    cars = settings.cars or (world.size if world.size > 1 else 4)
+    algorithm = make_algorithm(settings)
+    if cars < world.size and not algorithm.pooled:
+        raise SettingsError(f"{cars} cars on {world.size} ranks: every rank plays at least one car; "
+                            f"start {cars} ranks, or raise --cars to {world.size}")
+    source = open_source(settings.data, Path(settings.data_root) if settings.data_root else None,
+                         min(cars, MAX_STREET_DRIVES))
+    size = settings.input_size() or source.image_size
+    train_set, eval_set = (world.together(lambda split=split: cache.load(source, split, size, say),
+                                          first_on_each_node=True) for split in ("train", settings.eval_split))
+    shards = world.together(lambda: partition(settings.partition, train_set, cars, settings.seed,
+                                              settings.alpha or 0.5))
+    if algorithm.pooled:
+        shards = [Shard("all cars", np.sort(np.concatenate([shard.indices for shard in shards])))]
+    model = world.together(lambda: _model(settings, len(train_set.classes), size, world))
+    homes = place_cars([len(shard.indices) for shard in shards], world.size)
+    mine = [car for car, home in enumerate(homes) if home == world.rank]
+    criterion = _criterion(settings, world, train_set, [shards[car] for car in mine])
+    weighting = settings.weighting or algorithm.weighting
+    federation = Federation(
+        world=world, model=model, algorithm=algorithm,
+        training=_training(settings, criterion),
+        cars=tuple(Car(shard.name, len(shard.indices)) for shard in shards),
+        homes=tuple(homes),
+        scenes={car: CarScenes(train_set, shards[car].indices, world.device) for car in mine},
+        rounds=settings.rounds, lr=settings.lr, cosine=settings.lr_schedule == "cosine",
+        participation=settings.participation,
+        weights=tuple(len(shard.indices) if weighting == "images" else 1 for shard in shards),
+        recalibrate=settings.batchnorm == "recalibrate", seed=settings.seed)
+    resolved = replace(settings, cars=cars, weighting=weighting, image_size=f"{size[0]}x{size[1]}",
+                       threads=world.threads)
+    return Experiment(resolved, source, train_set, eval_set, shards, federation, criterion)
+
+
+def make_algorithm(settings: Settings) -> Algorithm:
+    """The algorithm with its options."""
+    if settings.algo == "admm":
+        return FedADMM(rho=settings.penalty())
+    return ALGORITHMS[settings.algo]()
+
+
+def _model(settings: Settings, classes: int, size: tuple[int, int], world: World) -> FlatModel:
+    """The untrained model; its weights depend on the seed alone."""
+    seed_torch(settings.seed, "initial weights")
+    return FlatModel(build_model(settings.model, classes, settings.width), world.device)
+
+
+def _criterion(settings: Settings, world: World, train_set: SceneSet, shards: list[Shard]) -> CrossEntropy:
+    """The loss, its class weights from counts that every car takes of its own labels."""
+    classes = len(train_set.classes)
+    counts = torch.zeros(2, classes, dtype=torch.int64)
+    for shard in shards:
+        counts += torch.from_numpy(class_counts(train_set.labels[shard.indices], classes))
+    world.sum_(counts)
+    return CrossEntropy(torch.from_numpy(class_weights(settings.class_weights, counts.numpy())).to(world.device))
+
+
+def _training(settings: Settings, criterion: CrossEntropy) -> LocalTraining:
+    optimizer = (SGD(settings.momentum, settings.weight_decay) if settings.optimizer == "sgd"
+                 else Adam(settings.weight_decay))
+    return LocalTraining(settings.local_epochs, settings.batch_size, optimizer, criterion, settings.flips,
+                         settings.seed)
+
+
+def config(settings: Settings) -> dict[str, Any]:
+    """The settings as a preset that repeats the run, wherever it goes."""
+    return {name: value for name, value in asdict(settings).items() if value is not None and name != "out"}

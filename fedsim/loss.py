@@ -1,0 +1,55 @@
+"""The training loss: cross entropy over labelled pixels, classes weighted by how rare they are."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fedsim.scenes.classes import VOID
+
+CLASS_WEIGHTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "none": np.ones_like,
+    "median-frequency": lambda balance: balance,
+    "sqrt-median-frequency": np.sqrt,
+}
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Mean of -log p(class) over labelled pixels, each weighted by its class. weights: (C,) float32."""
+
+    weights: Tensor
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """logits (B, C, H, W), labels (B, H, W) int64 class or VOID -> scalar; NaN if every pixel is void."""
+        return F.cross_entropy(logits, labels, weight=self.weights, ignore_index=VOID)
+
+    def weigh(self, labels: Tensor) -> float:
+        """The weight of a batch's mean in a mean over batches: the summed weights of its labelled pixels."""
+        return float(self.weights.double()[labels[labels != VOID]].sum())
+
+
+def class_counts(labels: np.ndarray, classes: int) -> np.ndarray:
+    """(N, h, w) labels -> (2, C) int64: pixels of each class, and labelled pixels of scenes that have it."""
+    counts = np.zeros((2, classes), np.int64)
+    for label in labels:
+        pixels = np.bincount(label.ravel(), minlength=256)[:classes]
+        counts += [pixels, np.where(pixels > 0, pixels.sum(), 0)]
+    return counts
+
+
+def class_weights(kind: str, counts: np.ndarray) -> np.ndarray:
+    """(2, C) counts summed over cars -> (C,) float32 weights.
+
+    Median-frequency balancing (Eigen & Fergus 2015, arXiv:1411.4734, §6.3.2; SegNet, arXiv:1511.00561, §3.1):
+    a class's frequency is its share of the labelled pixels of the scenes it occurs in, its weight the median
+    frequency over its own. A class that no car has keeps weight 1: it is never trained on.
+    """
+    pixels, among = counts.astype(np.float64)
+    present = pixels > 0
+    frequency = np.divide(pixels, among, out=np.ones_like(pixels), where=present)
+    balance = np.where(present, np.median(frequency[present]) / frequency, 1.0)
+    return CLASS_WEIGHTS[kind](balance).astype(np.float32)

@@ -1,0 +1,37 @@
+"""python -m fedsim.main: options become settings, settings a run; decides when to evaluate, log and save."""
+
+import os
+
+# Idle OpenMP threads must sleep: ranks share cores, and a spinning one slows the others. Read when torch loads.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import contextlib
+import sys
+from collections.abc import Sequence
+
+from fedsim.errors import FedsimError, RankError
+from fedsim.options import parse
+from fedsim.run import run
+from fedsim.world import Place
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run and return the exit status: 0, 2 for a user's mistake, 1 for a fault in the run.
+
+    One rank speaks for all, except about what it alone has noticed.
+    """
+    speaks = Place.from_environment().rank == 0
+    try:
+        with contextlib.nullcontext() if speaks else contextlib.redirect_stdout(open(os.devnull, "w")):
+            settings = parse(sys.argv[1:] if arguments is None else arguments)
+            if settings is not None:
+                run(settings)
+    except FedsimError as error:
+        if speaks or isinstance(error, RankError):
+            print(f"fedsim: {error}", file=sys.stderr, flush=True)
+        return error.exit_status
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

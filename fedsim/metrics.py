@@ -1,0 +1,56 @@
+"""Scores from one integer confusion matrix: counts add up over scenes, ranks and cars without rounding."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedsim.scenes.classes import VOID
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How well predictions meet labels, void left out; every number in 0..1."""
+
+    miou: float  # mean of class_iou over the classes that have one
+    pixel_accuracy: float  # share of the labelled pixels that are right
+    class_iou: list[float | None]  # None: the class appears in neither labels nor predictions
+
+
+def confusion(labels: Tensor | np.ndarray, predictions: Tensor | np.ndarray, classes: int) -> Tensor:
+    """Count pixels by truth and prediction.
+
+    labels: integers of any shape, class index or VOID; predictions: integers of the same shape, class index.
+    Returns (classes, classes) int64 on the predictions' device, rows = truth, columns = prediction. Pixels
+    labelled VOID are left out.
+    """
+    truth, guess = _tensor(labels), _tensor(predictions)
+    assert truth.shape == guess.shape, f"labels {tuple(truth.shape)}, predictions {tuple(guess.shape)}"
+    assert guess.numel() == 0 or 0 <= guess.min() <= guess.max() < classes, f"predicted {int(guess.max())}"
+    # Every truth there can be, VOID included, has a row: no pass over the pixels to drop some of them.
+    index = truth.flatten().to(guess.device, torch.int64) * classes + guess.flatten()
+    rows = torch.bincount(index, minlength=(VOID + 1) * classes).view(-1, classes)
+    assert rows[classes:VOID].sum() == 0, f"labels hold numbers that are neither 0..{classes - 1} nor {VOID}"
+    return rows[:classes]
+
+
+def scores(confusion: Tensor) -> Scores:
+    """Scores of a confusion matrix (C, C) of counts, rows = truth, that holds at least one pixel.
+
+    IoU_c = n_cc / (Σ_j n_cj + Σ_i n_ic - n_cc), truth ∩ prediction over truth ∪ prediction;
+    mIoU = their mean over classes with a union; pixel accuracy = Σ_c n_cc / Σ_ij n_ij.
+    The measure of the PASCAL VOC challenge (Everingham et al. 2015, doi:10.1007/s11263-014-0733-5).
+    """
+    total = int(confusion.sum())
+    assert total > 0, "a confusion matrix without a single pixel has no score"
+    hits = confusion.diagonal()
+    unions = (confusion.sum(0) + confusion.sum(1) - hits).tolist()
+    class_iou = [hit / union if union else None for hit, union in zip(hits.tolist(), unions, strict=True)]
+    present = [iou for iou in class_iou if iou is not None]
+    return Scores(sum(present) / len(present), int(hits.sum()) / total, class_iou)
+
+
+def _tensor(numbers: Tensor | np.ndarray) -> Tensor:
+    # A copy, because torch warns of memory-mapped arrays that must not be written.
+    return numbers if isinstance(numbers, Tensor) else torch.from_numpy(np.array(numbers))

@@ -1,0 +1,66 @@
+"""The networks there are, by name: SegNet's variants, and torchvision's segmentation models."""
+
+import difflib
+
+from torch import Tensor, nn
+
+from fedsim.errors import SettingsError
+from fedsim.models.segnet import LAYOUTS, SegNet
+
+MODELS = tuple(LAYOUTS)
+TORCHVISION = "torchvision:"  # before the name of a model of torchvision.models.segmentation
+
+
+def build_model(name: str, classes: int, width: int | None) -> nn.Module:
+    """A network with fresh weights: images (B, 3, H, W) float32 -> logits (B, classes, H, W).
+
+    `width` is the first stage's channels, the others in proportion; None keeps the network's own. Weights
+    come from torch's global generator. Raises SettingsError for an unknown name or an impossible width.
+    """
+    if width is not None and width < 1:
+        raise SettingsError(f"--width is {width}; the first stage needs at least 1 channel")
+    if name.startswith(TORCHVISION):
+        if width is not None:
+            raise SettingsError(f"--width has no meaning for {name}; leave it out or take one of {_names()}")
+        return _LogitsOnly(_torchvision_model(name.removeprefix(TORCHVISION), classes))
+    if name not in LAYOUTS:
+        raise _unknown(name)
+    layout = LAYOUTS[name]
+    return SegNet(layout if width is None else layout.scaled(width), classes)
+
+
+def check_image_size(name: str, image_size: tuple[int, int]) -> None:
+    """Raise SettingsError where pictures of (width, height) pixels are too small for the network."""
+    if name in LAYOUTS:
+        LAYOUTS[name].check_image_size(image_size)
+
+
+class _LogitsOnly(nn.Module):
+    """torchvision's segmentation models return a dictionary; fedsim's networks return logits."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images)["out"]
+
+
+def _torchvision_model(name: str, classes: int) -> nn.Module:
+    from torchvision import models  # late: it costs every start-up that does not need it a second
+
+    known = models.list_models(module=models.segmentation)
+    if name not in known:
+        raise SettingsError(f"torchvision has no segmentation model {name!r}; it has {', '.join(known)}")
+    return models.get_model(name, weights=None, weights_backbone=None, num_classes=classes)
+
+
+def _unknown(name: str) -> SettingsError:
+    near = difflib.get_close_matches(name, MODELS, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    return SettingsError(f"--model is {name!r}{hint}; valid are {_names()} and {TORCHVISION}NAME, where NAME "
+                         "is one of torchvision's segmentation models")
+
+
+def _names() -> str:
+    return ", ".join(MODELS)

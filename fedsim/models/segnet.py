@@ -1,0 +1,111 @@
+"""SegNet: a decoder that unpools with the encoder's max-pooling indices.
+
+Badrinarayanan, Kendall & Cipolla 2017, "SegNet: A Deep Convolutional Encoder-Decoder Architecture for Image
+Segmentation" (arXiv:1511.00561), §3 and figure 3. One class builds every variant from a `Layout`.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fedsim.errors import SettingsError
+
+POOL = 2  # pixels a side, and the stride: windows never overlap, so unpooling writes each place at most once
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a SegNet consists of. A stage is listed as the output channels of its convolutions.
+
+    The decoder lists its stages from the deepest up. A decoder stage starts with the channels of the encoder
+    stage whose indices it unpools with, so the stage below must end with as many.
+    """
+
+    encoder: tuple[tuple[int, ...], ...]
+    decoder: tuple[tuple[int, ...], ...]
+    kernel: int  # pixels a side, odd, of every convolution but the classifier
+    classifier_kernel: int  # pixels a side, odd
+    decoder_relu: bool
+
+    def scaled(self, width: int) -> "Layout":
+        """The same network with `width` channels after the first stage, the others in proportion."""
+        first = self.encoder[0][0]
+
+        def scale(stages: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
+            return tuple(tuple(max(1, round(c * width / first)) for c in stage) for stage in stages)
+
+        return Layout(scale(self.encoder), scale(self.decoder), self.kernel, self.classifier_kernel,
+                      self.decoder_relu)
+
+    def check_image_size(self, image_size: tuple[int, int]) -> None:
+        """Raise SettingsError where (width, height) in pixels leaves some stage nothing to pool."""
+        smallest = POOL ** len(self.encoder)
+        if min(image_size) < smallest:
+            raise SettingsError(
+                f"--image-size is {image_size[0]}x{image_size[1]}, but {len(self.encoder)} stages of pooling "
+                f"need at least {smallest}x{smallest} pixels: take a larger size or a model of fewer stages")
+
+
+LAYOUTS = {
+    # Four cars train it in a minute on two CPU cores.
+    "segnet-small": Layout(
+        encoder=((24,), (48,), (96,)),
+        decoder=((48,), (24,), (24,)),
+        kernel=3, classifier_kernel=1, decoder_relu=True),
+    # SegNet-Basic, §3.1: 7x7 for a wide view with few stages, no non-linearity in the decoder. The paper
+    # names no biases, its released model has them.
+    "segnet-basic": Layout(
+        encoder=((64,),) * 4,
+        decoder=((64,),) * 4,
+        kernel=7, classifier_kernel=1, decoder_relu=False),
+    # SegNet, §3: the 13 convolutions of VGG16 and their mirror, whose last is the classifier.
+    "segnet": Layout(
+        encoder=((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3),
+        decoder=((512,) * 3, (512, 512, 256), (256, 256, 128), (128, 64), (64,)),
+        kernel=3, classifier_kernel=3, decoder_relu=True),
+}
+
+
+class SegNet(nn.Module):
+    """Images (B, 3, H, W) float -> logits (B, classes, H, W), for any H and W of at least POOL^stages."""
+
+    def __init__(self, layout: Layout, classes: int) -> None:
+        super().__init__()
+        self.encoder = nn.ModuleList()
+        self.decoder = nn.ModuleList()
+        channels = 3
+        for stage in layout.encoder:
+            self.encoder.append(_stage(channels, stage, layout.kernel, relu=True))
+            channels = stage[-1]
+        for stage in layout.decoder:
+            self.decoder.append(_stage(channels, stage, layout.kernel, relu=layout.decoder_relu))
+            channels = stage[-1]
+        size = layout.classifier_kernel
+        self.classifier = nn.Conv2d(channels, classes, size, padding=size // 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = images
+        pooled: list[tuple[Tensor, torch.Size]] = []  # where each maximum was; the size before pooling
+        for stage in self.encoder:
+            x = stage(x)
+            size = x.shape[-2:]
+            x, indices = F.max_pool2d(x, POOL, return_indices=True)
+            pooled.append((indices, size))
+        for stage in self.decoder:
+            indices, size = pooled.pop()
+            # The size is told because pooling rounds down: 45 and 44 rows both become 22.
+            x = stage(F.max_unpool2d(x, indices, [POOL, POOL], output_size=size))
+        return self.classifier(x)
+
+
+def _stage(channels: int, stage: tuple[int, ...], kernel: int, relu: bool) -> nn.Sequential:
+    """Convolution, BatchNorm and perhaps ReLU for each number of output channels in `stage`."""
+    layers: list[nn.Module] = []
+    for out in stage:
+        layers += [nn.Conv2d(channels, out, kernel, padding=kernel // 2), nn.BatchNorm2d(out)]
+        if relu:
+            layers.append(nn.ReLU(inplace=True))
+        channels = out
+    return nn.Sequential(*layers)

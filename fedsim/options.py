@@ -1,0 +1,90 @@
+"""The command line: every setting is an option, a preset file sets any of them, the command line wins."""
+
+import dataclasses
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fedsim.errors import SettingsError
+from fedsim.settings import CHOICES, Settings, flag
+
+TYPES = {"int": click.INT, "float": click.FLOAT, "str": click.STRING}
+
+
+class Command(click.Command):
+    """Shows its options grouped by theme."""
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        themes: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(context):
+            record = parameter.get_help_record(context)
+            if record:
+                themes.setdefault(getattr(parameter, "theme", "Other"), []).append(record)
+        for theme, records in themes.items():
+            with formatter.section(theme):
+                formatter.write_dl(records)
+
+
+class Option(click.Option):
+    """An option that knows its theme."""
+
+    def __init__(self, *names: str, theme: str, **attributes: Any) -> None:
+        super().__init__(list(names), **attributes)
+        self.theme = theme
+
+
+def parse(arguments: Sequence[str]) -> Settings | None:
+    """Settings from a command line; None where only help was asked for. Raises SettingsError."""
+    try:
+        values = command().main(list(arguments), prog_name="python -m fedsim.main", standalone_mode=False)
+    except click.ClickException as error:
+        raise SettingsError(f"{error.format_message()} Try --help.") from error
+    if not isinstance(values, dict):
+        return None
+    preset = values.pop("config")
+    given = {name: value for name, value in values.items() if value is not None}
+    if preset is None:
+        return Settings(**given)
+    path = Path(preset)
+    try:
+        loaded = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"--config {path}: cannot read it ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"--config {path}: not a TOML file ({error})") from error
+    return Settings.from_values(loaded | given, origin=f"--config {path}")
+
+
+def command() -> click.Command:
+    """The command, made from the fields of Settings. Options not given are None, so that a preset can fill in."""
+    options: list[click.Parameter] = [_option(setting) for setting in dataclasses.fields(Settings)]
+    options.append(Option("--config", theme="Machine", type=click.STRING, default=None, metavar="FILE",
+                          help="TOML file of settings, such as a run directory's config.toml."))
+    return Command("fedsim", params=options, callback=lambda **values: values, help=__doc__and_example())
+
+
+def _option(setting: "dataclasses.Field[Any]") -> Option:
+    text, theme = setting.metadata["help"], setting.metadata["theme"]
+    if setting.default is not None:
+        text += f"  [default: {setting.default}]"
+    if setting.type == "bool" or setting.type is bool:
+        return Option(f"{flag(setting.name)}/--no-{setting.name.replace('_', '-')}", theme=theme, default=None, help=text)
+    choices = CHOICES.get(setting.name)
+    kind = _kind(setting)
+    return Option(flag(setting.name), theme=theme, default=None, help=text, type=TYPES[kind],
+                  metavar="|".join(choices) if choices else {"int": "N", "float": "X", "str": "TEXT"}[kind])
+
+
+def _kind(setting: "dataclasses.Field[Any]") -> str:
+    """int, float or str, of a field that may also be None."""
+    name = setting.type if isinstance(setting.type, str) else getattr(setting.type, "__name__", str(setting.type))
+    return str(name).removesuffix(" | None")
+
+
+def __doc__and_example() -> str:
+    return ("Train one segmentation network from many cars that never share their pictures.\n\n"
+            "Ranks are started by torchrun: torchrun --nproc_per_node=4 -m fedsim.main --algo admm. "
+            "Without it, one rank plays all cars.")

@@ -1,0 +1,145 @@
+"""One run, from settings to report: what `python -m fedsim.main` does once its options are read."""
+
+import shlex
+import sys
+import time
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fedsim.assembly import Experiment, assemble, config
+from fedsim.evaluate import predict
+from fedsim.federation import RoundResult, State
+from fedsim.metrics import confusion, scores
+from fedsim.record.journal import Journal, Shown
+from fedsim.record.round_record import round_record
+from fedsim.record.run_directory import RunDirectory, default_path
+from fedsim.rounds import initial_state, simulate
+from fedsim.scenes import baselines
+from fedsim.scenes.scene_set import SceneSet
+from fedsim.scoring import models, score
+from fedsim.settings import Settings
+from fedsim.world import World
+
+SHOWN_SCENES = 4  # of the evaluated split, evenly spread: the columns of the image panel
+
+
+def run(settings: Settings) -> None:
+    """Train, score and record on every rank of the world that this process belongs to.
+
+    Raises UserError before training for a user's mistake, RunError for a fault in the run.
+    """
+    world = World.join(settings.device, settings.backend, settings.threads, settings.timeout)
+    try:
+        experiment = assemble(settings, world, _say if world.is_coordinator else _say_nothing)
+        journal = world.together(lambda: _open_journal(experiment) if world.is_coordinator else None)
+        try:
+            _train(experiment, journal)
+        finally:
+            if journal:
+                journal.close()
+    finally:
+        world.leave()
+
+
+def _train(experiment: Experiment, journal: Journal | None) -> None:
+    federation, clock = experiment.federation, time.perf_counter()
+    state = initial_state(federation)
+    _record(experiment, journal, state, None, clock)
+    clock = time.perf_counter()
+    for result in simulate(federation, state):
+        state = result.state
+        _record(experiment, journal, state, result, clock)
+        clock = time.perf_counter()
+    for name, parameters, statistics in models(federation, state):
+        if journal:
+            federation.model.load(parameters, statistics)
+            journal.save_model(name, federation.model.module.state_dict(), experiment.model_card())
+    trivial = _trivial_baselines(experiment)
+    shown = _shown(experiment, state)
+    if journal and shown is not None:
+        journal.finish(shown, trivial)
+
+
+def _record(experiment: Experiment, journal: Journal | None, state: State, result: RoundResult | None,
+            started: float) -> None:
+    """Score a state if it is due, and record it."""
+    federation, settings = experiment.federation, experiment.settings
+    federation.world.doing = f"scoring round {state.round}"
+    due = state.round % settings.evaluate_every == 0 or state.round == settings.rounds
+    before = time.perf_counter()
+    scored = score(federation, state, experiment.eval_set, experiment.criterion) if due else None
+    seconds = {"local": 0.0, "combine": 0.0} if result is None else dict(result.seconds)
+    seconds |= {"evaluate": time.perf_counter() - before, "total": time.perf_counter() - started}
+    shown = _shown(experiment, state) if due and result is not None else None
+    if journal:
+        record = round_record(settings.algo, federation, state, result, scored, experiment.eval_set.classes.names,
+                              seconds)
+        journal.write(record, result.step_losses if result else {})
+        if shown is not None:
+            journal.show(state.round, shown)
+
+
+def _shown(experiment: Experiment, state: State) -> np.ndarray | None:
+    """(K, h, w) predictions for the shown scenes, on the coordinator; of car 0's model where cars have their own."""
+    federation = experiment.federation
+    _, parameters, statistics = next(models(federation, state))
+    if not federation.world.is_coordinator:
+        return None
+    federation.model.load(parameters, statistics)
+    logits = predict(federation.model, experiment.eval_set, _which_shown(experiment.eval_set))
+    return logits.argmax(1).to("cpu", torch.uint8).numpy()
+
+
+def _which_shown(scenes: SceneSet) -> np.ndarray:
+    """The indices of the scenes that panels show."""
+    return np.unique(np.linspace(0, len(scenes) - 1, SHOWN_SCENES).astype(np.int64))
+
+
+def _trivial_baselines(experiment: Experiment) -> dict[str, float]:
+    """mIoU of guessing each pixel's class from its colour, and from colour and position."""
+    federation, train, held_out = experiment.federation, experiment.train_set, experiment.eval_set
+    classes, (height, width), result = len(train.classes), held_out.labels.shape[1:], {}
+    for name, grid in (("colour only", False), ("colour and position", True)):
+        counts = torch.from_numpy(baselines.count(train.images[:0], train.labels[:0], classes, grid))
+        for scenes in federation.scenes.values():
+            own = baselines.count(train.images[scenes.indices], train.labels[scenes.indices], classes, grid)
+            counts += torch.from_numpy(own)
+        federation.world.sum_(counts)
+        if federation.world.is_coordinator:
+            guesses = baselines.predict(counts.numpy(), held_out.images, (width, height))
+            result[name] = scores(confusion(held_out.labels, guesses, classes)).miou
+    return result
+
+
+def _open_journal(experiment: Experiment) -> Journal:
+    """Make the run directory; the journal writes to it."""
+    settings, federation = experiment.settings, experiment.federation
+    path = Path(settings.out) if settings.out else default_path(settings.algo, settings.data)
+    size = federation.world.size
+    start = "python" if size == 1 else f"torchrun --nproc_per_node={size}"
+    directory = RunDirectory.create(
+        path, config(settings), experiment.environment() | {"command": shlex.join(sys.argv)},
+        header=f"repeat with: {start} -m fedsim.main --config {path / 'config.toml'}")
+    assert settings.weighting is not None
+    return Journal(directory, experiment.train_set.classes, [car.name for car in federation.cars], settings.rounds,
+                   split=settings.eval_split, weighting=settings.weighting, shown=lambda: _shown_scenes(experiment))
+
+
+def _shown_scenes(experiment: Experiment) -> Shown:
+    """The panels' scenes. The network sees pictures at its own size; people see them as the data set has them."""
+    scenes = experiment.eval_set
+    where = _which_shown(scenes)
+    originals = islice(experiment.source.scenes(experiment.settings.eval_split), int(where[-1]) + 1)
+    images = [scene.image for index, scene in enumerate(originals) if index in where]
+    return Shown([scenes.names[index] for index in where], np.stack(images), scenes.labels[where])
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _say_nothing(text: str) -> None:
+    pass

@@ -1,0 +1,122 @@
+"""The style of a drive: everything its scenes have in common."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedsim.scenes.streets.camera import HEIGHT, WIDTH
+from fedsim.scenes.streets.drives import Drive
+from fedsim.scenes.streets.kinds import KINDS, Kind
+from fedsim.scenes.streets.lights import LIGHTS, Light
+from fedsim.scenes.streets.paint import Colour, Paint, hsv, scaled, two_tone
+from fedsim.scenes.streets.texture import Material, textures
+from fedsim.seeds import stream
+
+
+@dataclass(frozen=True)
+class Style:
+    """Place, light, camera, measures and paints of a drive. Lengths in metres."""
+
+    kind: Kind
+    light: Light
+    textures: np.ndarray  # (materials, rows, columns) uint8
+    camera_height: float
+    focal: float  # pixels of the id image
+    horizon: float  # row of the id image
+    road_half: float
+    pavement: float
+    verge: float
+    setback: float
+    sun: float  # -1 = the left side of the street faces the sun, 1 = the right one
+    asphalt: Paint
+    paving: Paint
+    kerb: Colour
+    grass: Paint
+    bark: Paint
+    foliage: tuple[Paint, ...]
+    walls: tuple[Paint, ...]
+    roofs: tuple[Paint, ...]
+    fences: tuple[Paint, ...]
+    pole: Colour
+    clothes: tuple[tuple[Colour, Colour], ...]  # two colours that go together
+    coats: tuple[Paint, ...]  # of cars
+    signs: tuple[Colour, ...]
+
+    @property
+    def edge(self) -> float:
+        """Metres from the middle of the road to where the plots begin."""
+        return self.road_half + self.pavement + self.verge
+
+
+def style_of(drive: Drive) -> Style:
+    """The style of a drive, from the drive's own stream."""
+    rng = stream(0, "streets", drive.split, drive.number)
+    kind = KINDS[drive.kind]
+    return Style(
+        kind=kind,
+        light=LIGHTS[drive.light],
+        textures=textures(rng),
+        camera_height=rng.uniform(1.3, 2.1),
+        focal=WIDTH * rng.uniform(0.95, 1.2),
+        horizon=HEIGHT * rng.uniform(0.41, 0.5),
+        road_half=rng.uniform(*kind.road_half),
+        pavement=rng.uniform(*kind.pavement),
+        verge=rng.uniform(*kind.verge),
+        setback=rng.uniform(*kind.setback),
+        sun=rng.choice([-1.0, 1.0]),
+        asphalt=two_tone(Material.ASPHALT, hsv(rng.random(), rng.uniform(0, 0.15), rng.uniform(0.36, 0.6)), 0.72),
+        paving=two_tone(Material.PAVING, hsv(rng.uniform(0.0, 0.7), 0.12, rng.uniform(0.5, 0.78)), 0.66),
+        kerb=hsv(0.1, 0.05, rng.uniform(0.6, 0.85)),
+        grass=two_tone(Material.GRASS, hsv(rng.uniform(0.16, 0.32), 0.55, rng.uniform(0.4, 0.6)), 0.55),
+        bark=two_tone(Material.BARK, hsv(rng.uniform(0.04, 0.1), 0.45, rng.uniform(0.25, 0.45)), 0.5),
+        foliage=_foliage(rng),
+        walls=_walls(rng),
+        roofs=_roofs(rng),
+        fences=_fences(rng),
+        pole=hsv(rng.random(), 0.2, rng.uniform(0.2, 0.55)),
+        clothes=_clothes(rng),
+        coats=_coats(rng),
+        signs=(*(hsv(hue, 0.9, 0.85) for hue in (0.0, 0.61, 0.13)), hsv(0.4, 0.7, 0.4), hsv(0.0, 0.0, 0.93)),
+    )
+
+
+def _foliage(rng: np.random.Generator) -> tuple[Paint, ...]:
+    """Three greens, from olive to nearly blue, or of autumn."""
+    season = rng.choice([0.1, 0.22, 0.27, 0.33])
+    return tuple(two_tone(Material.FOLIAGE, hsv(season + rng.uniform(-0.03, 0.03), 0.55, rng.uniform(0.45, 0.7)), 0.3)
+                 for _ in range(3))
+
+
+def _walls(rng: np.random.Generator) -> tuple[Paint, ...]:
+    """Four kinds of brick around the colour of the place, with joints lighter or darker than the stones."""
+    hue = rng.random()
+    joint = rng.choice([0.6, 1.35])
+    return tuple(two_tone(Material.BRICK, hsv(hue + rng.uniform(-0.06, 0.06), rng.uniform(0.15, 0.5),
+                                              rng.uniform(0.5, 0.75)), joint) for _ in range(4))
+
+
+def _roofs(rng: np.random.Generator) -> tuple[Paint, ...]:
+    hue = rng.choice([0.02, 0.06, 0.6])
+    return tuple(two_tone(Material.TILES, hsv(hue, 0.4, rng.uniform(0.3, 0.6)), 0.75) for _ in range(2))
+
+
+def _fences(rng: np.random.Generator) -> tuple[Paint, ...]:
+    hue = rng.random()
+    return tuple(Paint(Material.SLATS, hsv(0.1, 0.2, 0.16), hsv(hue + shift, rng.uniform(0.2, 0.5), rng.uniform(0.5, 0.9)))
+                 for shift in (0.0, 0.1))
+
+
+def _clothes(rng: np.random.Generator) -> tuple[tuple[Colour, Colour], ...]:
+    """Six pairs around the drive's two fashionable hues."""
+    hues = rng.random(2)
+    pairs = []
+    for _ in range(6):
+        colour = hsv(rng.choice(hues) + rng.uniform(-0.08, 0.08), rng.uniform(0.3, 0.9), rng.uniform(0.6, 1.0))
+        pairs.append((scaled(colour, rng.uniform(0.25, 0.5)), colour))
+    return tuple(pairs)
+
+
+def _coats(rng: np.random.Generator) -> tuple[Paint, ...]:
+    """Six cars: one in two is white, grey or black."""
+    return tuple(two_tone(Material.ENAMEL, hsv(rng.random(), rng.choice([0.04, 0.75]), rng.uniform(0.2, 0.95)), 0.8)
+                 for _ in range(6))

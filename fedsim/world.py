@@ -1,0 +1,170 @@
+"""Ranks, devices and collectives; the only importer of torch.distributed.
+
+The rest of fedsim asks a `World` and never whether there is more than one rank: with one rank every method
+does the same work without a message.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from fedsim import errors
+from fedsim.errors import FedsimError, MachineError, RankError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this process stands, as torchrun tells it; alone without torchrun."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+
+    @classmethod
+    def from_environment(cls) -> "Place":
+        read = {name: os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")}
+        if read["RANK"] is None:
+            return cls()
+        missing = [name for name, value in read.items() if value is None]
+        if missing:
+            raise MachineError(f"RANK is set but {', '.join(missing)} is not: start ranks with torchrun")
+        return cls(*(int(value or 0) for value in read.values()))
+
+
+class World:
+    """The ranks of a run. Every rank calls every collective, in the same order."""
+
+    def __init__(self, place: Place, device: torch.device, backend: str, why: str, threads: int) -> None:
+        self.place = place
+        self.rank, self.size = place.rank, place.size
+        self.device, self.backend, self.why, self.threads = device, backend, why, threads
+        self.doing = "starting"  # named in the message when another rank fails to answer
+
+    @classmethod
+    def join(cls, device: str = "auto", backend: str = "auto", threads: int | None = None,
+             timeout_seconds: float = 600.0) -> "World":
+        """Take this process's place among the ranks. Raises MachineError where the machine cannot do it."""
+        place = Place.from_environment()
+        chosen, chosen_backend, why = choose_device(place, device, backend)
+        threads = threads or fair_threads(place)
+        torch.set_num_threads(threads)
+        if chosen.type == "cuda":
+            torch.cuda.set_device(chosen)
+        if place.size > 1:
+            dist.init_process_group(chosen_backend, rank=place.rank, world_size=place.size,
+                                    timeout=timedelta(seconds=timeout_seconds))
+        return cls(place, chosen, chosen_backend, why, threads)
+
+    def leave(self) -> None:
+        if self.size > 1 and dist.is_initialized():
+            dist.destroy_process_group()
+
+    @property
+    def is_coordinator(self) -> bool:
+        return self.rank == 0
+
+    def sum_(self, tensor: Tensor) -> None:
+        """Sum over ranks, in place on every rank. Exact, so order-free, for integers."""
+        self._collective(tensor, lambda wire: dist.all_reduce(wire, dist.ReduceOp.SUM))
+
+    def broadcast_(self, tensor: Tensor, source: int = 0) -> None:
+        """Overwrite the tensor on every rank with the source rank's."""
+        self._collective(tensor, lambda wire: dist.broadcast(wire, source))
+
+    def barrier(self) -> None:
+        self.sum_(torch.zeros(1, dtype=torch.int64))
+
+    def table(self, rows: Mapping[int, Sequence[float]], length: int, width: int) -> np.ndarray:
+        """Collect rows, each written by one rank, into a (length, width) float64 table on every rank.
+
+        Adding zeros is exact, so the table does not depend on which rank wrote which row.
+        """
+        table = torch.zeros(length, width, dtype=torch.float64)
+        for index, row in rows.items():
+            table[index, : len(row)] = torch.as_tensor(row, dtype=torch.float64)
+        self.sum_(table)
+        return table.numpy()
+
+    def together(self, action: Callable[[], T], *, first_on_each_node: bool = False) -> T:
+        """Run an action on every rank; if it fails for one, raise the lowest such rank's error on all.
+
+        first_on_each_node: the action fills a cache, so one rank of every machine runs it before the others.
+        """
+        if first_on_each_node:
+            self._agreed(action if self.place.local_rank == 0 else lambda: None)
+        return self._agreed(action)
+
+    def _agreed(self, action: Callable[[], T]) -> T:
+        result, failure = None, b""
+        try:
+            result = action()
+        except FedsimError as error:
+            failure = json.dumps([type(error).__name__, str(error)]).encode()
+        lengths = self.table({self.rank: [len(failure)]}, self.size, 1)[:, 0]
+        failed = np.flatnonzero(lengths)
+        if failed.size:
+            text = torch.zeros(int(lengths[failed[0]]), dtype=torch.uint8)
+            if self.rank == failed[0]:
+                text = torch.frombuffer(bytearray(failure), dtype=torch.uint8)
+            self.broadcast_(text, source=int(failed[0]))
+            kind, message = json.loads(bytes(text.tolist()).decode())
+            raise getattr(errors, kind)(message)
+        return result  # type: ignore[return-value]
+
+    def _collective(self, tensor: Tensor, send: Callable[[Tensor], object]) -> None:
+        """gloo speaks CPU tensors, NCCL those of the rank's own device."""
+        if self.size == 1:
+            return
+        wire = tensor.to(self.device if self.backend == "nccl" else "cpu").contiguous()
+        try:
+            send(wire)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise RankError(f"rank {self.rank} lost the other ranks while {self.doing}: {reason}") from error
+        if wire is not tensor:
+            tensor.copy_(wire)
+
+
+def fair_threads(place: Place) -> int:
+    """The cores this process may use, shared among the machine's ranks; at least 1."""
+    return max(1, len(os.sched_getaffinity(0)) // place.local_size)
+
+
+def choose_device(place: Place, device: str, backend: str) -> tuple[torch.device, str, str]:
+    """The device, the backend and the reason. NCCL needs a GPU of its own for every local rank."""
+    gpus = torch.cuda.device_count() if device != "cpu" and torch.cuda.is_available() else 0
+    if device == "cuda" and not gpus:
+        raise MachineError("--device cuda: no usable CUDA device here; use --device cpu, or --device auto to choose")
+    if not gpus:
+        reason = "CPU was asked for" if device == "cpu" else "no CUDA device"
+        if backend == "nccl":
+            raise MachineError(f"--backend nccl needs CUDA devices ({reason}); use --backend gloo")
+        return torch.device("cpu"), "gloo", reason
+    own = place.local_size <= gpus
+    if backend == "nccl" and not own:
+        raise MachineError(f"--backend nccl: {place.local_size} ranks share {gpus} CUDA device(s), and NCCL allows "
+                           f"one rank a device; start at most {gpus} ranks here, or use --backend gloo")
+    reason = "a CUDA device for every rank" if own else f"{place.local_size} ranks share {gpus} CUDA device(s)"
+    if backend == "auto":
+        backend = "nccl" if own else "gloo"
+    return torch.device("cuda", place.local_rank % gpus), backend, reason
+
+
+def place_cars(sizes: Sequence[int], ranks: int) -> list[int]:
+    """The rank of every car: the largest shard first, each to the rank with least to do so far."""
+    load, home = [0] * ranks, [0] * len(sizes)
+    for car in sorted(range(len(sizes)), key=lambda car: (-sizes[car], car)):
+        home[car] = min(range(ranks), key=lambda rank: (load[rank], rank))
+        load[home[car]] += sizes[car]
+    return home

@@ -1,0 +1,168 @@
+import json
+import os
+import subprocess
+import sys
+import threading
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from fedsim.errors import OutputError, RunError
+from fedsim.record.run_directory import RunDirectory, default_path, read_metrics
+
+CONFIG = {"algo": "admm", "rho": None, "data_root": Path("data/camvid"), "image_size": [120, 90],
+          "model": {"name": "segnet", "width": None}}
+HEADER = "repeat with: torchrun --nproc_per_node=4 -m fedsim.main --config THIS\nfedsim 0.1.0"
+
+
+def create(path: Path) -> RunDirectory:
+    return RunDirectory.create(path, CONFIG, {"torch": "2.6", "ranks": 4}, HEADER)
+
+
+def listing(path: Path) -> dict[str, bytes | None]:
+    return {str(found.relative_to(path)): found.read_bytes() if found.is_file() else None
+            for found in path.rglob("*")}
+
+
+def test_a_new_run_directory_has_every_file_and_subdirectory(tmp_path):
+    run = create(tmp_path / "runs" / "a")
+    assert set(listing(run.path)) == {"config.toml", "environment.json", "metrics.jsonl", "tensorboard",
+                                      "checkpoints", "report"}
+    assert run.metrics.read_bytes() == b""
+    assert run.tensorboard.is_dir() and run.checkpoints.is_dir() and run.report.is_dir()
+    assert json.loads((run.path / "environment.json").read_text()) == {"torch": "2.6", "ranks": 4}
+
+
+def test_config_reads_back_as_toml_without_what_is_not_set(tmp_path):
+    """A header of two lines of which only the first is commented out would not parse."""
+    text = (create(tmp_path / "a").path / "config.toml").read_text()
+    assert text.startswith("# repeat with: torchrun --nproc_per_node=4 -m fedsim.main --config THIS\n")
+    assert tomllib.loads(text) == {"algo": "admm", "data_root": "data/camvid", "image_size": [120, 90],
+                                   "model": {"name": "segnet"}}
+
+
+def test_an_empty_directory_is_accepted(tmp_path):
+    assert create(tmp_path).metrics.exists()
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "notes.txt", ".hidden"])
+def test_a_directory_that_holds_anything_is_refused_and_left_as_it_was(tmp_path, name):
+    (tmp_path / name).write_text("precious")
+    with pytest.raises(OutputError, match=r"already holds .*--out") as error:
+        create(tmp_path)
+    assert str(tmp_path) in str(error.value)
+    assert listing(tmp_path) == {name: b"precious"}
+
+
+@pytest.mark.parametrize("below", ["", "deeper/still"])
+def test_a_file_in_the_way_is_refused_and_left_as_it_was(tmp_path, below):
+    (tmp_path / "out").write_text("precious")
+    with pytest.raises(OutputError, match=r"cannot make the run directory .*out.*--out"):
+        create(tmp_path / "out" / below)
+    assert (tmp_path / "out").read_text() == "precious"
+
+
+def test_a_disk_that_fills_up_leaves_nothing_behind(tmp_path, monkeypatch):
+    """Otherwise the same --out would be refused once there is room again."""
+    real = Path.mkdir
+
+    def full(path, *args, **kwargs):
+        if path.name == "checkpoints":
+            raise OSError(28, "No space left on device")
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(OutputError, match="No space left on device"):
+        create(tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+def test_of_two_runs_started_at_once_in_an_empty_directory_one_gets_it(tmp_path, monkeypatch):
+    """Both look, both find it empty, then both go on. Mutation: open the files with "w" instead of "x"."""
+    both_looked = threading.Barrier(2, timeout=20)
+    real = Path.iterdir
+
+    def look(path):
+        found = list(real(path))
+        both_looked.wait()
+        return iter(found)
+
+    monkeypatch.setattr(Path, "iterdir", look)
+    outcomes = []
+
+    def start():
+        try:
+            outcomes.append(create(tmp_path))
+        except OutputError as error:
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=start) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["OutputError", "RunDirectory"]
+
+
+def test_default_paths_of_one_second_differ(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("time.strftime", lambda form: "20250102-030405")
+    names = [default_path("admm", "streets") for _ in range(3)]
+    stem = "admm-streets-20250102-030405"
+    assert names == [Path("runs", stem), Path("runs", f"{stem}-2"), Path("runs", f"{stem}-3")]
+    assert all(create(name).metrics.exists() for name in names)
+
+
+def test_default_path_with_a_file_called_runs_is_an_output_error(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(OutputError, match="a file is in the way"):
+        default_path("admm", "streets")
+
+
+def test_appended_records_read_back_in_order_at_once(tmp_path, records):
+    run = create(tmp_path / "a")
+    for count, record in enumerate(records, start=1):
+        run.append(record)
+        assert read_metrics(run.metrics) == records[:count]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_that_is_not_finite_is_refused_by_round_and_place(tmp_path, records, value):
+    run = create(tmp_path / "a")
+    run.append(records[0])
+    records[3]["cars"][2]["loss"] = value
+    with pytest.raises(RunError, match=rf"round 3, rank 0: cars\[2\]\.loss is {value}"):
+        run.append(records[3])
+    assert read_metrics(run.metrics) == records[:1]
+
+
+def test_metrics_that_cannot_be_written_are_a_run_error(tmp_path, records):
+    run = create(tmp_path / "a")
+    run.metrics.unlink()
+    run.metrics.mkdir()
+    with pytest.raises(RunError, match=r"round 2, rank 0: cannot write .*metrics\.jsonl"):
+        run.append(records[2])
+
+
+def test_a_last_line_torn_by_a_kill_is_left_out_and_a_damaged_one_named(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"round": 0}\n{"round": 1}\n{"rou')
+    assert read_metrics(path) == [{"round": 0}, {"round": 1}]
+    path.write_text('{"round": 0}\n{"rou\n{"round": 2}\n')
+    with pytest.raises(OutputError, match=r"metrics\.jsonl, line 2"):
+        read_metrics(path)
+    with pytest.raises(OutputError, match="cannot read"):
+        read_metrics(tmp_path / "absent.jsonl")
+
+
+@pytest.mark.parametrize("module", ["run_directory", "progress", "summary"])
+def test_importing_a_light_module_imports_nothing_heavy(module):
+    """Start-up time: what the first round does not need is imported when it is."""
+    heavy = ["torch", "tensorboard", "matplotlib", "rich", "PIL"]
+    code = f"import sys, fedsim.record.{module}; print([name for name in {heavy} if name in sys.modules])"
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                          env={**os.environ, "PYTHONPATH": str(root)})
+    assert done.stdout.strip() == "[]"
