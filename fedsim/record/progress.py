@@ -102,8 +102,8 @@ def _start_display(rounds: int) -> "tuple[RichProgress, TaskID]":
     from rich.progress import Progress as RichProgress
 
     display = RichProgress(
-        TextColumn("round"), MofNCompleteColumn(), BarColumn(bar_width=None),
-        TextColumn("{task.fields[status]}"), TimeElapsedColumn(),
+        TextColumn("round"), MofNCompleteColumn(), TimeElapsedColumn(), BarColumn(bar_width=None),
+        TextColumn("{task.fields[status]}"),
         console=Console(stderr=True), redirect_stdout=sys.stdout.isatty(), expand=True,
     )
     task = display.add_task("", total=rounds, status="")

@@ -32,18 +32,17 @@ def print_summary(records: list[dict], classes: ClassTable, baselines: dict[str,
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table as RichTable
-    from rich.text import Text
 
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, emoji=False)  # names are shown as they are
     if not console.is_terminal:
         console.width = 100
     for table in (_scores(records, classes, baselines, split), _cars(records), _counts(records)):
-        shown = RichTable(title=Text(table.title, "bold"), title_justify="left", box=SIMPLE_HEAD,
+        shown = RichTable(title=table.title, title_style="bold", title_justify="left", box=SIMPLE_HEAD,
                           pad_edge=False)
         for index, column in enumerate(table.header):
-            shown.add_column(Text(column), justify="right" if index else "left")
+            shown.add_column(column, justify="right" if index else "left")
         for row in table.rows[:PRINTED_CARS]:
-            shown.add_row(*(Text(cell) for cell in row))
+            shown.add_row(*row)
         console.print(shown)
         if len(table.rows) > PRINTED_CARS:
             console.print(f"… and {len(table.rows) - PRINTED_CARS} more in summary.md\n")

@@ -17,8 +17,9 @@ SCENES_AT_ONCE = 16  # bounds memory: 8 bytes a labelled pixel
 def count(images: np.ndarray, labels: np.ndarray, classes: int, grid: bool) -> np.ndarray:
     """Count labelled pixels by colour and class, and by place where `grid` is set.
 
-    images: (N, 3, H, W) uint8; labels: (N, h, w) uint8, class index or VOID; a label's pixel has the colour of
-    the picture's pixel under its centre. Returns int64 (LEVELS³, classes), or (ROWS, COLUMNS, LEVELS³, classes).
+    images: (N, 3, H, W) uint8; labels: (N, h, w) uint8, class index or VOID. A label's pixel has the colour
+    of the picture's pixel under its centre. Returns int64 (LEVELS³, classes), or with places
+    (ROWS, COLUMNS, LEVELS³, classes).
     """
     shape = (ROWS, COLUMNS, LEVELS**3, classes) if grid else (LEVELS**3, classes)
     counts = np.zeros(np.prod(shape), np.int64)
@@ -34,8 +35,8 @@ def predict(counts: np.ndarray, images: np.ndarray, size: tuple[int, int]) -> np
     """The most frequent class of every pixel's colour, and place where the counts know it.
 
     counts: as `count` returns them; images: (N, 3, H, W) uint8; size: (width, height) of the prediction in
-    pixels. Returns (N, height, width) uint8. A colour unseen at a place falls back to the colour anywhere, a colour
-    unseen anywhere to the most frequent class of all.
+    pixels. Returns (N, height, width) uint8. A colour unseen at a place falls back to the colour anywhere, a
+    colour unseen anywhere to the most frequent class of all.
     """
     grid = counts.ndim == 4
     by_colour = counts.sum((0, 1)) if grid else counts

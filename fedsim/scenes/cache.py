@@ -88,7 +88,7 @@ def _only_builder(entry: Path) -> Iterator[None]:
             yield
     except OSError as error:
         raise DataError(f"cannot write the scene cache {entry.parent} ({error.strerror or error}); set "
-                        "FEDSIM_CACHE to a directory on a local disk with room, where you may write") from error
+                        "FEDSIM_CACHE to a directory on a local disk that you may write to") from error
 
 
 def _build(entry: Path, source: Source, split: str, size: tuple[int, int]) -> None:

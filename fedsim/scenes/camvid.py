@@ -99,7 +99,7 @@ class CamVid:
             raise DataError(f"{path} cannot be read ({_reason(error)}); get it anew") from error
         entries = [self._entry(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
         if not entries:
-            raise DataError(f"{path} is empty; a line of it must hold the paths of a picture and of its label")
+            raise DataError(f"{path} is empty; each line must hold the paths of a picture and its label")
         entries.sort()
         for one, two in pairwise(entries):
             if one.name == two.name:
@@ -129,8 +129,8 @@ def _read_label(path: Path, size: tuple[int, int]) -> np.ndarray:
     """The label (h, w) uint8, class index or VOID, of a picture of (width, height). Raises DataError."""
     picture = _open(path)
     if picture.mode not in ("L", "P"):
-        raise DataError(f"{path} is in colour or not of 8 bits (mode {picture.mode}); a label's pixels must "
-                        f"hold their class 0..{VOID_ON_DISK - 1}, or {VOID_ON_DISK} for void: {WHERE_TO_GET_IT}")
+        raise DataError(f"{path} is in colour or not of 8 bits (mode {picture.mode}); a label must "
+                        f"hold class numbers 0..{VOID_ON_DISK - 1}, or {VOID_ON_DISK} for void: {WHERE_TO_GET_IT}")
     if picture.size != size:
         raise DataError(f"{path} is {picture.width}x{picture.height} pixels, but its picture is "
                         f"{size[0]}x{size[1]}; a label must have its picture's size")

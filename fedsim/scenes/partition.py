@@ -131,9 +131,9 @@ def _by_class(histograms: np.ndarray, cars: int, alpha: float, random: np.random
 
     Car i wants classes in the shares q_i ~ Dirichlet(alpha), as in Hsu, Qi & Brown 2019 (arXiv:1909.06335,
     §3). There a picture has one class; here scene n has shares h_n, and what it is worth to the car is
-    a_in = Σ_c q_ic h_nc / h_c, with h the shares of the pool. It goes to car i with a probability in proportion
-    to a_in^SHARPNESS as long as there is room: log-weights plus Gumbel noise are served from the highest down
-    (Yellott 1977), so what fills a car up at last is what nobody cared for.
+    a_in = Σ_c q_ic h_nc / h_c, with h the shares of the pool. It goes to car i with a probability in
+    proportion to a_in^SHARPNESS as long as there is room: log-weights plus Gumbel noise (Yellott 1977) are
+    served from the highest down, so what fills a car up at last is what nobody cared for.
     """
     scenes = len(histograms)
     present = histograms[:, histograms.any(0)]

@@ -78,31 +78,48 @@ def test_a_disk_that_fills_up_leaves_nothing_behind(tmp_path, monkeypatch):
     assert not (tmp_path / "a").exists()
 
 
-def test_of_two_runs_started_at_once_in_an_empty_directory_one_gets_it(tmp_path, monkeypatch):
-    """Both look, both find it empty, then both go on. Mutation: open the files with "w" instead of "x"."""
-    both_looked = threading.Barrier(2, timeout=20)
+def test_of_two_runs_started_at_once_in_one_directory_the_later_writes_nothing(tmp_path, monkeypatch):
+    """The second makes its directory between the first's look and its writing.
+
+    Mutation: open the files with "w" instead of "x".
+    """
     real = Path.iterdir
+    taken = {}
 
     def look(path):
         found = list(real(path))
-        both_looked.wait()
+        monkeypatch.setattr(Path, "iterdir", real)
+        RunDirectory.create(path, {"algo": "avg"}, {}, "the second run")
+        taken.update(listing(path))
         return iter(found)
 
     monkeypatch.setattr(Path, "iterdir", look)
+    with pytest.raises(OutputError, match="already holds"):
+        create(tmp_path)
+    assert listing(tmp_path) == taken and b"the second run" in taken["config.toml"]
+
+
+@pytest.mark.parametrize("existing", [True, False])
+def test_of_eight_threads_one_makes_the_directory(tmp_path, existing):
+    path = tmp_path / "run"
+    if existing:
+        path.mkdir()
+    start = threading.Barrier(8, timeout=20)
     outcomes = []
 
-    def start():
+    def attempt():
+        start.wait()
         try:
-            outcomes.append(create(tmp_path))
+            outcomes.append(create(path))
         except OutputError as error:
             outcomes.append(error)
 
-    threads = [threading.Thread(target=start) for _ in range(2)]
+    threads = [threading.Thread(target=attempt) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["OutputError", "RunDirectory"]
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["OutputError"] * 7 + ["RunDirectory"]
 
 
 def test_default_paths_of_one_second_differ(tmp_path, monkeypatch):

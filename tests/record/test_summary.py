@@ -87,11 +87,11 @@ def test_a_run_that_was_never_evaluated_is_summed_up(summarise):
     assert cells(summarise(records), "00 town-0")
 
 
-def test_names_with_brackets_and_bars_survive(summarise, records):
+def test_names_with_brackets_colons_and_bars_survive(summarise, records):
     for record in records:
         for entry in record["cars"]:
-            entry["name"] = "[bold]a|b"
-    assert "[bold]a" in summarise(records)
+            entry["name"] = "[bold]:car:a|b"
+    assert "[bold]:car:a" in summarise(records)
 
 
 def test_of_many_cars_the_screen_shows_the_first_and_the_file_all(capsys, tmp_path):

@@ -94,7 +94,7 @@ def _along_the_kerb(canvas: Canvas, camera: Camera, style: Style, rng: np.random
     place(kind.poles, paint_pole, 0.1, 0.3, 5, 45)
     place(kind.signs, paint_sign, 0.2, 0.6, 5.5, 15)
     place(kind.street_trees, paint_tree, 0.8, 1.0, 9, 50, rng.uniform(3.5, 5))
-    place(kind.pedestrians, paint_pedestrian, 0.1, 0.9, 5, 18)
+    place(kind.pedestrians, paint_pedestrian, 0.1, 0.9, 4, 14)
     return standing
 
 
@@ -117,6 +117,6 @@ def _traffic(canvas: Canvas, camera: Camera, style: Style, rng: np.random.Genera
         standing.append((z, car))
         z += rng.uniform(8, 20)
     for _ in range(rng.integers(kind.cyclists[0], kind.cyclists[1] + 1)):
-        x, z = rng.uniform(-1, 0.9) * half, 4.5 * (14 / 4.5) ** rng.random()
+        x, z = rng.uniform(-1, 0.9) * half, 4 * (12 / 4) ** rng.random()
         standing.append((z, partial(paint_cyclist, canvas, camera, style, rng, x, z)))
     return standing

@@ -30,7 +30,7 @@ def paint_house(canvas: Canvas, camera: Camera, style: Style, rng: np.random.Gen
     canvas.polygon(end, camera.points((x, 0, near), (x, eaves, near), (ridge, eaves + rise, near),
                                       (x + side * depth, eaves, near), (x + side * depth, 0, near)))
     lit = style.light.lamps and rng.random() < 0.5
-    glass = hsv(0.13, 0.5, 0.95) if lit else hsv(0.6, 0.3, rng.uniform(0.12, 0.3))
+    glass = hsv(0.12, 0.55, 0.62) if lit else hsv(0.6, 0.3, rng.uniform(0.12, 0.3))
     windows = canvas.surface(BUILDING, plain(glass), near, glows=lit)
     for storey in range(storeys):
         bottom = _STOREY * storey + 1.0

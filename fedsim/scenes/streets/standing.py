@@ -33,11 +33,11 @@ def paint_pole(canvas: Canvas, camera: Camera, style: Style, rng: np.random.Gene
     pole = camera.upright(x, z)
     height = rng.uniform(4.5, 8.0)
     metal = canvas.surface(POLE, plain(scaled(style.pole, rng.uniform(0.8, 1.25))), z)
-    canvas.polygon(metal, pole.box(-0.11, 0, 0.11, height))
-    canvas.polygon(metal, pole.box(-0.19, 0, 0.19, 1.1))
+    canvas.polygon(metal, pole.box(-0.15, 0, 0.15, height))
+    canvas.polygon(metal, pole.box(-0.22, 0, 0.22, 1.1))
     if rng.random() < 0.6:
         reach = -1.6 if x > 0 else 1.6
-        canvas.polygon(metal, pole.points((0, height), (reach, height + 0.3), (reach, height + 0.1), (0, height - 0.3)))
+        canvas.polygon(metal, pole.points((0, height), (reach, height + 0.3), (reach, height + 0.1), (0, height - 0.4)))
         lamp = canvas.surface(POLE, plain(hsv(0.12, 0.3, 1.0)), z, glows=style.light.lamps)
         canvas.polygon(lamp, pole.box(reach - 0.3, height, reach + 0.3, height + 0.2))
 
@@ -49,7 +49,7 @@ def paint_sign(canvas: Canvas, camera: Camera, style: Style, rng: np.random.Gene
     metal = canvas.surface(POLE, plain(style.pole), z)
     rim, field = rng.permutation(len(style.signs))[:2]
     sizes = ((1.0, int(rim)), (0.62, int(field)))
-    radius = rng.uniform(0.45, 0.75)
+    radius = rng.uniform(0.55, 0.85)
     middle = rng.uniform(2.3, 2.9)
     canvas.polygon(metal, post.box(-0.08, 0, 0.08, middle))
     shape = rng.integers(3)

@@ -64,7 +64,7 @@ def style_of(drive: Drive) -> Style:
         verge=rng.uniform(*kind.verge),
         setback=rng.uniform(*kind.setback),
         sun=rng.choice([-1.0, 1.0]),
-        asphalt=two_tone(Material.ASPHALT, hsv(rng.random(), rng.uniform(0, 0.15), rng.uniform(0.36, 0.6)), 0.72),
+        asphalt=two_tone(Material.ASPHALT, hsv(rng.random(), rng.uniform(0, 0.1), rng.uniform(0.36, 0.5)), 0.72),
         paving=two_tone(Material.PAVING, hsv(rng.uniform(0.0, 0.7), 0.12, rng.uniform(0.5, 0.78)), 0.66),
         kerb=hsv(0.1, 0.05, rng.uniform(0.6, 0.85)),
         grass=two_tone(Material.GRASS, hsv(rng.uniform(0.16, 0.32), 0.55, rng.uniform(0.4, 0.6)), 0.55),
@@ -73,7 +73,7 @@ def style_of(drive: Drive) -> Style:
         walls=_walls(rng),
         roofs=_roofs(rng),
         fences=_fences(rng),
-        pole=hsv(rng.random(), 0.2, rng.uniform(0.2, 0.55)),
+        pole=hsv(rng.random(), 0.2, rng.uniform(0.15, 0.4)),
         clothes=_clothes(rng),
         coats=_coats(rng),
         signs=(*(hsv(hue, 0.9, 0.85) for hue in (0.0, 0.61, 0.13)), hsv(0.4, 0.7, 0.4), hsv(0.0, 0.0, 0.93)),
@@ -81,23 +81,23 @@ def style_of(drive: Drive) -> Style:
 
 
 def _foliage(rng: np.random.Generator) -> tuple[Paint, ...]:
-    """Three greens, from olive to nearly blue, or of autumn."""
-    season = rng.choice([0.1, 0.22, 0.27, 0.33])
+    """Three greens around the one of the place and season."""
+    season = rng.uniform(0.18, 0.36)
     return tuple(two_tone(Material.FOLIAGE, hsv(season + rng.uniform(-0.03, 0.03), 0.55, rng.uniform(0.45, 0.7)), 0.3)
                  for _ in range(3))
 
 
 def _walls(rng: np.random.Generator) -> tuple[Paint, ...]:
-    """Four kinds of brick around the colour of the place, with joints lighter or darker than the stones."""
-    hue = rng.random()
-    joint = rng.choice([0.6, 1.35])
+    """Four kinds of brick around the colour of the place, with joints darker than the stones."""
+    hue = rng.choice([0.0, 0.05, 0.12]) + rng.uniform(-0.03, 0.03)
+    joint = rng.uniform(0.4, 0.6)
     return tuple(two_tone(Material.BRICK, hsv(hue + rng.uniform(-0.06, 0.06), rng.uniform(0.15, 0.5),
                                               rng.uniform(0.5, 0.75)), joint) for _ in range(4))
 
 
 def _roofs(rng: np.random.Generator) -> tuple[Paint, ...]:
     hue = rng.choice([0.02, 0.06, 0.6])
-    return tuple(two_tone(Material.TILES, hsv(hue, 0.4, rng.uniform(0.3, 0.6)), 0.75) for _ in range(2))
+    return tuple(two_tone(Material.TILES, hsv(hue, 0.4, rng.uniform(0.4, 0.6)), 0.6) for _ in range(2))
 
 
 def _fences(rng: np.random.Generator) -> tuple[Paint, ...]:

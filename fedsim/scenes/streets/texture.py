@@ -36,8 +36,8 @@ class Material(IntEnum):
 def textures(rng: np.random.Generator) -> np.ndarray:
     """The textures of a drive, (materials, *SHAPE) uint8, by Material; periods and slants vary by drive."""
     rows, columns = np.indices(SHAPE, np.float32)
-    courses, slats, stripes, sash = rng.uniform(8, 13, 4)
-    paving, tiles = rng.uniform(11, 16, 2)
+    courses, slats, stripes, sash = rng.uniform(10, 14, 4)
+    paving, tiles = rng.uniform(12, 16, 2)
     by_material = {
         Material.PLAIN: np.full(SHAPE, 0.5, np.float32),
         Material.CLOUD: _noise(rng, 50, 110),
@@ -80,4 +80,4 @@ def _checks(rows: np.ndarray, columns: np.ndarray, height: float, width: float) 
 def _bricks(rows: np.ndarray, columns: np.ndarray, course: float) -> np.ndarray:
     """Courses of `course` pixels with joints between them, and between the bricks of a course; joints are 0."""
     shifted = columns + (rows // course) % 2 * 1.5 * course
-    return _bars(rows, course, 0.7) * (0.3 + 0.7 * _bars(shifted, 3 * course, 0.85))
+    return _bars(rows, course, 0.6) * (0.4 + 0.6 * _bars(shifted, 3 * course, 0.85))
