@@ -4,6 +4,7 @@ import json
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,8 @@ def assemble(settings: Settings, world: World, say: Callable[[str], None]) -> Ex
     source = open_source(settings.data, Path(settings.data_root) if settings.data_root else None,
                          min(cars, MAX_STREET_DRIVES))
     size = settings.input_size() or source.image_size
-    train_set, eval_set = (world.together(lambda split=split: cache.load(source, split, size, say),
-                                          first_on_each_node=True) for split in ("train", settings.eval_split))
+    train_set, eval_set = (world.together(partial(cache.load, source, split, size, say), first_on_each_node=True)
+                           for split in ("train", settings.eval_split))
     shards = world.together(lambda: partition(settings.partition, train_set, cars, settings.seed,
                                               settings.alpha or 0.5))
     if algorithm.pooled:

