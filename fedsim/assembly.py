@@ -17,7 +17,7 @@ from fedsim.errors import SettingsError
 from fedsim.federation import Car, Federation
 from fedsim.local import LocalTraining
 from fedsim.loss import CrossEntropy, class_counts, class_weights
-from fedsim.models import build_model
+from fedsim.models import build_model, check_image_size
 from fedsim.optimizers import SGD, Adam
 from fedsim.scenes import cache, open_source
 from fedsim.scenes.car_scenes import CarScenes
@@ -77,6 +77,7 @@ def assemble(settings: Settings, world: World, say: Callable[[str], None]) -> Ex
     source = open_source(settings.data, Path(settings.data_root) if settings.data_root else None,
                          min(cars, MAX_STREET_DRIVES))
     size = settings.input_size() or source.image_size
+    check_image_size(settings.model, size)
     train_set, eval_set = (world.together(partial(cache.load, source, split, size, say), first_on_each_node=True)
                            for split in ("train", settings.eval_split))
     shards = world.together(lambda: partition(settings.partition, train_set, cars, settings.seed,

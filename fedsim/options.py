@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from fedsim.errors import SettingsError
-from fedsim.settings import CHOICES, Settings, flag
+from fedsim.settings import CHOICES, Settings, flag, type_name
 
 TYPES = {"int": click.INT, "float": click.FLOAT, "str": click.STRING}
 
@@ -41,7 +41,7 @@ def parse(arguments: Sequence[str]) -> Settings | None:
     try:
         values = command().main(list(arguments), prog_name="python -m fedsim.main", standalone_mode=False)
     except click.ClickException as error:
-        raise SettingsError(f"{error.format_message()} Try --help.") from error
+        raise SettingsError(_in_a_sentence(error)) from error
     if not isinstance(values, dict):
         return None
     preset = values.pop("config")
@@ -58,6 +58,14 @@ def parse(arguments: Sequence[str]) -> Settings | None:
     return Settings.from_values(loaded | given, origin=f"--config {path}")
 
 
+def _in_a_sentence(error: click.ClickException) -> str:
+    if isinstance(error, click.NoSuchOption):
+        near = f" (did you mean {' or '.join(error.possibilities)}?)" if error.possibilities else ""
+        return f"there is no option {error.option_name}{near}; --help lists those there are"
+    text = error.format_message().rstrip(".")
+    return f"{text[:1].lower()}{text[1:]}; --help lists the options"
+
+
 def command() -> click.Command:
     """The command, made from the fields of Settings. Options not given are None, so that a preset can fill in."""
     options: list[click.Parameter] = [_option(setting) for setting in dataclasses.fields(Settings)]
@@ -70,18 +78,12 @@ def _option(setting: "dataclasses.Field[Any]") -> Option:
     text, theme = setting.metadata["help"], setting.metadata["theme"]
     if setting.default is not None:
         text += f"  [default: {setting.default}]"
-    if setting.type == "bool" or setting.type is bool:
+    if setting.type is bool:
         return Option(f"{flag(setting.name)}/--no-{setting.name.replace('_', '-')}", theme=theme, default=None, help=text)
     choices = CHOICES.get(setting.name)
-    kind = _kind(setting)
+    kind = type_name(setting.type).removesuffix(" | None")
     return Option(flag(setting.name), theme=theme, default=None, help=text, type=TYPES[kind],
                   metavar="|".join(choices) if choices else {"int": "N", "float": "X", "str": "TEXT"}[kind])
-
-
-def _kind(setting: "dataclasses.Field[Any]") -> str:
-    """int, float or str, of a field that may also be None."""
-    name = setting.type if isinstance(setting.type, str) else getattr(setting.type, "__name__", str(setting.type))
-    return str(name).removesuffix(" | None")
 
 
 def __doc__and_example() -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fedsim.assembly import Experiment, assemble, config
 from fedsim.evaluate import predict
@@ -21,6 +22,7 @@ from fedsim.scenes import baselines
 from fedsim.scenes.scene_set import SceneSet
 from fedsim.scoring import models, score
 from fedsim.settings import Settings
+from fedsim.vector import FlatModel
 from fedsim.world import World
 
 SHOWN_SCENES = 4  # of the evaluated split, evenly spread: the columns of the image panel
@@ -56,11 +58,17 @@ def _train(experiment: Experiment, journal: Journal | None) -> None:
     for name, parameters, statistics in models(federation, state):
         if journal:
             federation.model.load(parameters, statistics)
-            journal.save_model(name, federation.model.module.state_dict(), experiment.model_card())
+            journal.save_model(name, _weights(federation.model), experiment.model_card())
     trivial = _trivial_baselines(experiment)
     shown = _shown(experiment, state)
     if journal and shown is not None:
         journal.finish(shown, trivial)
+
+
+def _weights(model: FlatModel) -> dict[str, Tensor]:
+    """The network's state, but for BatchNorm's count of batches, which depends on the cars this rank has played."""
+    return {name: tensor for name, tensor in model.module.state_dict().items()
+            if not name.endswith("num_batches_tracked")}
 
 
 def _record(experiment: Experiment, journal: Journal | None, state: State, result: RoundResult | None,

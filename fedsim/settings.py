@@ -144,9 +144,15 @@ class Settings:
         for name, value in values.items():
             if name not in known:
                 raise SettingsError(f"{origin}: unknown setting {name!r}; known are {', '.join(known)}")
-            if not _fits(value, str(known[name].type)):
-                raise SettingsError(f"{origin}: {name} is {value!r}; expected {known[name].type}")
+            kind = type_name(known[name].type)
+            if not _fits(value, kind):
+                raise SettingsError(f"{origin}: {name} is {value!r}; expected {kind.removesuffix(' | None')}")
         return cls(**values)
+
+
+def type_name(kind: Any) -> str:
+    """The name of a setting's type, such as "int" or "int | None"."""
+    return kind.__name__ if isinstance(kind, type) else str(kind)
 
 
 def flag(name: str) -> str:

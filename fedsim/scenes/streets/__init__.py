@@ -26,6 +26,7 @@ from fedsim.scenes.streets.camera import SCENE_SIZE
 from fedsim.scenes.streets.canvas import Canvas
 from fedsim.scenes.streets.drives import FRAMES, Drive, drives_of
 from fedsim.scenes.streets.layout import camera_of, paint_frame
+from fedsim.scenes.streets.lights import light_of
 from fedsim.scenes.streets.render import label, picture
 from fedsim.scenes.streets.style import style_of
 
@@ -39,7 +40,7 @@ def draw_scene(drive: Drive, frame: int) -> Scene:
     camera = camera_of(style, rng)
     canvas = Canvas()
     paint_frame(canvas, camera, style, rng)
-    image = picture(canvas, camera, style.light, style.textures, rng)
+    image = picture(canvas, camera, light_of(style.light, rng), style.textures, rng)
     return Scene(f"{drive.name}/{frame:04d}", drive.name, image, label(canvas))
 
 

@@ -48,8 +48,9 @@ class Camera:
 
     def point(self, x: float, y: float, z: float) -> Point:
         """Metres -> (column, row)."""
+        scale = self.focal / z  # pixels a metre
         right = x - self.lateral + self.curvature * z * z / 2
-        return WIDTH / 2 + self.heading + self.focal * right / z, self.horizon + self.focal * (self.height - y) / z
+        return WIDTH / 2 + self.heading + scale * right, self.horizon + scale * (self.height - y)
 
     def points(self, *metres: tuple[float, float, float]) -> list[Point]:
         return [self.point(x, y, z) for x, y, z in metres]

@@ -35,13 +35,15 @@ def paint_car(canvas: Canvas, camera: Camera, style: Style, rng: np.random.Gener
 
     canvas.polygon(tyre, across(((-_HALF, 0.0, 0.4), (-_HALF, 0.45, 0.4))))
     for axle in (0.7, length - 0.8):
-        canvas.polygon(tyre, along((axle - 0.32, 0.1), (axle - 0.2, 0.62), (axle + 0.2, 0.62), (axle + 0.32, 0.1),
+        canvas.polygon(tyre, along((axle - 0.3, 0.1), (axle - 0.2, 0.5), (axle + 0.2, 0.5), (axle + 0.3, 0.1),
                                    (axle + 0.15, 0.0), (axle - 0.15, 0.0)))
-    canvas.polygon(flank, along((0, _SILL + 0.1), (0, _BELT), (0.5, top), (length - 1.8, top), (length - 1.1, _BELT),
-                                (length, _BELT - 0.1), (length, _SILL + 0.1)))
-    canvas.polygon(glass, along((0.3, _BELT), (0.62, top - 0.1), (length - 1.9, top - 0.1), (length - 1.35, _BELT)))
-    for axle in (0.7, length - 0.8):
-        canvas.polygon(tyre, along((axle - 0.3, 0.1), (axle - 0.2, 0.6), (axle + 0.2, 0.6), (axle + 0.3, 0.1)))
+    canvas.polygon(flank, along((0, _SILL + 0.1), (0, _BELT), (0.5, top), (length - 1.8, top),
+                                (length - 1.1, _BELT), (length, _BELT - 0.1), (length, _SILL + 0.1)))
+    canvas.polygon(glass, along((0.3, _BELT), (0.62, top - 0.1), (length - 1.9, top - 0.1),
+                                (length - 1.35, _BELT)))
+    for axle in (0.7, length - 0.8):  # the upper half of the wheels, seen in the arches
+        canvas.polygon(tyre, along((axle - 0.3, _SILL), (axle - 0.2, 0.6), (axle + 0.2, 0.6),
+                                   (axle + 0.3, _SILL)))
     canvas.polygon(body, across(((-0.72, top, length - 1.8), (-0.72, top, 0.5), (-_HALF, _BELT, 0.0))))
     canvas.polygon(glass, across(((-0.66, top - 0.09, 0.42), (-0.78, _BELT + 0.05, 0.05))))
     canvas.polygon(body, across(((-_HALF, _BELT, 0.0), (-_HALF, _SILL, 0.0))))

@@ -22,7 +22,8 @@ def paint_backdrop(canvas: Canvas, camera: Camera, style: Style, rng: np.random.
         top = camera.horizon - scale * rng.uniform(*style.kind.skyline)
         if rng.random() < style.kind.house_share:
             wall = canvas.surface(BUILDING, style.walls[rng.integers(4)], FAR)
-            canvas.polygon(wall, [(column, HEIGHT), (column, top), (column + width, top), (column + width, HEIGHT)])
+            canvas.polygon(wall, [(column, HEIGHT), (column, top),
+                                  (column + width, top), (column + width, HEIGHT)])
         else:
             wood = canvas.surface(TREE, style.foliage[rng.integers(3)], FAR)
             canvas.disc(wood, (column + width / 2, camera.horizon), 0.8 * width, camera.horizon - top)

@@ -20,8 +20,8 @@ class Kind:
     detached: float  # houses with a gap to the next one
     fence_share: float  # plots with a fence
     hedge_share: float  # of the plots without one, those with a hedge
-    trees: Count  # on plots without limit of size
-    street_trees: Count  # small ones on the pavement
+    trees: Count  # tall ones on the plots
+    street_trees: Count  # low ones on the pavement
     poles: Count
     signs: Count
     parked_share: float  # sides of the street with parked cars

@@ -71,7 +71,8 @@ def _plots(canvas: Canvas, camera: Camera, style: Style, rng: np.random.Generato
     return standing
 
 
-def _panels(paint: Callable[[float, float, float], None], x: float, near: float, far: float) -> list[Standing]:
+def _panels(paint: Callable[[float, float, float], None], x: float, near: float,
+            far: float) -> list[Standing]:
     """A fence or hedge along a plot, cut into panels so that what stands among them is sorted rightly."""
     starts = np.arange(near, min(far, _LAST_FENCE), _PANEL).tolist()
     return [(start + _PANEL, partial(paint, x, max(NEAR, start), min(far, start + _PANEL)))

@@ -1,6 +1,8 @@
 """The four lights a drive can be recorded in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from fedsim.scenes.streets.paint import Colour
 
@@ -18,12 +20,22 @@ class Light:
     lamps: bool  # lamps and some windows are lit
 
 
+def light_of(drive_light: Light, rng: np.random.Generator) -> Light:
+    """The light of one frame: exposure, haze and noise change along a drive."""
+    return replace(
+        drive_light,
+        gain=drive_light.gain * rng.uniform(0.8, 1.2),
+        visibility=drive_light.visibility * rng.uniform(0.7, 1.5),
+        noise=drive_light.noise * rng.uniform(0.5, 1.8),
+    )
+
+
 LIGHTS = {
-    "day": Light(gain=1.0, tint=(1.04, 1.0, 0.94), sky=((96, 148, 226), (226, 232, 240)),
+    "day": Light(gain=1.0, tint=(1.04, 1.0, 0.94), sky=((126, 172, 236), (206, 222, 240)),
                  haze=(186, 204, 226), visibility=420, noise=4, lamps=False),
-    "dusk": Light(gain=0.36, tint=(1.16, 0.95, 0.86), sky=((104, 52, 62), (196, 108, 78)),
+    "dusk": Light(gain=0.42, tint=(1.16, 0.95, 0.86), sky=((136, 76, 74), (196, 116, 84)),
                   haze=(116, 70, 66), visibility=260, noise=3, lamps=True),
-    "rain": Light(gain=0.6, tint=(0.9, 1.0, 1.06), sky=((106, 116, 126), (152, 162, 170)),
+    "rain": Light(gain=0.6, tint=(0.9, 1.0, 1.06), sky=((124, 134, 144), (154, 164, 172)),
                   haze=(128, 138, 146), visibility=120, noise=5, lamps=True),
     "fog": Light(gain=0.85, tint=(1.0, 1.0, 1.0), sky=((196, 192, 196), (208, 206, 208)),
                  haze=(202, 199, 202), visibility=55, noise=3, lamps=False),

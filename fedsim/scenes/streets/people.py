@@ -40,14 +40,14 @@ def paint_cyclist(canvas: Canvas, camera: Camera, style: Style, rng: np.random.G
     radius, rim = 0.36 * bicycle.scale, 0.1 * bicycle.scale
     for hub in (-reach, reach):
         canvas.ring(tyre, bicycle.point(hub, 0.36), radius * min(1.0, 1.7 * abs(reach)), radius, rim)
-    canvas.line(metal, bicycle.points((-reach, 0.36), (-0.1 * reach, 0.4), (-0.35 * reach, 0.95), (0.7 * reach, 0.9),
-                                      (reach, 0.36)), 0.07 * bicycle.scale)
+    canvas.line(metal, bicycle.points((-reach, 0.36), (-0.1 * reach, 0.4), (-0.35 * reach, 0.95),
+                                      (0.7 * reach, 0.9), (reach, 0.36)), 0.07 * bicycle.scale)
     canvas.line(metal, bicycle.points((0.7 * reach, 0.9), (0.62 * reach, 1.1)), 0.07 * bicycle.scale)
     for pedal in (0.2, 0.45):
         canvas.line(legs, bicycle.points((-0.3 * reach, 0.98), (0.35 * reach, 0.75), (-0.1 * reach, pedal)),
                     0.15 * bicycle.scale)
-    canvas.polygon(top, bicycle.points((-0.3 * reach - 0.2, 0.92), (0.1 * reach - 0.26, 1.5), (0.1 * reach + 0.26, 1.5),
-                                       (-0.3 * reach + 0.2, 0.92)))
+    canvas.polygon(top, bicycle.points((-0.3 * reach - 0.2, 0.92), (0.1 * reach - 0.26, 1.5),
+                                       (0.1 * reach + 0.26, 1.5), (-0.3 * reach + 0.2, 0.92)))
     canvas.line(top, bicycle.points((0.1 * reach, 1.42), (0.65 * reach, 1.1)), 0.13 * bicycle.scale)
     _paint_head(canvas, bicycle, rng, BICYCLIST, 0.2 * reach, 1.66, z)
 

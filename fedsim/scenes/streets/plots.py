@@ -58,5 +58,5 @@ def paint_hedge(canvas: Canvas, camera: Camera, style: Style, height: float, x: 
     """A piece of a hedge along the street, with the end that faces the camera."""
     leaves = canvas.surface(TREE, style.foliage[0].shaded(0.8), near)
     outer = x + (0.8 if x > 0 else -0.8)
-    canvas.polygon(leaves, camera.points((outer, height, near), (x, height, near), (x, height, far), (x, 0, far),
-                                         (x, 0, near), (outer, 0, near)))
+    canvas.polygon(leaves, camera.points((outer, height, near), (x, height, near), (x, height, far),
+                                         (x, 0, far), (x, 0, near), (outer, 0, near)))

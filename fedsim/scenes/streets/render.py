@@ -32,12 +32,13 @@ def picture(canvas: Canvas, camera: Camera, light: Light, textures: np.ndarray,
 
     colours = np.array([surface.paint[1:] for surface in surfaces], np.float32)  # (ids, dark or light, RGB)
     lit = np.array([not surface.glows for surface in surfaces])
-    colours[lit] *= np.float32(light.gain * rng.uniform(0.85, 1.15)) * np.float32(light.tint)
+    colours[lit] *= np.array(light.tint, np.float32) * np.float32(light.gain)
     clear = _clearness(canvas, camera, light)
-    dark, step = colours[:, 0] - light.haze, colours[:, 1] - colours[:, 0]
+    haze = np.array(light.haze, np.float32)
+    dark, step = colours[:, 0] - haze, colours[:, 1] - colours[:, 0]
     rgb = (dark[ids] + step[ids] * mix[..., None]) * clear[..., None]
 
-    rgb = _mean_of_four(rgb) + np.float32(light.haze)
+    rgb = _mean_of_four(rgb) + haze
     rgb += light.noise * rng.standard_normal(rgb.shape, np.float32)
     return rgb.clip(0, 255).astype(np.uint8)
 

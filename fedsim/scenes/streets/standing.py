@@ -6,7 +6,7 @@ import numpy as np
 
 from fedsim.scenes.streets.camera import Camera
 from fedsim.scenes.streets.canvas import POLE, SIGN, TREE, Canvas
-from fedsim.scenes.streets.paint import hsv, plain, scaled
+from fedsim.scenes.streets.paint import hsv, plain
 from fedsim.scenes.streets.style import Style
 
 
@@ -32,12 +32,13 @@ def paint_pole(canvas: Canvas, camera: Camera, style: Style, rng: np.random.Gene
     """A lamp post with an arm over the road, or a mast."""
     pole = camera.upright(x, z)
     height = rng.uniform(4.5, 8.0)
-    metal = canvas.surface(POLE, plain(scaled(style.pole, rng.uniform(0.8, 1.25))), z)
+    metal = canvas.surface(POLE, plain(style.poles[rng.integers(3)]), z)
     canvas.polygon(metal, pole.box(-0.15, 0, 0.15, height))
     canvas.polygon(metal, pole.box(-0.22, 0, 0.22, 1.1))
     if rng.random() < 0.6:
         reach = -1.6 if x > 0 else 1.6
-        canvas.polygon(metal, pole.points((0, height), (reach, height + 0.3), (reach, height + 0.1), (0, height - 0.4)))
+        canvas.polygon(metal, pole.points((0, height), (reach, height + 0.3),
+                                          (reach, height + 0.1), (0, height - 0.4)))
         lamp = canvas.surface(POLE, plain(hsv(0.12, 0.3, 1.0)), z, glows=style.light.lamps)
         canvas.polygon(lamp, pole.box(reach - 0.3, height, reach + 0.3, height + 0.2))
 
@@ -46,7 +47,7 @@ def paint_sign(canvas: Canvas, camera: Camera, style: Style, rng: np.random.Gene
                x: float, z: float) -> None:
     """A post with a disc, a triangle or a board: a rim of one colour around a field of another."""
     post = camera.upright(x, z)
-    metal = canvas.surface(POLE, plain(style.pole), z)
+    metal = canvas.surface(POLE, plain(style.poles[0]), z)
     rim, field = rng.permutation(len(style.signs))[:2]
     sizes = ((1.0, int(rim)), (0.62, int(field)))
     radius = rng.uniform(0.55, 0.85)

@@ -53,7 +53,7 @@ def textures(rng: np.random.Generator) -> np.ndarray:
         Material.SASH: _bars(rows + columns * rng.choice([-1, 1]), sash * 1.4, 0.5),
         Material.ENAMEL: 0.5 + 0.5 * np.sin(rows / 9 + columns / 40),
     }
-    return np.stack([np.uint8(255 * by_material[material].clip(0, 1)) for material in Material])
+    return np.stack([(255 * by_material[material].clip(0, 1)).astype(np.uint8) for material in Material])
 
 
 def _noise(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -69,15 +69,15 @@ def _steepen(values: np.ndarray) -> np.ndarray:
 
 def _bars(along: np.ndarray, period: float, share: float) -> np.ndarray:
     """1 for `share` of each period (pixels) along a direction, else 0."""
-    return np.float32(along % period < share * period)
+    return (along % period < share * period).astype(np.float32)
 
 
 def _checks(rows: np.ndarray, columns: np.ndarray, height: float, width: float) -> np.ndarray:
     """Checks of height × width pixels, alternately 0 and 1."""
-    return np.float32((rows // height + columns // width) % 2)
+    return (rows // height + columns // width) % 2
 
 
 def _bricks(rows: np.ndarray, columns: np.ndarray, course: float) -> np.ndarray:
-    """Courses of `course` pixels with joints between them, and between the bricks of a course; joints are 0."""
+    """Courses of `course` pixels; joints are 0 between courses and darker between the bricks of one."""
     shifted = columns + (rows // course) % 2 * 1.5 * course
     return _bars(rows, course, 0.6) * (0.4 + 0.6 * _bars(shifted, 3 * course, 0.85))

@@ -1,0 +1,232 @@
+"""What fedsim costs beyond the training itself, as ratios within one run of this program.
+
+    python benchmarks/overhead.py [--pairs 7] [--model segnet-small] [--image-size 80x60]
+
+1. The same local SGD steps (model, scenes, batches, count) in a bare PyTorch loop, as one writes it without
+   thinking about speed, and in fedsim on one rank with one thread: processes in turn, ratios pair by pair of
+   wall time over the rounds (evaluation apart) and of peak memory.
+2. Milliseconds per car and round beyond training, for a model of 0.1 M parameters.
+3. Seconds from start to the first local step, as a multiple of `import torch` (warm scene cache).
+
+Ratios say something on any machine; the milliseconds of 2 hold for the machine at hand alone.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+CARS, ROUNDS = 4, 2  # of 1, after a round of warm-up
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=7, help="pairs of runs, at least 1 (default 7)")
+    parser.add_argument("--model", default="segnet-small", help="as fedsim's --model")
+    parser.add_argument("--image-size", default="80x60", help="as fedsim's --image-size")
+    parser.add_argument("--worker", choices=WORKERS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        print(json.dumps(WORKERS[options.worker](options)))
+        return
+    run("bare", options)  # builds the scene cache and fills the page cache
+    pairs = [(run("fedsim", options), run("bare", options)) for _ in range(options.pairs)]
+    steps = pairs[0][0]["steps"]
+    assert all(side["steps"] == steps for pair in pairs for side in pair)
+    print(f"1. fedsim / bare loop, {options.model} at {options.image_size}, {steps} steps, one thread, "
+          f"{options.pairs} pairs")
+    for figure in ("seconds", "peak_mib"):
+        show(figure, [ours[figure] / bare[figure] for ours, bare in pairs])
+    print("2. milliseconds per car and round beyond training, 0.1 M parameters (and the bare loop's)")
+    beyond = [run("beyond", options) for _ in range(min(3, options.pairs))]
+    for figure in beyond[0]:
+        show(figure, [result[figure] for result in beyond])
+    print("3. start to first local step / import torch")
+    starts = [(run("start", options), run("import", options)["seconds"]) for _ in range(options.pairs)]
+    show("all", [start["seconds"] / imported for start, imported in starts])
+    show("but scoring of round 0", [(start["seconds"] - start["scoring"]) / imported for start, imported in starts])
+
+
+def show(figure: str, values: list[float]) -> None:
+    print(f"   {figure:24} median {statistics.median(values):.3f}   min {min(values):.3f}   max {max(values):.3f}")
+
+
+def run(worker: str, options: argparse.Namespace) -> dict[str, float]:
+    """One worker in a process of its own."""
+    command = [sys.executable, __file__, "--worker", worker, "--model", options.model,
+               "--image-size", options.image_size]
+    before = time.time()
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True,
+                            env=os.environ | {"OMP_NUM_THREADS": "1", "STARTED": repr(before)}).stdout
+    return json.loads(output.splitlines()[-1])
+
+
+def peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def fedsim_rounds(options: argparse.Namespace) -> dict[str, float]:
+    """FedAvg, one rank, four cars in turn."""
+    from fedsim.assembly import assemble
+    from fedsim.rounds import initial_state, run_round
+    from fedsim.settings import Settings
+    from fedsim.world import World
+
+    settings = Settings(algo="avg", cars=CARS, model=options.model, image_size=options.image_size, threads=1)
+    federation = assemble(settings, World.join(threads=1), lambda text: None).federation
+    state = run_round(federation, initial_state(federation)).state
+    started, first = time.perf_counter(), state.sequential_steps
+    for _ in range(ROUNDS):
+        state = run_round(federation, state).state
+    return {"seconds": time.perf_counter() - started, "peak_mib": peak_mib(),
+            "steps": CARS * (state.sequential_steps - first)}
+
+
+def bare_rounds(options: argparse.Namespace) -> dict[str, float]:
+    """The same steps on the same scenes, as a first script would take them. Scenes as fedsim's cache has them."""
+    import torch
+    import torch.nn.functional as F
+
+    from fedsim.models import build_model
+    from fedsim.scenes import cache
+    from fedsim.scenes.batches import nearest
+    from fedsim.scenes.streets import Streets
+
+    torch.set_num_threads(1)
+    width, height = map(int, options.image_size.split("x"))
+    scenes = cache.load(Streets(CARS), "train", (width, height), None)
+    rows, columns = nearest(scenes.labels.shape[1], height), nearest(scenes.labels.shape[2], width)
+    model = build_model(options.model, len(scenes.classes), None)
+    weights = torch.ones(len(scenes.classes))
+    started = steps = 0
+
+    def one_round() -> int:
+        taken = 0
+        for car in range(CARS):
+            share = torch.arange(car, len(scenes), CARS)
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+            for batch in share[torch.randperm(len(share))].split(2):
+                pixels = torch.from_numpy(scenes.images[batch.numpy()]).float()
+                deviation, mean = torch.std_mean(pixels, (2, 3), keepdim=True)
+                images = (pixels - mean) / deviation
+                truth = torch.from_numpy(scenes.labels[batch.numpy()][:, rows][:, :, columns]).long()
+                if torch.rand(()) < 0.5:
+                    images, truth = images.flip(-1), truth.flip(-1)
+                optimizer.zero_grad()
+                loss = F.cross_entropy(model(images), truth, weight=weights, ignore_index=255)
+                loss.backward()
+                optimizer.step()
+                taken += 1
+        return taken
+
+    one_round()
+    started = time.perf_counter()
+    for _ in range(ROUNDS):
+        steps += one_round()
+    return {"seconds": time.perf_counter() - started, "peak_mib": peak_mib(), "steps": steps}
+
+
+def beyond_training(options: argparse.Namespace) -> dict[str, float]:
+    """A perceptron of 101,770 parameters, one step a car and round: what is left when the step is taken off."""
+    import numpy as np
+    import torch
+    import torch.nn.functional as F
+    from torch import nn
+
+    from fedsim.algorithms import FedADMM, FedAvg
+    from fedsim.federation import Car, Federation
+    from fedsim.local import LocalTraining
+    from fedsim.optimizers import SGD
+    from fedsim.rounds import initial_state, run_round
+    from fedsim.vector import FlatModel
+    from fedsim.world import World
+
+    cars, rounds, world = 32, 15, World.join(threads=1)
+    inputs, targets = torch.randn(8, 784), torch.randint(0, 10, (8,))
+
+    class Fixed:
+        def __len__(self) -> int:
+            return 8
+
+        def batch(self, positions: np.ndarray, flips: None) -> tuple[torch.Tensor, torch.Tensor]:
+            return inputs, targets
+
+    model = FlatModel(nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10)), world.device)
+    step = SGD().start()
+
+    def steps_alone() -> None:
+        for _ in range(cars):
+            model.gradient.zero_()
+            F.cross_entropy(model.module(inputs), targets).backward()
+            step(model.parameters, model.gradient, 1e-3)
+
+    def milliseconds(action: object) -> float:
+        times = []
+        for _ in range(rounds):
+            started = time.perf_counter()
+            action()
+            times.append(time.perf_counter() - started)
+        return 1000 * statistics.median(times) / cars
+
+    result = {}
+    for name, algorithm in (("avg", FedAvg()), ("admm", FedADMM(rho=0.1))):
+        federation = Federation(
+            world=world, model=model, algorithm=algorithm,
+            training=LocalTraining(1, 8, SGD(), F.cross_entropy, False, 0),
+            cars=(Car("car", 8),) * cars, homes=(0,) * cars, scenes=dict.fromkeys(range(cars), Fixed()),
+            rounds=10**6, lr=1e-3, cosine=False, participation=1.0, weights=(8,) * cars, recalibrate=False, seed=0)
+        state = run_round(federation, initial_state(federation)).state
+        result[name] = milliseconds(lambda made=federation, state=state: run_round(made, state))
+        result[name] -= milliseconds(steps_alone)
+
+    def averaging_alone() -> None:
+        """What a bare loop does beyond its steps: load the average, add the result up."""
+        start, total = model.parameters.clone(), torch.zeros_like(model.parameters)
+        for _ in range(cars):
+            model.parameters.copy_(start)
+            total.add_(model.parameters, alpha=1 / cars)
+
+    return result | {"bare loop": milliseconds(averaging_alone)}
+
+
+def first_step(options: argparse.Namespace) -> dict[str, float]:
+    """The command as typed, stopped at its first local step."""
+    started = float(os.environ["STARTED"])
+    from fedsim import main, rounds, run
+
+    scoring = []
+    score = run.score
+
+    def timed_score(*arguments: object) -> object:
+        before = time.time()
+        result = score(*arguments)
+        scoring.append(time.time() - before)
+        return result
+
+    def stop(*arguments: object, **named: object) -> None:
+        print(json.dumps({"seconds": time.time() - started, "scoring": sum(scoring)}), flush=True)
+        os._exit(0)
+
+    run.score, rounds.train_locally = timed_score, stop
+    with tempfile.TemporaryDirectory() as folder:
+        main.main(["--algo", "avg", "--threads", "1", "--out", f"{folder}/run"])
+    raise AssertionError("there was no first step")
+
+
+def import_torch(options: argparse.Namespace) -> dict[str, float]:
+    started = float(os.environ["STARTED"])
+    import torch  # noqa: F401
+
+    return {"seconds": time.time() - started}
+
+
+WORKERS = {"fedsim": fedsim_rounds, "bare": bare_rounds, "beyond": beyond_training, "start": first_step,
+           "import": import_torch}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,16 @@
+"""torchrun, but a rank's exit status becomes its own, and what the rank has said is the last word.
+
+torchrun itself answers a user's mistake with status 1 and a traceback of its own.
+"""
+
+import logging
+import sys
+
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.run import main
+
+logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+try:
+    main.__wrapped__(sys.argv[1:])  # without the decorator that logs a failure's traceback
+except ChildFailedError as error:
+    sys.exit(error.get_first_failure()[1].exitcode)
