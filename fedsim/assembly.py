@@ -77,13 +77,15 @@ def assemble(settings: Settings, world: World, say: Callable[[str], None]) -> Ex
     source = open_source(settings.data, Path(settings.data_root) if settings.data_root else None,
                          min(cars, MAX_STREET_DRIVES))
     size = settings.input_size() or source.image_size
-    check_image_size(settings.model, size)
     train_set, eval_set = (world.together(partial(cache.load, source, split, size, say), first_on_each_node=True)
                            for split in ("train", settings.eval_split))
     shards = world.together(lambda: partition(settings.partition, train_set, cars, settings.seed,
                                               settings.alpha or 0.5))
     if algorithm.pooled:
         shards = [Shard("all cars", np.sort(np.concatenate([shard.indices for shard in shards])))]
+    if overlap := sorted(set(train_set.drives) & set(eval_set.drives)) if settings.eval_split != "train" else []:
+        say(f"WARNING: {settings.data}'s {settings.eval_split} split shares drives with train ({', '.join(overlap)}): "
+            "neighbouring frames may stand on both sides, so scores tell little about unseen drives")
     model = world.together(lambda: _model(settings, len(train_set.classes), size, world))
     homes = place_cars([len(shard.indices) for shard in shards], world.size)
     mine = [car for car, home in enumerate(homes) if home == world.rank]
@@ -113,6 +115,7 @@ def make_algorithm(settings: Settings) -> Algorithm:
 
 def _model(settings: Settings, classes: int, size: tuple[int, int], world: World) -> FlatModel:
     """The untrained model; its weights depend on the seed alone."""
+    check_image_size(settings.model, size)
     seed_torch(settings.seed, "initial weights")
     return FlatModel(build_model(settings.model, classes, settings.width), world.device)
 

@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if speaks or isinstance(error, RankError):
             print(f"fedsim: {error}", file=sys.stderr, flush=True)
         return error.exit_status
+    except KeyboardInterrupt:
+        return 130  # as a shell reports what Ctrl-C has ended
     return 0
 
 

@@ -5,16 +5,17 @@ import sys
 import time
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fedsim.assembly import Experiment, assemble, config
+from fedsim.errors import RankError
 from fedsim.evaluate import predict
 from fedsim.federation import RoundResult, State
 from fedsim.metrics import confusion, scores
-from fedsim.record.journal import Journal, Shown
 from fedsim.record.round_record import round_record
 from fedsim.record.run_directory import RunDirectory, default_path
 from fedsim.rounds import initial_state, simulate
@@ -24,6 +25,9 @@ from fedsim.scoring import models, score
 from fedsim.settings import Settings
 from fedsim.vector import FlatModel
 from fedsim.world import World
+
+if TYPE_CHECKING:
+    from fedsim.record.journal import Journal, Shown
 
 SHOWN_SCENES = 4  # of the evaluated split, evenly spread: the columns of the image panel
 
@@ -39,6 +43,8 @@ def run(settings: Settings) -> None:
         journal = world.together(lambda: _open_journal(experiment) if world.is_coordinator else None)
         try:
             _train(experiment, journal)
+        except OSError as error:
+            raise RankError(f"rank {world.rank}, while {world.doing}: {error.strerror} ({error.filename})") from error
         finally:
             if journal:
                 journal.close()
@@ -46,7 +52,7 @@ def run(settings: Settings) -> None:
         world.leave()
 
 
-def _train(experiment: Experiment, journal: Journal | None) -> None:
+def _train(experiment: Experiment, journal: "Journal | None") -> None:
     federation, clock = experiment.federation, time.perf_counter()
     state = initial_state(federation)
     _record(experiment, journal, state, None, clock)
@@ -55,6 +61,7 @@ def _train(experiment: Experiment, journal: Journal | None) -> None:
         state = result.state
         _record(experiment, journal, state, result, clock)
         clock = time.perf_counter()
+    federation.world.doing = "writing the report"
     for name, parameters, statistics in models(federation, state):
         if journal:
             federation.model.load(parameters, statistics)
@@ -71,7 +78,7 @@ def _weights(model: FlatModel) -> dict[str, Tensor]:
             if not name.endswith("num_batches_tracked")}
 
 
-def _record(experiment: Experiment, journal: Journal | None, state: State, result: RoundResult | None,
+def _record(experiment: Experiment, journal: "Journal | None", state: State, result: RoundResult | None,
             started: float) -> None:
     """Score a state if it is due, and record it."""
     federation, settings = experiment.federation, experiment.settings
@@ -122,8 +129,11 @@ def _trivial_baselines(experiment: Experiment) -> dict[str, float]:
     return result
 
 
-def _open_journal(experiment: Experiment) -> Journal:
+def _open_journal(experiment: Experiment) -> "Journal":
     """Make the run directory; the journal writes to it."""
+    # Here, because its writers take long to import and only the coordinator needs them.
+    from fedsim.record.journal import Journal
+
     settings, federation = experiment.settings, experiment.federation
     path = Path(settings.out) if settings.out else default_path(settings.algo, settings.data)
     size = federation.world.size
@@ -136,8 +146,10 @@ def _open_journal(experiment: Experiment) -> Journal:
                    split=settings.eval_split, weighting=settings.weighting, shown=lambda: _shown_scenes(experiment))
 
 
-def _shown_scenes(experiment: Experiment) -> Shown:
+def _shown_scenes(experiment: Experiment) -> "Shown":
     """The panels' scenes. The network sees pictures at its own size; people see them as the data set has them."""
+    from fedsim.record.journal import Shown
+
     scenes = experiment.eval_set
     where = _which_shown(scenes)
     originals = islice(experiment.source.scenes(experiment.settings.eval_split), int(where[-1]) + 1)

@@ -88,8 +88,9 @@ class Settings:
                 raise SettingsError(f"{flag(name)} is {value!r}; choose from {', '.join(allowed)}")
         for name in ("cars", "rounds", "local_epochs", "batch_size", "width", "evaluate_every", "threads"):
             _check(self, name, lambda value: value >= 1, "at least 1")
-        for name in ("lr", "alpha", "timeout"):
+        for name in ("lr", "alpha"):
             _check(self, name, lambda value: value > 0, "above 0")
+        _check(self, "timeout", lambda value: 0 < value <= 1e6, "above 0 and at most a million")
         _check(self, "participation", lambda value: 0 < value <= 1, "above 0 and at most 1")
         _check(self, "momentum", lambda value: 0 <= value < 1, "at least 0 and below 1")
         _check(self, "weight_decay", lambda value: value >= 0, "at least 0")

@@ -13,4 +13,7 @@ logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
 try:
     main.__wrapped__(sys.argv[1:])  # without the decorator that logs a failure's traceback
 except ChildFailedError as error:
-    sys.exit(error.get_first_failure()[1].exitcode)
+    rank, failure = error.get_first_failure()
+    if failure.exitcode < 0:  # a rank that was killed could say nothing itself
+        print(f"fedsim: rank {rank} was ended by signal {-failure.exitcode}", file=sys.stderr)
+    sys.exit(max(1, failure.exitcode))

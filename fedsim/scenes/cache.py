@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
 
 from fedsim.errors import DataError
 from fedsim.scenes.scene_set import SceneSet, Source
@@ -155,6 +154,8 @@ def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(h, w, 3) uint8 -> (3, H, W) uint8 with (W, H) = size."""
     height, width = image.shape[:2]
     if (width, height) != size:
+        from PIL import Image  # here, because most starts find their scenes in the cache
+
         # Shrinking, the mean over the area of a pixel: what a coarser camera would have seen.
         shrinks = size[0] <= width and size[1] <= height
         method = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
