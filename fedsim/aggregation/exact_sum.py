@@ -24,36 +24,36 @@ HIGHEST = 5  # grid 2**120, so that its digit holds every float32
 class ExactSum:
     """Σ weight · vector over contributions, exact for float32 vectors and integer weights.
 
-    Holds one float64 vector per digit in use, two or three in practice, however many contributions there are.
+    Holds one float64 vector for each digit in use, two or three in practice, however many contributions there are.
     """
 
     def __init__(self, like: Tensor) -> None:
         self.like = like
-        self.digits: dict[int, Tensor] = {}  # digit number -> float64, whole multiples of its grid
+        self.digits: dict[int, Tensor] = {}  # digit number -> float64 counts of its grid's steps
         self.weight = 0
         self.refused = 0
-        self._scratch = torch.empty_like(like, dtype=torch.float64), torch.empty_like(like, dtype=torch.float64)
+        self._digit = torch.empty_like(like)
+        self._wide = torch.empty_like(like, dtype=torch.float64)
 
     def add(self, vector: Tensor, weight: int) -> None:
         """Add weight times vector, shaped as `like`. One that is not finite is refused: `total` raises."""
-        largest = _largest(vector)
+        largest = _bound(vector)
         if not math.isfinite(largest):
             self.refused += 1
             return
         self.weight += weight
-        rest, digit = self._scratch
-        rest.copy_(vector)
-        number = HIGHEST + 1
+        rest, digit, number = vector.clone(), self._digit, HIGHEST + 1
         while largest and number > LOWEST:
             number = min(number - 1, _digit_of(largest))
-            # Adding and subtracting 1.5 * 2**52 grid steps rounds to whole grid steps.
-            shift = 1.5 * 2.0 ** (52 + _grid(number))
-            torch.add(rest, shift, out=digit).sub_(shift)
+            if number == LOWEST and rest.dtype == torch.float32:
+                rest, digit = rest.double(), self._wide  # float32 has no 2**160 to scale by
+            # Scaling by a power of two, rounding and taking off what was rounded are all exact.
+            torch.mul(rest, 2.0 ** -_grid(number), out=digit).round_()
             if number not in self.digits:
-                self.digits[number] = torch.zeros_like(rest)
-            self.digits[number].add_(digit, alpha=weight)
-            # The norm bounds the largest magnitude from above, and costs a third of finding it.
-            largest = float(torch.linalg.vector_norm(rest.sub_(digit)))
+                self.digits[number] = torch.zeros_like(self._wide)
+            # By way of a float64 copy: adding float32 to float64 directly takes longer than both.
+            self.digits[number].add_(self._wide.copy_(digit), alpha=weight)
+            largest = _bound(rest.sub_(digit, alpha=2.0 ** _grid(number)))
 
     def total(self, world: World) -> tuple[Tensor, int]:
         """The sum over all ranks, float64 shaped as `like`, and the sum of weights. Every rank calls it.
@@ -84,10 +84,10 @@ class ExactSum:
         return total, weight
 
     def _steps(self, number: int) -> Tensor:
-        """A digit as a whole number of grid steps."""
+        """A digit as whole numbers."""
         if number not in self.digits:
             return torch.zeros_like(self.like, dtype=torch.int64)
-        return (self.digits[number] * 2.0 ** -_grid(number)).long()
+        return self.digits[number].long()
 
 
 def _grid(number: int) -> int:
@@ -101,9 +101,10 @@ def _digit_of(magnitude: float) -> int:
     return max(LOWEST, math.ceil((exponent - OFFSET) / DIGIT_BITS) - 1)
 
 
-def _largest(vector: Tensor) -> float:
-    """The largest magnitude in a vector, 0 for an empty one."""
-    if not vector.numel():
-        return 0.0
+def _bound(vector: Tensor) -> float:
+    """A bound on the largest magnitude in a vector, 0 only for a zero one; NaN or infinite if not all is finite."""
+    norm = float(torch.linalg.vector_norm(vector))  # the cheapest bound; its squares may leave float32's range
+    if norm and math.isfinite(norm) or not vector.numel():
+        return norm
     low, high = torch.aminmax(vector)
     return max(-float(low), float(high))

@@ -1,0 +1,226 @@
+"""Real processes: the same bits on 1, 2 and 4 ranks, and what a run leaves on disk.
+
+Five cars, so that neither 2 nor 4 ranks share them evenly, with 5, 4, 3, 4 and 2 scenes.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY_DRIVES
+from safetensors.torch import load_file
+
+from fedsim.main import main
+from fedsim.models import build_model
+from fedsim.scenes.classes import CAMVID_11
+from fedsim.vector import FlatModel
+
+ROUNDS, BATCH = 3, 2
+IMAGES = list(TINY_DRIVES.values())
+STEPS = [-(-images // BATCH) for images in IMAGES]
+JOBS = {
+    "admm": ["--algo", "admm"],
+    "half": ["--algo", "admm", "--participation", "0.5", "--batchnorm", "pooled", "--weighting", "images"],
+    "avg": ["--algo", "avg", "--local-epochs", "2"],
+    "local": ["--algo", "local"],
+    "central": ["--algo", "central"],
+}
+MAIN = "admm"  # started as a user would; the others share a start
+RANKS = (1, 2, 4)
+
+
+def start(ranks: int, *program: str) -> subprocess.CompletedProcess:
+    """Run a module or script on so many ranks, plainly if it is one."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"] if ranks > 1 else []
+    return subprocess.run([sys.executable, *launcher, *program], capture_output=True, text=True, timeout=120,
+                          env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def command(root: Path, out: Path, *options: str) -> list[str]:
+    return [*options, "--data", "camvid", "--data-root", str(root), "--cars", "5", "--rounds", str(ROUNDS),
+            "--batch-size", str(BATCH), "--image-size", "32x24", "--width", "4", "--evaluate-every", "3",
+            "--threads", "1", "--out", str(out)]
+
+
+@pytest.fixture(scope="session")
+def runs(tiny_camvid, tmp_path_factory) -> Path:
+    """Finished runs: <job>-<ranks>/, and on one rank again/ and seed/."""
+    folder = tmp_path_factory.mktemp("runs")
+    for ranks in RANKS:
+        program = ["-m", "fedsim.main", *command(tiny_camvid, folder / f"{MAIN}-{ranks}", *JOBS[MAIN])]
+        jobs = [command(tiny_camvid, folder / f"{name}-{ranks}", *options)
+                for name, options in JOBS.items() if name != MAIN]
+        if ranks == 1:
+            jobs += [["--config", str(folder / f"{MAIN}-2" / "config.toml"), "--out", str(folder / "again")],
+                     command(tiny_camvid, folder / "seed", *JOBS[MAIN], "--seed", "1")]
+        (folder / f"{ranks}.json").write_text(json.dumps(jobs))
+        programs = [program, [str(Path(__file__).with_name("several_runs.py")), str(folder / f"{ranks}.json")]]
+        for arguments in programs:
+            done = start(ranks, *arguments)
+            assert done.returncode == 0, done.stderr
+    return folder
+
+
+def records(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def digests(run: Path) -> list[str]:
+    return [record["theta_sha256"] for record in records(run)]
+
+
+@pytest.mark.parametrize("job", JOBS)
+@pytest.mark.parametrize("ranks", RANKS[1:])
+def test_the_number_of_ranks_changes_no_bit(runs, job, ranks):
+    alone, spread = records(runs / f"{job}-1"), records(runs / f"{job}-{ranks}")
+    assert json.loads((runs / f"{job}-{ranks}" / "environment.json").read_text())["ranks"] == ranks
+    assert len({record["theta_sha256"] for record in alone}) == ROUNDS + 1, "theta moves in every round"
+    for one, other in zip(alone, spread, strict=True):
+        assert one.pop("seconds").keys() == other.pop("seconds").keys()
+        assert one == other
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_the_saved_weights_are_the_same_file_on_any_number_of_ranks(runs, job):
+    """Catches buffers that count what a rank has played, such as BatchNorm's num_batches_tracked."""
+    files = {path.name for path in (runs / f"{job}-1" / "checkpoints").iterdir()}
+    for ranks in RANKS[1:]:
+        for name in files:
+            here, alone = (runs / f"{job}-{count}" / "checkpoints" / name for count in (ranks, 1))
+            assert here.read_bytes() == alone.read_bytes(), name
+
+
+def test_the_last_digest_is_that_of_the_saved_weights(runs):
+    """Parameters, then statistics. Catches weights saved of another round or of a car."""
+    module = build_model("segnet-small", len(CAMVID_11), 4)
+    module.load_state_dict(load_file(runs / "admm-2" / "checkpoints" / "model.safetensors"))
+    model = FlatModel(module, torch.device("cpu"))
+    digest = hashlib.sha256(model.parameters.numpy().tobytes() + model.statistics.numpy().tobytes())
+    assert digest.hexdigest() == digests(runs / "admm-2")[-1]
+
+
+def test_a_run_directory_repeats_the_run_to_the_bit(runs):
+    """Its config.toml alone, on another number of ranks."""
+    assert digests(runs / "again") == digests(runs / "admm-2")
+    assert tomllib.loads((runs / "again" / "config.toml").read_text()) == tomllib.loads(
+        (runs / "admm-2" / "config.toml").read_text())
+
+
+def test_another_seed_gives_another_run(runs):
+    assert not set(digests(runs / "seed")) & set(digests(runs / "admm-1"))
+
+
+def shape(value):
+    """A record with types in the place of values, lists by their distinct elements."""
+    if isinstance(value, dict):
+        return {key: shape(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        shapes = []
+        for inner in value:
+            if shape(inner) not in shapes:
+                shapes.append(shape(inner))
+        return shapes
+    return type(value)
+
+
+SCORES = {"loss": float, "miou": float, "pixel_accuracy": float,
+          "class_iou": dict.fromkeys(CAMVID_11.names, float)}
+CAR = {"car": int, "name": str, "images": int, "steps": int, "loss": float, "drift": float}
+ALWAYS = {"round": int, "algo": str, "pictures": int, "sequential_steps": int, "bytes_up": int, "bytes_down": int,
+          "seconds": {"local": float, "combine": float, "evaluate": float, "total": float}, "theta_sha256": str}
+ADMM = {"primal_residual": float, "dual_residual": float, "mean_dual_norm": float, "rho": float}
+
+
+@pytest.mark.parametrize(("job", "of_round", "of_car"), [
+    ("admm", ADMM, {"dual_norm": float}), ("half", ADMM, {"dual_norm": float}), ("avg", {}, {}),
+    ("central", {}, {}), ("local", {}, {})])
+def test_every_round_is_recorded_under_its_keys_and_no_others(runs, job, of_round, of_car):
+    """Keys of ADMM are absent elsewhere; round 0 has no cars; a round that is not scored says null."""
+    untrained, *between, last = records(runs / f"{job}-2")
+    assert [record["round"] for record in (untrained, *between, last)] == list(range(ROUNDS + 1))
+    assert shape(untrained) == ALWAYS | {"global": SCORES, "cars": []} | (
+        {"worst": {"car": int, "name": str, "miou": float}} if job == "local" else {})
+    trained = ALWAYS | {"lr": float, "cars": [CAR | of_car]} | of_round
+    for record in between:
+        assert shape(record) == trained | {"global": type(None)}
+    if job == "local":
+        own = CAR | {"miou": float, "own_loss": float}
+        trained |= {"cars": [own], "worst": {"car": int, "name": str, "miou": float}}
+    assert shape(last) == trained | {"global": SCORES}
+    assert all(re.fullmatch("[0-9a-f]{64}", record["theta_sha256"]) for record in (untrained, *between, last))
+
+
+def test_pictures_and_sequential_steps_of_federations_count_all_cars_and_the_slowest(runs):
+    """Catches a sum of steps over cars, and pictures that forget local epochs."""
+    for job, epochs in (("admm", 1), ("avg", 2)):
+        for record in records(runs / f"{job}-4"):
+            assert record["pictures"] == record["round"] * epochs * sum(IMAGES)
+            assert record["sequential_steps"] == record["round"] * epochs * max(STEPS)
+
+
+def test_cars_that_sit_out_are_not_counted(runs):
+    pictures = steps = 0
+    for record in records(runs / "half-4")[1:]:
+        cars = [entry["car"] for entry in record["cars"]]
+        assert len(cars) == 2
+        pictures += sum(IMAGES[car] for car in cars)
+        steps += max(STEPS[car] for car in cars)
+        assert (record["pictures"], record["sequential_steps"]) == (pictures, steps)
+
+
+def test_central_training_sees_as_many_pictures_in_steps_one_after_another(runs):
+    for central, admm in zip(records(runs / "central-2"), records(runs / "admm-2"), strict=True):
+        assert central["pictures"] == admm["pictures"]
+        assert central["sequential_steps"] == central["round"] * -(-sum(IMAGES) // BATCH)
+
+
+def test_bytes_are_what_the_rounds_cars_would_exchange(runs):
+    """Four a number: contribution and statistics up; theta and statistics down, with recalibration theta twice."""
+    environment = json.loads((runs / "avg-4" / "environment.json").read_text())
+    d, c = environment["parameters"], environment["statistics"]
+    for job, cars, up, down in [("avg", 5, d + c, 2 * d + c), ("half", 2, d + c, d + c), ("local", 5, 0, 0),
+                                ("central", 1, 0, 0)]:
+        for record in records(runs / f"{job}-4")[1:]:
+            assert (record["bytes_up"], record["bytes_down"]) == (4 * cars * up, 4 * cars * down), job
+
+
+def files(run: Path) -> set[str]:
+    return {re.sub(r"tfevents\..*", "tfevents", str(path.relative_to(run)))
+            for path in run.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("ranks", [1, 4])
+@pytest.mark.parametrize("job", ["admm", "local"])
+def test_a_run_directory_is_complete(runs, job, ranks):
+    cars = [f"car-{number:02d}-{drive}" for number, drive in enumerate(TINY_DRIVES)]
+    models = ["model"] if job == "admm" else cars
+    assert files(runs / f"{job}-{ranks}") == {
+        "config.toml", "environment.json", "metrics.jsonl", "report/loss.png", "report/miou.png",
+        "report/segmentation.png", "report/summary.md", "tensorboard/coordinator/events.out.tfevents",
+        *(f"tensorboard/{car}/events.out.tfevents" for car in cars),
+        *(f"checkpoints/{name}.safetensors" for name in models)}
+
+
+def test_the_environment_names_every_scene_of_every_car(runs):
+    alone, spread = (json.loads((runs / f"admm-{ranks}" / "environment.json").read_text()) for ranks in (1, 4))
+    assert [len(car["scenes"]) for car in alone["partition"]] == IMAGES
+    assert {car["rank"] for car in spread["partition"]} == {0, 1, 2, 3}
+    assert alone["data"] == spread["data"] and set(alone["data"]) == {"train", "val"}
+
+
+def test_a_directory_that_holds_a_run_is_refused_and_left_as_it_is(runs, tiny_camvid, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(runs / "avg-1", run)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert main(command(tiny_camvid, run, "--algo", "avg")) == 2
+    assert capsys.readouterr().err == f"fedsim: {run} already holds a run or other files; choose a new directory " \
+                                      "with --out\n"
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
