@@ -25,6 +25,9 @@ class CrossEntropy:
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """logits (B, C, H, W), labels (B, H, W) int64 class or VOID -> scalar; NaN if every pixel is void."""
+        if logits.is_cuda:
+            # On a GPU the loss of pictures adds its weights up in any order; that of a list of pixels does not.
+            logits, labels = logits.permute(0, 2, 3, 1).flatten(0, 2), labels.flatten()
         return F.cross_entropy(logits, labels, weight=self.weights, ignore_index=VOID)
 
     def weigh(self, labels: Tensor) -> float:

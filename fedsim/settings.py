@@ -53,7 +53,7 @@ class Settings:
     local_epochs: int = option("Local training", 1, "Epochs over a car's scenes in a round.")
     batch_size: int = option("Local training", 2, "Scenes a step.")
     optimizer: str = option("Local training", "sgd", "Local optimiser, fresh every round.")
-    lr: float = option("Local training", 0.3, "Learning rate of the first round.")
+    lr: float = option("Local training", 0.2, "Learning rate of the first round.")
     lr_schedule: str = option("Local training", "cosine", "Learning rate over the rounds.")
     momentum: float = option("Local training", 0.9, "Momentum of sgd, 0 <= momentum < 1.")
     weight_decay: float = option("Local training", 0.0, "Weight decay, added to the gradient.")

@@ -61,6 +61,7 @@ class World:
         torch.set_num_threads(threads)
         if chosen.type == "cuda":
             torch.cuda.set_device(chosen)
+            torch.backends.cudnn.deterministic = True  # the same bits again, on any number of ranks
         if place.size > 1:
             dist.init_process_group(chosen_backend, rank=place.rank, world_size=place.size,
                                     timeout=timedelta(seconds=timeout_seconds))

@@ -33,14 +33,15 @@ JOBS = {
     "local": ["--algo", "local"],
     "central": ["--algo", "central"],
 }
-MAIN = "admm"  # started as a user would; the others share a start
+MAIN = "admm"  # alone, too, in a process of its own
 RANKS = (1, 2, 4)
 
 
-def start(ranks: int, *program: str) -> subprocess.CompletedProcess:
-    """Run a module or script on so many ranks, plainly if it is one."""
+def start(ranks: int, arguments: list[str]) -> subprocess.CompletedProcess:
+    """Run fedsim.main on so many ranks, without torchrun if it is one."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"] if ranks > 1 else []
-    return subprocess.run([sys.executable, *launcher, *program], capture_output=True, text=True, timeout=120,
+    return subprocess.run([sys.executable, *launcher, "-m", "fedsim.main", *arguments], capture_output=True,
+                          text=True, timeout=120, cwd=Path(__file__).parent.parent,
                           env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
@@ -52,20 +53,17 @@ def command(root: Path, out: Path, *options: str) -> list[str]:
 
 @pytest.fixture(scope="session")
 def runs(tiny_camvid, tmp_path_factory) -> Path:
-    """Finished runs: <job>-<ranks>/, and on one rank again/ and seed/."""
-    folder = tmp_path_factory.mktemp("runs")
-    for ranks in RANKS:
-        program = ["-m", "fedsim.main", *command(tiny_camvid, folder / f"{MAIN}-{ranks}", *JOBS[MAIN])]
-        jobs = [command(tiny_camvid, folder / f"{name}-{ranks}", *options)
-                for name, options in JOBS.items() if name != MAIN]
-        if ranks == 1:
-            jobs += [["--config", str(folder / f"{MAIN}-2" / "config.toml"), "--out", str(folder / "again")],
-                     command(tiny_camvid, folder / "seed", *JOBS[MAIN], "--seed", "1")]
-        (folder / f"{ranks}.json").write_text(json.dumps(jobs))
-        programs = [program, [str(Path(__file__).with_name("several_runs.py")), str(folder / f"{ranks}.json")]]
-        for arguments in programs:
-            done = start(ranks, *arguments)
-            assert done.returncode == 0, done.stderr
+    """Finished runs: <job>-<ranks>/, and on one rank again/ and seed/. Processes of their own but for one rank."""
+    folder, threads = tmp_path_factory.mktemp("runs"), torch.get_num_threads()
+    for job, options in JOBS.items():
+        for ranks in RANKS if job == MAIN else RANKS[1:]:
+            done = start(ranks, command(tiny_camvid, folder / f"{job}-{ranks}", *options))
+            assert done.returncode == 0, f"{job} on {ranks} ranks:\n{done.stderr}"
+        if job != MAIN:
+            assert main(command(tiny_camvid, folder / f"{job}-1", *options)) == 0
+    assert main(command(tiny_camvid, folder / "seed", *JOBS[MAIN], "--seed", "1")) == 0
+    assert main(["--config", str(folder / f"{MAIN}-2" / "config.toml"), "--out", str(folder / "again")]) == 0
+    torch.set_num_threads(threads)
     return folder
 
 

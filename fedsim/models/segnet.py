@@ -95,8 +95,9 @@ class SegNet(nn.Module):
             pooled.append((indices, size))
         for stage in self.decoder:
             indices, size = pooled.pop()
-            # The size is told because pooling rounds down: 45 and 44 rows both become 22.
-            x = stage(F.max_unpool2d(x, indices, [POOL, POOL], output_size=size))
+            # The size is told because pooling rounds down: 45 and 44 rows both become 22. The operator itself is
+            # called because F.max_unpool2d, to check that size, imports sympy: half a second in every rank.
+            x = stage(torch.ops.aten.max_unpool2d(x, indices, size))
         return self.classifier(x)
 
 

@@ -1,0 +1,103 @@
+"""Scenes without a disk, cars that have them, and ranks that are threads."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedsim.algorithms import Algorithm
+from fedsim.federation import Car, Federation
+from fedsim.local import LocalTraining
+from fedsim.loss import CrossEntropy
+from fedsim.models import build_model
+from fedsim.optimizers import SGD
+from fedsim.scenes.car_scenes import CarScenes
+from fedsim.scenes.classes import CAMVID_11, VOID
+from fedsim.scenes.scene_set import SceneSet
+from fedsim.vector import FlatModel
+from fedsim.world import Place, World, place_cars
+
+CPU = torch.device("cpu")
+CLASSES = len(CAMVID_11)
+SOLO = World(Place(), CPU, "gloo", "alone", 1)
+
+
+def scene_set(count: int, size: tuple[int, int] = (32, 24), label_size: tuple[int, int] = (48, 36),
+              seed: int = 0) -> SceneSet:
+    """Noise; sizes are (width, height) in pixels; a twelfth of the labels is void."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, CLASSES + 1, (count, label_size[1], label_size[0]), np.uint8)
+    labels[labels == CLASSES] = VOID
+    return SceneSet(random.integers(0, 256, (count, 3, size[1], size[0]), np.uint8), labels,
+                    tuple(f"s{i}" for i in range(count)), ("d",) * count, CAMVID_11, "made up")
+
+
+def segnet(seed: int = 0) -> FlatModel:
+    torch.manual_seed(seed)
+    return FlatModel(build_model("segnet-small", CLASSES, 4), CPU)
+
+
+def criterion() -> CrossEntropy:
+    return CrossEntropy(torch.linspace(0.5, 2, CLASSES))
+
+
+def training(epochs: int = 1, batch_size: int = 2, momentum: float = 0.0, flips: bool = True) -> LocalTraining:
+    return LocalTraining(epochs, batch_size, SGD(momentum), criterion(), flips, seed=5)
+
+
+def federation(algorithm: Algorithm, sizes: list[int], *, world: World = SOLO, recalibrate: bool = True,
+               local: LocalTraining | None = None, weighting: str = "images") -> Federation:
+    """Cars with so many scenes each, of one set, on the ranks of a world."""
+    scenes, ends = scene_set(sum(sizes)), np.cumsum([0, *sizes])
+    homes = place_cars(sizes, world.size)
+    own = {car: CarScenes(scenes, np.arange(ends[car], ends[car + 1]), CPU)
+           for car, rank in enumerate(homes) if rank == world.rank}
+    return Federation(world=world, model=segnet(), algorithm=algorithm, training=local or training(),
+                      cars=tuple(Car(f"car-{i}", size) for i, size in enumerate(sizes)), homes=tuple(homes),
+                      scenes=own, rounds=4, lr=0.1, cosine=False, participation=1.0,
+                      weights=tuple(sizes) if weighting == "images" else (1,) * len(sizes),
+                      recalibrate=recalibrate, seed=5)
+
+
+class Thread(World):
+    """A rank that is a thread, with the collectives of a real one."""
+
+    def __init__(self, rank: int, size: int, slots: list[Any], barrier: threading.Barrier) -> None:
+        super().__init__(Place(rank, size, rank, size), CPU, "gloo", "threads", 1)
+        self._slots, self._barrier = slots, barrier
+
+    def _exchange(self, tensor: Tensor) -> list[Tensor]:
+        self._slots[self.rank] = tensor.clone()
+        self._barrier.wait()
+        everyone = list(self._slots)
+        self._barrier.wait()
+        return everyone
+
+    def sum_(self, tensor: Tensor) -> None:
+        tensor.copy_(sum(self._exchange(tensor)))
+
+    def broadcast_(self, tensor: Tensor, source: int = 0) -> None:
+        tensor.copy_(self._exchange(tensor)[source])
+
+
+def on_ranks(size: int, action: Callable[[World], Any]) -> list[Any]:
+    """What the action returns on every rank, or the exception it raises there."""
+    slots: list[Any] = [None] * size
+    results: list[Any] = [None] * size
+    barrier = threading.Barrier(size, timeout=60)
+
+    def play(rank: int) -> None:
+        try:
+            results[rank] = action(Thread(rank, size, slots, barrier))
+        except Exception as error:
+            results[rank] = error
+
+    threads = [threading.Thread(target=play, args=(rank,)) for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results

@@ -1,0 +1,56 @@
+"""What README and docs tell people to type works, and what they link to is there."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fedsim.options import parse
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md")] + sorted((ROOT / "docs").glob("*.md"))
+SHORT = ["--rounds", "1", "--image-size", "32x24", "--width", "4"]  # the same command, in seconds
+
+
+def commands() -> list[str]:
+    """Every distinct command line in the fenced blocks of the pages."""
+    lines = []
+    for page in PAGES:
+        for block in re.findall(r"```\w*\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+            lines += [line.split("  #")[0].strip() for line in block.replace("\\\n", " ").splitlines()]
+    wanted = ("torchrun ", "python -m fedsim.main", "launch/")
+    return sorted({line for line in lines if line.startswith(wanted)})
+
+
+@pytest.mark.parametrize("line", [line for line in commands() if "fedsim.main" in line])
+def test_documented_runs_work(line, tiny_camvid, tmp_path):
+    words = shlex.split(line)
+    if words[0] == "torchrun":
+        words[:1] = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    else:
+        words[0] = sys.executable
+    words = [str(tiny_camvid) if word == "CamVid" else word for word in words]
+    short = SHORT if "torchvision:" not in line else SHORT[:4]
+    done = subprocess.run([*words, *short, "--out", str(tmp_path / "run")], cwd=tmp_path, capture_output=True,
+                          text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "run" / "report" / "segmentation.png").exists()
+
+
+@pytest.mark.parametrize("line", [line for line in commands() if line.startswith("launch/")])
+def test_documented_verbs_exist_and_their_options_parse(line):
+    verb, *options = shlex.split(line)
+    assert os.access(ROOT / verb, os.X_OK)
+    if verb == "launch/run":
+        assert parse(["--algo", "admm", *options]) is not None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#\s]+)\)", page.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target

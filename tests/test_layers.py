@@ -1,0 +1,116 @@
+"""The direction of imports, and the size of modules, functions and lines.
+
+Each test was seen to fail: an import of fedsim.run in rounds.py, of torch.distributed in evaluate.py, of numpy in
+algorithms/fedavg.py, of PIL at the top of scenes/cache.py, and a line too many in a function.
+"""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "fedsim"
+
+# From top to bottom, and within a layer from left to right: a module imports only what stands after it.
+LAYERS = [
+    ["main"],
+    ["options", "run"],
+    ["record"],
+    ["assembly", "scoring", "rounds", "federation", "batchnorm", "evaluate", "local", "participation", "optimizers",
+     "settings", "loss"],
+    ["algorithms"],
+    ["aggregation", "models", "metrics", "scenes"],
+    ["world", "vector", "seeds", "errors"],
+]
+ORDER = [module for layer in LAYERS for module in layer]
+FOR_ALGORITHMS = {"__future__", "collections", "dataclasses", "math", "typing", "torch", "fedsim.algorithms"}
+LATE = ["PIL", "google.protobuf", "matplotlib", "rich", "tensorboard", "torch._dynamo", "torchvision"]
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def place(path: Path, line: int) -> str:
+    return f"{path.relative_to(ROOT)}:{line}"
+
+
+def imports(path: Path) -> Iterator[tuple[str, int]]:
+    """(dotted name, line) of every import of a module, wherever it stands in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{place(path, node.lineno)} is a relative import"
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}", node.lineno
+
+
+def home(path: Path) -> str:
+    """The name in ORDER that a module belongs to."""
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def starts_with(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(prefix + ".")
+
+
+def test_every_module_has_a_place_in_the_order():
+    assert {home(path) for path in modules()} - {"__init__"} == set(ORDER)
+
+
+def test_imports_point_downwards_only():
+    wrong = []
+    for path in modules():
+        for name, line in imports(path):
+            own, parts = home(path), name.split(".")
+            if parts[0] != "fedsim" or len(parts) < 2 or parts[1] in (own, "__version__"):
+                continue
+            if own == "__init__" or ORDER.index(parts[1]) < ORDER.index(own):
+                wrong.append(f"{place(path, line)}: {own} imports {parts[1]}, which stands above it")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_only_world_imports_torch_distributed():
+    wrong = [place(path, line) for path in modules() for name, line in imports(path)
+             if starts_with(name, "torch.distributed") and path != PACKAGE / "world.py"]
+    assert not wrong
+
+
+def test_an_algorithm_imports_no_model_no_data_no_collective_and_no_settings():
+    wrong = [f"{place(path, line)}: {name}" for path in modules() if home(path) == "algorithms"
+             for name, line in imports(path) if not any(starts_with(name, allowed) for allowed in FOR_ALGORITHMS)]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_modules_functions_and_lines_are_short():
+    """350 lines, 50 lines, 110 characters: past that they have two reasons to change."""
+    wrong = []
+    for path in modules():
+        text = path.read_text()
+        lines = text.splitlines()
+        if len(lines) > 350:
+            wrong.append(f"{place(path, 1)} has {len(lines)} lines")
+        wrong += [f"{place(path, number)} has {len(line)} characters" for number, line in enumerate(lines, 1)
+                  if len(line) > 110]
+        wrong += [f"{place(path, node.lineno)} {node.name} has {node.end_lineno - node.lineno + 1} lines"
+                  for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+                  and node.end_lineno - node.lineno + 1 > 50]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.fixture(scope="module")
+def loaded() -> set[str]:
+    """What is imported in a process that imports fedsim.main."""
+    done = subprocess.run([sys.executable, "-c", "import sys, fedsim.main; print(*sys.modules)"],
+                          capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("late", LATE)
+def test_starting_up_imports_nothing_that_the_first_step_does_not_need(loaded, late):
+    assert "fedsim.main" in loaded and late not in loaded

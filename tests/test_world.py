@@ -1,0 +1,133 @@
+"""Ranks, devices and what is asked of all ranks together."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scenery import SOLO, on_ranks
+
+from fedsim.errors import DataError, MachineError
+from fedsim.world import Place, choose_device, fair_threads, place_cars
+
+
+def machine(monkeypatch, gpus: int) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+
+
+def place(local_rank: int, local_size: int, rank: int | None = None, size: int | None = None) -> Place:
+    return Place(local_rank if rank is None else rank, size or local_size, local_rank, local_size)
+
+
+@pytest.mark.parametrize(("gpus", "ranks", "device", "backend", "expected"), [
+    (0, 1, "auto", "auto", ("cpu", "gloo")),
+    (0, 4, "auto", "gloo", ("cpu", "gloo")),
+    (2, 2, "auto", "auto", ("cuda:1", "nccl")),
+    (4, 2, "cuda", "auto", ("cuda:1", "nccl")),
+    (2, 2, "auto", "gloo", ("cuda:1", "gloo")),
+    (2, 4, "auto", "auto", ("cuda:1", "gloo")),
+    (1, 4, "cuda", "auto", ("cuda:0", "gloo")),
+    (2, 2, "cpu", "auto", ("cpu", "gloo")),
+])
+def test_nccl_is_taken_only_if_every_local_rank_has_a_device_of_its_own(monkeypatch, gpus, ranks, device, backend,
+                                                                        expected):
+    """The last local rank's choice. Catches < for <=, and a rank count of all machines in the place of one's."""
+    machine(monkeypatch, gpus)
+    chosen, chosen_backend, why = choose_device(place(ranks - 1, ranks, rank=7, size=8), device, backend)
+    assert (str(chosen), chosen_backend) == expected and why
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize("gpus", [1, 2, 4])
+def test_no_two_ranks_of_nccl_share_a_device(monkeypatch, gpus, ranks):
+    machine(monkeypatch, gpus)
+    chosen = [choose_device(place(rank, ranks), "auto", "auto") for rank in range(ranks)]
+    assert len({backend for _, backend, _ in chosen}) == 1
+    if chosen[0][1] == "nccl":
+        assert len({str(device) for device, _, _ in chosen}) == ranks
+
+
+@pytest.mark.parametrize(("gpus", "ranks", "device", "backend", "says"), [
+    (0, 1, "cuda", "auto", "--device cuda"), (0, 1, "auto", "nccl", "--backend nccl"),
+    (2, 1, "cpu", "nccl", "CPU was asked for"), (1, 2, "auto", "nccl", "2 ranks share 1 CUDA device"),
+    (1, 2, "cuda", "nccl", "at most 1 ranks")])
+def test_what_the_machine_cannot_do_is_refused(monkeypatch, gpus, ranks, device, backend, says):
+    machine(monkeypatch, gpus)
+    with pytest.raises(MachineError, match=says):
+        choose_device(place(0, ranks), device, backend)
+
+
+def test_threads_share_the_cores_of_the_machine(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    assert [fair_threads(place(0, ranks)) for ranks in (1, 2, 3, 8, 16)] == [8, 4, 2, 1, 1]
+
+
+def test_a_place_is_read_whole_or_not_at_all(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert Place.from_environment() == Place(0, 1, 0, 1)
+    monkeypatch.setenv("RANK", "3")
+    with pytest.raises(MachineError, match="torchrun"):
+        Place.from_environment()
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert Place.from_environment() == Place(rank=3, size=4, local_rank=1, local_size=2)
+
+
+@given(st.lists(st.integers(1, 1000), min_size=1, max_size=60), st.integers(1, 8))
+def test_no_rank_has_more_to_do_than_another_by_more_than_a_car(sizes, ranks):
+    """Catches placement by turns, and one that forgets what a rank has already."""
+    home = place_cars(sizes, ranks)
+    load = [sum(size for size, rank in zip(sizes, home, strict=True) if rank == r) for r in range(ranks)]
+    assert max(load) - min(load) <= max(sizes)
+    if len(sizes) >= ranks:
+        assert set(home) == set(range(ranks)), "a rank without a car"
+
+
+def test_cars_are_placed_largest_first():
+    assert place_cars([1, 2, 3, 4, 10], 2) == [1, 1, 1, 1, 0]
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_a_table_holds_every_ranks_rows_on_every_rank(ranks):
+    def fill(world):
+        mine = {index: [index + 0.1, index * 0.3] for index in range(5) if index % ranks == world.rank}
+        return world.table(mine, 5, 3)
+
+    for table in on_ranks(ranks, fill):
+        assert table.tolist() == [[index + 0.1, index * 0.3, 0.0] for index in range(5)]
+
+
+def test_alone_an_action_returns_and_its_error_is_raised():
+    def fail():
+        raise DataError("label é.png is void")
+
+    assert SOLO.together(lambda: 7) == 7
+    with pytest.raises(DataError, match=r"^label é\.png is void$"):
+        SOLO.together(fail)
+
+
+def test_an_error_of_one_rank_is_raised_on_all_and_of_two_the_lowest():
+    """Catches ranks that go on, or that wait, when another has failed."""
+    def act(world):
+        def action():
+            if world.rank > 0:
+                raise DataError(f"rank {world.rank} cannot read it")
+            return "read"
+
+        return world.together(action)
+
+    results = on_ranks(3, act)
+    assert [(type(error), str(error)) for error in results] == [(DataError, "rank 1 cannot read it")] * 3
+
+
+def test_every_rank_gets_its_own_result():
+    assert on_ranks(3, lambda world: world.together(lambda: world.rank)) == [0, 1, 2]
+
+
+def test_the_first_rank_of_a_machine_fills_the_cache_before_the_others_look():
+    """Catches a cache filled by all ranks at once."""
+    order: list[int] = []
+    on_ranks(3, lambda world: world.together(lambda: order.append(world.rank), first_on_each_node=True))
+    assert order[0] == 0 and sorted(order) == [0, 0, 1, 2]
