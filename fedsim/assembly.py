@@ -77,6 +77,7 @@ def assemble(settings: Settings, world: World, say: Callable[[str], None]) -> Ex
     source = open_source(settings.data, Path(settings.data_root) if settings.data_root else None,
                          min(cars, MAX_STREET_DRIVES))
     size = settings.input_size() or source.image_size
+    model = world.together(lambda: _model(settings, len(source.classes), size, world))
     train_set, eval_set = (world.together(partial(cache.load, source, split, size, say), first_on_each_node=True)
                            for split in ("train", settings.eval_split))
     shards = world.together(lambda: partition(settings.partition, train_set, cars, settings.seed,
@@ -86,7 +87,6 @@ def assemble(settings: Settings, world: World, say: Callable[[str], None]) -> Ex
     if overlap := sorted(set(train_set.drives) & set(eval_set.drives)) if settings.eval_split != "train" else []:
         say(f"WARNING: {settings.data}'s {settings.eval_split} split shares drives with train ({', '.join(overlap)}): "
             "neighbouring frames may stand on both sides, so scores tell little about unseen drives")
-    model = world.together(lambda: _model(settings, len(train_set.classes), size, world))
     homes = place_cars([len(shard.indices) for shard in shards], world.size)
     mine = [car for car, home in enumerate(homes) if home == world.rank]
     criterion = _criterion(settings, world, train_set, [shards[car] for car in mine])
@@ -101,8 +101,11 @@ def assemble(settings: Settings, world: World, say: Callable[[str], None]) -> Ex
         participation=settings.participation,
         weights=tuple(len(shard.indices) if weighting == "images" else 1 for shard in shards),
         recalibrate=settings.batchnorm == "recalibrate", seed=settings.seed)
+    say(f"{len(shards)} car(s) on {world.size} rank(s), {world.device.type} with {world.threads} thread(s) a rank, "
+        f"{world.backend} ({world.why}); {settings.model} with {model.parameters.numel():,} parameters")
     resolved = replace(settings, cars=cars, weighting=weighting, image_size=f"{size[0]}x{size[1]}",
-                       threads=world.threads)
+                       threads=world.threads,
+                       data_root=settings.data_root and str(Path(settings.data_root).resolve()))
     return Experiment(resolved, source, train_set, eval_set, shards, federation, criterion)
 
 

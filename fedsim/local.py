@@ -28,7 +28,7 @@ class LocalTraining:
     seed: int
 
     def steps(self, images: int) -> int:
-        """Gradient steps a round for a car with this many scenes; the last batch of an epoch may be smaller."""
+        """Gradient steps a round of a car with so many scenes; the last batch of an epoch may be smaller."""
         return self.epochs * -(-images // self.batch_size)
 
 

@@ -2,7 +2,7 @@
 
 import os
 
-# Idle OpenMP threads must sleep: ranks share cores, and a spinning one slows the others. Read when torch loads.
+# Idle OpenMP threads must sleep: ranks share cores, and a spinning one slows others. Read when torch loads.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import contextlib

@@ -67,7 +67,7 @@ def _in_a_sentence(error: click.ClickException) -> str:
 
 
 def command() -> click.Command:
-    """The command, made from the fields of Settings. Options not given are None, so that a preset can fill in."""
+    """The command, made from the fields of Settings. Options not given are None: a preset can fill in."""
     options: list[click.Parameter] = [_option(setting) for setting in dataclasses.fields(Settings)]
     options.append(Option("--config", theme="Machine", type=click.STRING, default=None, metavar="FILE",
                           help="TOML file of settings, such as a run directory's config.toml."))
@@ -79,7 +79,8 @@ def _option(setting: "dataclasses.Field[Any]") -> Option:
     if setting.default is not None:
         text += f"  [default: {setting.default}]"
     if setting.type is bool:
-        return Option(f"{flag(setting.name)}/--no-{setting.name.replace('_', '-')}", theme=theme, default=None, help=text)
+        both = f"{flag(setting.name)}/--no-{flag(setting.name).removeprefix('--')}"
+        return Option(both, theme=theme, default=None, help=text)
     choices = CHOICES.get(setting.name)
     kind = type_name(setting.type).removesuffix(" | None")
     return Option(flag(setting.name), theme=theme, default=None, help=text, type=TYPES[kind],

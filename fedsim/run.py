@@ -73,7 +73,7 @@ def _train(experiment: Experiment, journal: "Journal | None") -> None:
 
 
 def _weights(model: FlatModel) -> dict[str, Tensor]:
-    """The network's state, but for BatchNorm's count of batches, which depends on the cars this rank has played."""
+    """The network's state, but for BatchNorm's count of batches, which depends on the cars a rank played."""
     return {name: tensor for name, tensor in model.module.state_dict().items()
             if not name.endswith("num_batches_tracked")}
 

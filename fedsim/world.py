@@ -33,7 +33,8 @@ class Place:
 
     @classmethod
     def from_environment(cls) -> "Place":
-        read = {name: os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")}
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+        read = {name: os.environ.get(name) for name in names}
         if read["RANK"] is None:
             return cls()
         missing = [name for name, value in read.items() if value is None]
@@ -146,7 +147,8 @@ def choose_device(place: Place, device: str, backend: str) -> tuple[torch.device
     """The device, the backend and the reason. NCCL needs a GPU of its own for every local rank."""
     gpus = torch.cuda.device_count() if device != "cpu" and torch.cuda.is_available() else 0
     if device == "cuda" and not gpus:
-        raise MachineError("--device cuda: no usable CUDA device here; use --device cpu, or --device auto to choose")
+        raise MachineError("--device cuda: no usable CUDA device here; use --device cpu, or --device auto to "
+                           "choose")
     if not gpus:
         reason = "CPU was asked for" if device == "cpu" else "no CUDA device"
         if backend == "nccl":
@@ -154,9 +156,11 @@ def choose_device(place: Place, device: str, backend: str) -> tuple[torch.device
         return torch.device("cpu"), "gloo", reason
     own = place.local_size <= gpus
     if backend == "nccl" and not own:
-        raise MachineError(f"--backend nccl: {place.local_size} ranks share {gpus} CUDA device(s), and NCCL allows "
-                           f"one rank a device; start at most {gpus} ranks here, or use --backend gloo")
-    reason = "a CUDA device for every rank" if own else f"{place.local_size} ranks share {gpus} CUDA device(s)"
+        raise MachineError(f"--backend nccl: {place.local_size} ranks share {gpus} CUDA device(s), and NCCL "
+                           f"allows one rank a device; start at most {gpus} ranks here, or use --backend "
+                           "gloo")
+    shared = f"{place.local_size} ranks share {gpus} CUDA device(s)"
+    reason = "a CUDA device for every rank" if own else shared
     if backend == "auto":
         backend = "nccl" if own else "gloo"
     return torch.device("cuda", place.local_rank % gpus), backend, reason

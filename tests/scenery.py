@@ -22,6 +22,7 @@ from fedsim.world import Place, World, place_cars
 
 CPU = torch.device("cpu")
 CLASSES = len(CAMVID_11)
+ONE_AT_A_TIME = threading.Lock()  # ranks that are threads share torch's generator
 SOLO = World(Place(), CPU, "gloo", "alone", 1)
 
 
@@ -35,16 +36,18 @@ def scene_set(count: int, size: tuple[int, int] = (32, 24), label_size: tuple[in
                     tuple(f"s{i}" for i in range(count)), ("d",) * count, CAMVID_11, "made up")
 
 
-def segnet(seed: int = 0) -> FlatModel:
-    torch.manual_seed(seed)
-    return FlatModel(build_model("segnet-small", CLASSES, 4), CPU)
+def segnet() -> FlatModel:
+    with ONE_AT_A_TIME:
+        torch.manual_seed(0)
+        return FlatModel(build_model("segnet-small", CLASSES, 4), CPU)
 
 
 def criterion() -> CrossEntropy:
     return CrossEntropy(torch.linspace(0.5, 2, CLASSES))
 
 
-def training(epochs: int = 1, batch_size: int = 2, momentum: float = 0.0, flips: bool = True) -> LocalTraining:
+def training(epochs: int = 1, batch_size: int = 2, momentum: float = 0.0,
+             flips: bool = True) -> LocalTraining:
     return LocalTraining(epochs, batch_size, SGD(momentum), criterion(), flips, seed=5)
 
 

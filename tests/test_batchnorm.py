@@ -24,7 +24,10 @@ def statistics(activations: torch.Tensor) -> torch.Tensor:
 
 
 def test_pooled_statistics_are_those_of_the_concatenated_activations():
-    """Population variance. Catches the mean of variances alone, unweighted means, and spread of the means twice."""
+    """Population variance.
+
+    Catches the mean of variances alone, unweighted means, and spread of the means twice.
+    """
     cars = groups()
     moments = sum(to_moments(statistics(car)) * len(car) for car in cars) / sum(map(len, cars))
     assert torch.allclose(to_statistics(moments), statistics(torch.cat(cars)), rtol=1e-6, atol=1e-6)
@@ -44,11 +47,15 @@ def test_statistics_survive_the_way_through_moments():
 
 
 def measured(model, scenes, **keys) -> torch.Tensor:
-    return recalibrated_moments(model, scenes, **({"batch_size": 2, "seed": 5, "round_number": 1, "car": 0} | keys))
+    usual = {"batch_size": 2, "seed": 5, "round_number": 1, "car": 0}
+    return recalibrated_moments(model, scenes, **(usual | keys))
 
 
 def test_recalibration_measures_the_first_layer_as_a_concatenation_would():
-    """Eight scenes are four batches of two: the whole car. Means exactly; variances with PyTorch's n / (n - 1)."""
+    """Eight scenes are four batches of two: the whole car.
+
+    Means exactly; variances with PyTorch's n / (n - 1).
+    """
     model, scenes = segnet(), CarScenes(scene_set(8), np.arange(8), CPU)
     first = model.module.encoder[0][0](scenes.batch(np.arange(8))[0])  # what the first BatchNorm is given
     channels = first.permute(1, 0, 2, 3)
@@ -93,28 +100,34 @@ SIZES = [3, 1, 4, 2]
 
 
 def test_a_round_pools_the_statistics_of_its_cars_by_their_weights():
-    """recalibrate: each car's own, measured one by one with the new theta. Catches the old theta, equal weights."""
+    """recalibrate: each car's own, measured one by one with the new theta.
+
+    Catches the old theta, equal weights.
+    """
     made = federation(FedAvg(), SIZES)
     state = run_round(made, initial_state(made)).state
     model = segnet()
     model.load(state.shared.theta)
-    moments = sum(measured(model, made.scenes[car], car=car) * size for car, size in enumerate(SIZES)) / sum(SIZES)
+    moments = sum(measured(model, made.scenes[car], car=car) * size for car, size in enumerate(SIZES))
+    moments /= sum(SIZES)
     assert torch.equal(state.statistics, to_statistics(moments))
 
 
 def test_a_round_can_pool_the_cars_running_statistics_instead():
-    """pooled: where each car's training left them, from the same start. Catches statistics that leak between cars."""
-    made = federation(FedAvg(), SIZES, recalibrate=False, local=training(epochs=2))
+    """pooled: where each car's training left them, from the same start.
+
+    Catches statistics that leak between cars.
+    """
+    made = federation(FedAvg(), SIZES, recalibrate=False)
     begin = initial_state(made)
-    alone = []
+    local, alone = training(epochs=2, batch_size=8, flips=False), []
     for car in range(len(SIZES)):
         others = {"scenes": {0: made.scenes[car]}, "cars": (made.cars[car],), "homes": (0,), "weights": (1,)}
-        only = replace(made, **others, model=segnet(), training=replace(made.training, flips=False, batch_size=8))
+        only = replace(made, **others, model=segnet(), training=local)
         alone.append(run_round(only, begin).state.statistics)
-    whole = replace(made, training=replace(made.training, flips=False, batch_size=8))
-    state = run_round(whole, begin).state
+    state = run_round(replace(made, training=local), begin).state
     moments = sum(to_moments(own) * size for own, size in zip(alone, SIZES, strict=True)) / sum(SIZES)
-    # A car alone is car 0 and shuffles as such: one batch holds all its scenes, in another order of summation.
+    # A car alone is car 0 and shuffles as such: one batch holds all its scenes, summed in another order.
     assert torch.allclose(state.statistics, to_statistics(moments), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(state.statistics, begin.statistics, rtol=1e-2)
 

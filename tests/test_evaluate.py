@@ -25,9 +25,9 @@ def plain_logits(model) -> torch.Tensor:
 
 
 def test_scores_are_those_of_a_straightforward_computation():
-    """torchmetrics' IoU and PyTorch's loss over all pixels at once, at the labels' 48x36, not the network's 32x24.
+    """torchmetrics' IoU and PyTorch's loss over all pixels at once, at the labels' size, not the input's.
 
-    Catches a mean of batches' losses, scores at the network's size, void counted, and a model left in training.
+    Catches a mean of batches' losses, scores at the input's size, void counted, and a model left in training.
     """
     model = segnet()
     logits = plain_logits(model)
@@ -36,9 +36,10 @@ def test_scores_are_those_of_a_straightforward_computation():
     assert ours.loss == pytest.approx(float(expected), rel=1e-5)
     guesses = logits.argmax(1)
     kept = LABELS != VOID
-    assert ours.scores.pixel_accuracy == pytest.approx(float((guesses == LABELS)[kept].double().mean()), abs=1e-4)
+    right = float((guesses == LABELS)[kept].double().mean())
+    assert ours.scores.pixel_accuracy == pytest.approx(right, abs=1e-4)
     iou = multiclass_jaccard_index(guesses[kept], LABELS[kept], CLASSES, average="none")
-    assert [0.0 if own is None else own for own in ours.scores.class_iou] == pytest.approx(iou.tolist(), abs=1e-3)
+    assert [own or 0.0 for own in ours.scores.class_iou] == pytest.approx(iou.tolist(), abs=1e-3)
 
 
 def test_predictions_have_the_labels_size():
@@ -46,7 +47,10 @@ def test_predictions_have_the_labels_size():
 
 
 def test_scores_are_at_the_labels_own_size():
-    """The same pictures with labels of another size: as many pixels as the labels have. Catches shrunk labels."""
+    """The same pictures with labels of another size: as many pixels as the labels have.
+
+    Catches shrunk labels.
+    """
     model, counted = segnet(), []
     for size in ((48, 36), (96, 72)):
         scenes = scene_set(2, label_size=size)
@@ -59,10 +63,14 @@ def test_scores_are_at_the_labels_own_size():
 
 @pytest.mark.parametrize("ranks", [2, 3, 4])
 def test_the_number_of_ranks_changes_no_bit(ranks):
-    """Three batches, so a rank of four has none. Catches scenes dealt one by one, and sums of losses by rank."""
+    """Three batches, so a rank of four has none.
+
+    Catches scenes dealt one by one, and sums of losses by rank.
+    """
     alone = evaluate(SOLO, segnet(), SCENES, criterion())
     models = [segnet() for _ in range(ranks)]
-    assert on_ranks(ranks, lambda world: evaluate(world, models[world.rank], SCENES, criterion())) == [alone] * ranks
+    spread = on_ranks(ranks, lambda world: evaluate(world, models[world.rank], SCENES, criterion()))
+    assert spread == [alone] * ranks
 
 
 def test_a_model_that_one_rank_holds_is_scored_alike():

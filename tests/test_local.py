@@ -46,7 +46,8 @@ def test_the_returned_vector_is_a_copy():
     assert torch.equal(trained.w, kept)
 
 
-@pytest.mark.parametrize(("epochs", "batch_size", "steps"), [(1, 2, 3), (2, 2, 6), (1, 5, 1), (1, 9, 1), (3, 1, 15)])
+@pytest.mark.parametrize(("epochs", "batch_size", "steps"), [
+    (1, 2, 3), (2, 2, 6), (1, 5, 1), (1, 9, 1), (3, 1, 15)])
 def test_the_last_batch_of_an_epoch_may_be_small(epochs, batch_size, steps):
     """Catches a last batch that is dropped, and a count that disagrees with what is done."""
     local = training(epochs, batch_size)
@@ -64,7 +65,7 @@ def test_every_scene_is_seen_once_an_epoch():
 
     train_locally(segnet(), Watched(SCENES, np.arange(5), CPU), training(2, 2), start=segnet().parameters,
                   correction=lambda w: None, lr=0.1, round_number=1, car=0)
-    first, second = sum(seen[:3], []), sum(seen[3:], [])
+    first, second = ([*a, *b, *c] for a, b, c in (seen[:3], seen[3:]))
     assert sorted(first) == sorted(second) == list(range(5)) and first != second
 
 

@@ -12,8 +12,9 @@ def rounds(count: int, cars: int = 10, share: float = 0.3, seed: int = 0) -> lis
 @pytest.mark.parametrize(("cars", "share", "count"), [
     (10, 0.3, 3), (5, 0.5, 2), (7, 0.5, 4), (10, 1.0, 10), (10, 0.96, 10), (3, 0.01, 1), (1, 0.5, 1)])
 def test_the_share_is_rounded_to_whole_cars_and_never_to_none(cars, share, count):
-    chosen = chosen_cars(0, 1, cars, share)
-    assert len(chosen) == count and chosen == sorted(set(chosen)) and set(chosen) <= set(range(cars))
+    """Twenty rounds. Catches a car that is drawn twice."""
+    for chosen in rounds(20, cars, share):
+        assert len(chosen) == count and chosen == sorted(set(chosen)) and set(chosen) <= set(range(cars))
 
 
 def test_a_round_draws_the_same_cars_whatever_was_drawn_before():

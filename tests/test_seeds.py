@@ -14,7 +14,10 @@ def test_a_seed_belongs_to_its_seed_purpose_and_keys_alone():
 
 
 def test_seeds_are_the_same_in_every_process_and_every_version():
-    """Pinned: a run of last year must repeat. Catches Python's hash(), which differs from process to process."""
+    """Pinned: a run of last year must repeat.
+
+    Catches Python's hash(), which differs from process to process.
+    """
     assert derive(3, "shuffle", 7, 1) == 6486675201250147955
 
 

@@ -33,16 +33,17 @@ JOBS = {
     "local": ["--algo", "local"],
     "central": ["--algo", "central"],
 }
-MAIN = "admm"  # alone, too, in a process of its own
+MAIN = "admm"  # started as a user would; the others share a start
 RANKS = (1, 2, 4)
 
 
-def start(ranks: int, arguments: list[str]) -> subprocess.CompletedProcess:
-    """Run fedsim.main on so many ranks, without torchrun if it is one."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"] if ranks > 1 else []
-    return subprocess.run([sys.executable, *launcher, "-m", "fedsim.main", *arguments], capture_output=True,
-                          text=True, timeout=120, cwd=Path(__file__).parent.parent,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"})
+def start(ranks: int, *program: str) -> subprocess.CompletedProcess:
+    """Run a module or a script on so many ranks, without torchrun if it is one."""
+    root = Path(__file__).parent.parent
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
+    launcher = torchrun if ranks > 1 else []
+    return subprocess.run([sys.executable, *launcher, *program], capture_output=True, text=True, timeout=300,
+                          cwd=root, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)})
 
 
 def command(root: Path, out: Path, *options: str) -> list[str]:
@@ -53,17 +54,24 @@ def command(root: Path, out: Path, *options: str) -> list[str]:
 
 @pytest.fixture(scope="session")
 def runs(tiny_camvid, tmp_path_factory) -> Path:
-    """Finished runs: <job>-<ranks>/, and on one rank again/ and seed/. Processes of their own but for one rank."""
-    folder, threads = tmp_path_factory.mktemp("runs"), torch.get_num_threads()
-    for job, options in JOBS.items():
-        for ranks in RANKS if job == MAIN else RANKS[1:]:
-            done = start(ranks, command(tiny_camvid, folder / f"{job}-{ranks}", *options))
-            assert done.returncode == 0, f"{job} on {ranks} ranks:\n{done.stderr}"
-        if job != MAIN:
-            assert main(command(tiny_camvid, folder / f"{job}-1", *options)) == 0
-    assert main(command(tiny_camvid, folder / "seed", *JOBS[MAIN], "--seed", "1")) == 0
-    assert main(["--config", str(folder / f"{MAIN}-2" / "config.toml"), "--out", str(folder / "again")]) == 0
-    torch.set_num_threads(threads)
+    """Finished runs: <job>-<ranks>/, and on one rank again/ and seed/."""
+    folder = tmp_path_factory.mktemp("runs")
+
+    def arguments(job: str, ranks: int) -> list[str]:
+        return command(tiny_camvid, folder / f"{job}-{ranks}", *JOBS[job])
+
+    others = [job for job in JOBS if job != MAIN]
+    for ranks in RANKS:
+        jobs = folder / f"{ranks}.json"
+        jobs.write_text(json.dumps([arguments(job, ranks) for job in others]))
+        several = [[str(Path(__file__).with_name("several_runs.py")), str(jobs)]] if ranks > 1 else []
+        for program in [["-m", "fedsim.main", *arguments(MAIN, ranks)], *several]:
+            done = start(ranks, *program)
+            assert done.returncode == 0, f"{program} on {ranks} ranks:\n{done.stderr}"
+    for alone in [*(arguments(job, 1) for job in others),
+                  command(tiny_camvid, folder / "seed", *JOBS[MAIN], "--seed", "1"),
+                  ["--config", str(folder / f"{MAIN}-2" / "config.toml"), "--out", str(folder / "again")]]:
+        assert main(alone) == 0
     return folder
 
 
@@ -87,13 +95,15 @@ def test_the_number_of_ranks_changes_no_bit(runs, job, ranks):
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_the_saved_weights_are_the_same_file_on_any_number_of_ranks(runs, job):
+def test_the_saved_weights_are_the_same_on_any_number_of_ranks(runs, job):
     """Catches buffers that count what a rank has played, such as BatchNorm's num_batches_tracked."""
-    files = {path.name for path in (runs / f"{job}-1" / "checkpoints").iterdir()}
+    alone = {path.name: load_file(path) for path in (runs / f"{job}-1" / "checkpoints").glob("*.safetensors")}
+    assert len(alone) == (len(IMAGES) if job == "local" else 1)
     for ranks in RANKS[1:]:
-        for name in files:
-            here, alone = (runs / f"{job}-{count}" / "checkpoints" / name for count in (ranks, 1))
-            assert here.read_bytes() == alone.read_bytes(), name
+        for name, weights in alone.items():
+            here = load_file(runs / f"{job}-{ranks}" / "checkpoints" / name)
+            assert here.keys() == weights.keys()
+            assert [key for key in weights if not torch.equal(here[key], weights[key])] == []
 
 
 def test_the_last_digest_is_that_of_the_saved_weights(runs):
@@ -132,8 +142,9 @@ def shape(value):
 SCORES = {"loss": float, "miou": float, "pixel_accuracy": float,
           "class_iou": dict.fromkeys(CAMVID_11.names, float)}
 CAR = {"car": int, "name": str, "images": int, "steps": int, "loss": float, "drift": float}
-ALWAYS = {"round": int, "algo": str, "pictures": int, "sequential_steps": int, "bytes_up": int, "bytes_down": int,
-          "seconds": {"local": float, "combine": float, "evaluate": float, "total": float}, "theta_sha256": str}
+ALWAYS = {"round": int, "algo": str, "pictures": int, "sequential_steps": int, "bytes_up": int,
+          "bytes_down": int, "seconds": dict.fromkeys(("local", "combine", "evaluate", "total"), float),
+          "theta_sha256": str}
 ADMM = {"primal_residual": float, "dual_residual": float, "mean_dual_norm": float, "rho": float}
 
 
@@ -181,7 +192,7 @@ def test_central_training_sees_as_many_pictures_in_steps_one_after_another(runs)
 
 
 def test_bytes_are_what_the_rounds_cars_would_exchange(runs):
-    """Four a number: contribution and statistics up; theta and statistics down, with recalibration theta twice."""
+    """Contribution and statistics up, theta and statistics down, theta again to recalibrate; 4 bytes each."""
     environment = json.loads((runs / "avg-4" / "environment.json").read_text())
     d, c = environment["parameters"], environment["statistics"]
     for job, cars, up, down in [("avg", 5, d + c, 2 * d + c), ("half", 2, d + c, d + c), ("local", 5, 0, 0),
@@ -208,7 +219,7 @@ def test_a_run_directory_is_complete(runs, job, ranks):
 
 
 def test_the_environment_names_every_scene_of_every_car(runs):
-    alone, spread = (json.loads((runs / f"admm-{ranks}" / "environment.json").read_text()) for ranks in (1, 4))
+    alone, spread = (json.loads((runs / f"admm-{ranks}/environment.json").read_text()) for ranks in (1, 4))
     assert [len(car["scenes"]) for car in alone["partition"]] == IMAGES
     assert {car["rank"] for car in spread["partition"]} == {0, 1, 2, 3}
     assert alone["data"] == spread["data"] and set(alone["data"]) == {"train", "val"}
@@ -219,6 +230,6 @@ def test_a_directory_that_holds_a_run_is_refused_and_left_as_it_is(runs, tiny_ca
     shutil.copytree(runs / "avg-1", run)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     assert main(command(tiny_camvid, run, "--algo", "avg")) == 2
-    assert capsys.readouterr().err == f"fedsim: {run} already holds a run or other files; choose a new directory " \
-                                      "with --out\n"
+    assert capsys.readouterr().err == (
+        f"fedsim: {run} already holds a run or other files; choose a new directory with --out\n")
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before

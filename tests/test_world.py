@@ -29,9 +29,12 @@ def place(local_rank: int, local_size: int, rank: int | None = None, size: int |
     (1, 4, "cuda", "auto", ("cuda:0", "gloo")),
     (2, 2, "cpu", "auto", ("cpu", "gloo")),
 ])
-def test_nccl_is_taken_only_if_every_local_rank_has_a_device_of_its_own(monkeypatch, gpus, ranks, device, backend,
-                                                                        expected):
-    """The last local rank's choice. Catches < for <=, and a rank count of all machines in the place of one's."""
+def test_nccl_is_taken_only_if_every_local_rank_has_its_own_device(monkeypatch, gpus, ranks, device, backend,
+                                                                   expected):
+    """The last local rank's choice.
+
+    Catches < for <=, and a rank count of all machines in the place of one's.
+    """
     machine(monkeypatch, gpus)
     chosen, chosen_backend, why = choose_device(place(ranks - 1, ranks, rank=7, size=8), device, backend)
     assert (str(chosen), chosen_backend) == expected and why
