@@ -89,6 +89,7 @@ def assemble(settings: Settings, world: World, say: Callable[[str], None]) -> Ex
             "neighbouring frames may stand on both sides, so scores tell little about unseen drives")
     homes = place_cars([len(shard.indices) for shard in shards], world.size)
     mine = [car for car, home in enumerate(homes) if home == world.rank]
+    world.together(lambda: _check_smallest_batch(settings, model, size, shards))
     criterion = _criterion(settings, world, train_set, [shards[car] for car in mine])
     weighting = settings.weighting or algorithm.weighting
     federation = Federation(
@@ -121,6 +122,22 @@ def _model(settings: Settings, classes: int, size: tuple[int, int], world: World
     check_image_size(settings.model, size)
     seed_torch(settings.seed, "initial weights")
     return FlatModel(build_model(settings.model, classes, settings.width), world.device)
+
+
+def _check_smallest_batch(settings: Settings, model: FlatModel, size: tuple[int, int],
+                          shards: list[Shard]) -> None:
+    """Try a single scene where a car's last batch has one: BatchNorm on 1x1 pixels cannot train on it."""
+    batch = settings.batch_size
+    if not any(len(shard.indices) % batch == 1 % batch for shard in shards):
+        return
+    statistics = model.statistics.clone()
+    try:
+        with torch.no_grad():
+            model.module.train()(torch.zeros(1, 3, size[1], size[0], device=model.device))
+    except ValueError as error:
+        raise SettingsError(f"{settings.model} cannot train on a single scene, and with --batch-size {batch} "
+                            "some car's last batch has just one: choose another") from error
+    model.statistics.copy_(statistics)
 
 
 def _criterion(settings: Settings, world: World, train_set: SceneSet, shards: list[Shard]) -> CrossEntropy:

@@ -36,7 +36,7 @@ def recalibrated_moments(model: FlatModel, scenes: CarScenes, *, batch_size: int
     """(2, c) float64 moments of the model's activations on a few batches of the car's own scenes.
 
     Running averages lag behind the parameters and belong to the car's local vector; these belong to the
-    parameters that the model holds now.
+    parameters that the model holds now. A batch's variances are PyTorch's, with n / (n - 1).
     """
     draw = stream(seed, "recalibrate", round_number, car)
     seed_torch(seed, "recalibrate", round_number, car)

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -24,7 +23,9 @@ class CrossEntropy:
     weights: Tensor
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """logits (B, C, H, W), labels (B, H, W) int64 class or VOID -> scalar; NaN if every pixel is void."""
+        """logits (B, C, H, W), labels (B, H, W) int64 class or VOID -> scalar; 0 if every pixel is void."""
+        if not bool((labels != VOID).any()):
+            return 0.0 * logits.sum()  # nothing to learn from, and no 0 / 0
         if logits.is_cuda:
             # On a GPU the loss of pictures adds its weights up in any order; that of a list of pixels does not.
             logits, labels = logits.permute(0, 2, 3, 1).flatten(0, 2), labels.flatten()

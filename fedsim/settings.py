@@ -148,14 +148,15 @@ class Settings:
     @classmethod
     def from_values(cls, values: Mapping[str, Any], origin: str) -> "Settings":
         """Settings from a preset's or a command line's values. Raises SettingsError for an unknown name."""
-        known = {setting.name: setting for setting in fields(cls)}
+        known, checked = {setting.name: setting for setting in fields(cls)}, {}
         for name, value in values.items():
             if name not in known:
                 raise SettingsError(f"{origin}: unknown setting {name!r}; known are {', '.join(known)}")
-            kind = type_name(known[name].type)
-            if not _fits(value, kind):
-                raise SettingsError(f"{origin}: {name} is {value!r}; expected {kind.removesuffix(' | None')}")
-        return cls(**values)
+            kind = type_name(known[name].type).removesuffix(" | None")
+            if not _fits(value, kind) and name != "rho":
+                raise SettingsError(f"{origin}: {name} is {value!r}; expected {kind}")
+            checked[name] = str(value) if name == "rho" else value  # a number in TOML needs no quotes
+        return cls(**checked)
 
 
 def type_name(kind: Any) -> str:
@@ -172,13 +173,13 @@ def _default(name: str) -> Any:
     return next(setting.default for setting in fields(Settings) if setting.name == name)
 
 
-def _fits(value: Any, kinds: str) -> bool:
+def _fits(value: Any, kind: str) -> bool:
     """Whether a value from a TOML file is of a setting's type; whole numbers may stand for decimals."""
     if isinstance(value, bool):
-        return kinds == "bool"
+        return kind == "bool"
     if isinstance(value, int):
-        return "int" in kinds or "float" in kinds
-    return type(value).__name__ in kinds or (value is None and "None" in kinds)
+        return kind in ("int", "float")
+    return type(value).__name__ == kind
 
 
 def _check(settings: Settings, name: str, holds: Any, allowed: str) -> None:

@@ -64,8 +64,12 @@ class World:
             torch.cuda.set_device(chosen)
             torch.backends.cudnn.deterministic = True  # the same bits again, on any number of ranks
         if place.size > 1:
-            dist.init_process_group(chosen_backend, rank=place.rank, world_size=place.size,
-                                    timeout=timedelta(seconds=timeout_seconds))
+            try:
+                dist.init_process_group(chosen_backend, rank=place.rank, world_size=place.size,
+                                        timeout=timedelta(seconds=timeout_seconds))
+            except RuntimeError as error:
+                reason = str(error).splitlines()[0]
+                raise RankError(f"rank {place.rank} could not meet the other ranks: {reason}") from error
         return cls(place, chosen, chosen_backend, why, threads)
 
     def leave(self) -> None:

@@ -12,7 +12,7 @@ import pytest
 from fedsim.options import parse
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md")] + sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHORT = ["--rounds", "1", "--image-size", "32x24", "--width", "4"]  # the same command, in seconds
 
 

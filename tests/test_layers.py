@@ -89,7 +89,7 @@ def test_an_algorithm_imports_no_model_no_data_no_collective_and_no_settings():
 
 
 def test_modules_functions_and_lines_are_short():
-    """350 lines, 50 lines, 110 characters: past that they have two reasons to change."""
+    """350 lines, 50 lines, 120 characters: past that they have two reasons to change."""
     wrong = []
     for path in modules():
         text = path.read_text()
@@ -97,7 +97,7 @@ def test_modules_functions_and_lines_are_short():
         if len(lines) > 350:
             wrong.append(f"{place(path, 1)} has {len(lines)} lines")
         wrong += [f"{place(path, number)} has {len(line)} characters" for number, line in enumerate(lines, 1)
-                  if len(line) > 110]
+                  if len(line) > 120]
         wrong += [f"{place(path, node.lineno)} {node.name} has {node.end_lineno - node.lineno + 1} lines"
                   for node in ast.walk(ast.parse(text))
                   if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno + 1 > 50]

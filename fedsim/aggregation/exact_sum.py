@@ -24,7 +24,7 @@ HIGHEST = 5  # grid 2**120, so that its digit holds every float32
 class ExactSum:
     """Σ weight · vector over contributions, exact for float32 vectors and integer weights.
 
-    Holds one float64 vector for each digit in use, two or three in practice, however many contributions there are.
+    Holds a float64 vector for each digit in use, two or three in practice, however many are added.
     """
 
     def __init__(self, like: Tensor) -> None:
@@ -45,8 +45,8 @@ class ExactSum:
         rest, digit, number = vector.clone(), self._digit, HIGHEST + 1
         while largest and number > LOWEST:
             number = min(number - 1, _digit_of(largest))
-            if number == LOWEST and rest.dtype == torch.float32:
-                rest, digit = rest.double(), self._wide  # float32 has no 2**160 to scale by
+            if _grid(number) < -126 and rest.dtype == torch.float32:
+                rest, digit = rest.double(), self._wide  # float32 has no 2**132 to scale by
             # Scaling by a power of two, rounding and taking off what was rounded are all exact.
             torch.mul(rest, 2.0 ** -_grid(number), out=digit).round_()
             if number not in self.digits:
@@ -102,9 +102,9 @@ def _digit_of(magnitude: float) -> int:
 
 
 def _bound(vector: Tensor) -> float:
-    """A bound on the largest magnitude in a vector, 0 only for a zero one; NaN or infinite if not all is finite."""
-    norm = float(torch.linalg.vector_norm(vector))  # the cheapest bound; its squares may leave float32's range
-    if norm and math.isfinite(norm) or not vector.numel():
+    """A bound on the largest magnitude in a vector, 0 for a zero one alone; not finite if the vector isn't."""
+    norm = float(torch.linalg.vector_norm(vector))  # cheapest; its squares may leave float32's range
+    if (norm and math.isfinite(norm)) or not vector.numel():
         return norm
     low, high = torch.aminmax(vector)
     return max(-float(low), float(high))
