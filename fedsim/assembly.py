@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 import fedsim
 from fedsim.algorithms import ALGORITHMS, Algorithm, FedADMM
@@ -17,7 +18,7 @@ from fedsim.errors import SettingsError
 from fedsim.federation import Car, Federation
 from fedsim.local import LocalTraining
 from fedsim.loss import CrossEntropy, class_counts, class_weights
-from fedsim.models import build_model, check_image_size
+from fedsim.models import build_model, check_image_size, check_single_scene
 from fedsim.optimizers import SGD, Adam
 from fedsim.scenes import cache, open_source
 from fedsim.scenes.car_scenes import CarScenes
@@ -28,6 +29,7 @@ from fedsim.settings import Settings
 from fedsim.vector import FlatModel
 from fedsim.world import World, place_cars
 
+DEFAULT_ALPHA = 0.5  # of Dirichlet partitions
 MAX_STREET_DRIVES = 16  # more cars than that share drives, cut in time: drawing a thousand drives takes minutes
 
 
@@ -77,21 +79,24 @@ def assemble(settings: Settings, world: World, say: Callable[[str], None]) -> Ex
     source = open_source(settings.data, Path(settings.data_root) if settings.data_root else None,
                          min(cars, MAX_STREET_DRIVES))
     size = settings.input_size() or source.image_size
-    model = world.together(lambda: _model(settings, len(source.classes), size, world))
+    module = world.together(lambda: _module(settings, len(source.classes), size))
     train_set, eval_set = (world.together(partial(cache.load, source, split, size, say), first_on_each_node=True)
                            for split in ("train", settings.eval_split))
-    shards = world.together(lambda: partition(settings.partition, train_set, cars, settings.seed,
-                                              settings.alpha or 0.5))
+    if settings.partition == "dirichlet" and settings.alpha is None:
+        settings = replace(settings, alpha=DEFAULT_ALPHA)
+    shards = world.together(lambda: partition(settings.partition, train_set, cars, settings.seed, settings.alpha))
     if algorithm.pooled:
         shards = [Shard("all cars", np.sort(np.concatenate([shard.indices for shard in shards])))]
+    if any(len(shard.indices) % settings.batch_size == 1 % settings.batch_size for shard in shards):
+        world.together(lambda: check_single_scene(settings.model, module, size))
     if overlap := sorted(set(train_set.drives) & set(eval_set.drives)) if settings.eval_split != "train" else []:
         say(f"WARNING: {settings.data}'s {settings.eval_split} split shares drives with train ({', '.join(overlap)}): "
             "neighbouring frames may stand on both sides, so scores tell little about unseen drives")
     homes = place_cars([len(shard.indices) for shard in shards], world.size)
     mine = [car for car, home in enumerate(homes) if home == world.rank]
-    world.together(lambda: _check_smallest_batch(settings, model, size, shards))
     criterion = _criterion(settings, world, train_set, [shards[car] for car in mine])
     weighting = settings.weighting or algorithm.weighting
+    model = FlatModel(module, world.device)
     federation = Federation(
         world=world, model=model, algorithm=algorithm,
         training=_training(settings, criterion),
@@ -117,27 +122,11 @@ def make_algorithm(settings: Settings) -> Algorithm:
     return ALGORITHMS[settings.algo]()
 
 
-def _model(settings: Settings, classes: int, size: tuple[int, int], world: World) -> FlatModel:
-    """The untrained model; its weights depend on the seed alone."""
+def _module(settings: Settings, classes: int, size: tuple[int, int]) -> nn.Module:
+    """The untrained network; its weights depend on the seed alone."""
     check_image_size(settings.model, size)
     seed_torch(settings.seed, "initial weights")
-    return FlatModel(build_model(settings.model, classes, settings.width), world.device)
-
-
-def _check_smallest_batch(settings: Settings, model: FlatModel, size: tuple[int, int],
-                          shards: list[Shard]) -> None:
-    """Try a single scene where a car's last batch has one: BatchNorm on 1x1 pixels cannot train on it."""
-    batch = settings.batch_size
-    if not any(len(shard.indices) % batch == 1 % batch for shard in shards):
-        return
-    statistics = model.statistics.clone()
-    try:
-        with torch.no_grad():
-            model.module.train()(torch.zeros(1, 3, size[1], size[0], device=model.device))
-    except ValueError as error:
-        raise SettingsError(f"{settings.model} cannot train on a single scene, and with --batch-size {batch} "
-                            "some car's last batch has just one: choose another") from error
-    model.statistics.copy_(statistics)
+    return build_model(settings.model, classes, settings.width)
 
 
 def _criterion(settings: Settings, world: World, train_set: SceneSet, shards: list[Shard]) -> CrossEntropy:

@@ -71,7 +71,7 @@ class State:
     initial_memory: Any  # of a car that has not taken part yet
     memories: dict[int, Any]  # car -> memory, for this rank's cars that have taken part
     own_statistics: dict[int, Tensor]  # car -> (2, c), where cars keep models of their own; else empty
-    mean_dual: Tensor  # (d,) float64 Σ p_i y_i over all cars, for the record
+    mean_dual: Tensor | None  # (d,) float64 Σ p_i y_i over all cars, for the record; None without duals
     pictures: int = 0  # seen by all cars since the start
     sequential_steps: int = 0  # gradient steps taken one after another since the start
 
@@ -93,7 +93,7 @@ class CarReport(NamedTuple):
     loss: float  # mean over the round's steps
     drift: float  # ‖w - theta‖
     dual_norm: float  # ‖y‖; 0 without duals
-    finite: float  # 1 if loss and contribution are
+    finite: float  # 1 if loss, contribution and statistics are
 
 
 class Residuals(NamedTuple):

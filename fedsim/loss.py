@@ -24,12 +24,12 @@ class CrossEntropy:
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """logits (B, C, H, W), labels (B, H, W) int64 class or VOID -> scalar; 0 if every pixel is void."""
-        if not bool((labels != VOID).any()):
-            return 0.0 * logits.sum()  # nothing to learn from, and no 0 / 0
         if logits.is_cuda:
             # On a GPU the loss of pictures adds its weights up in any order; that of a list of pixels does not.
             logits, labels = logits.permute(0, 2, 3, 1).flatten(0, 2), labels.flatten()
-        return F.cross_entropy(logits, labels, weight=self.weights, ignore_index=VOID)
+        labelled = (labels != VOID).any()  # stays on the device: asking would hold a GPU up at every step
+        loss = F.cross_entropy(logits, labels.where(labelled, 0), weight=self.weights, ignore_index=VOID)
+        return loss * labelled
 
     def weigh(self, labels: Tensor) -> float:
         """The weight of a batch's mean in a mean over batches: the summed weights of its labelled pixels."""

@@ -9,7 +9,7 @@ import contextlib
 import sys
 from collections.abc import Sequence
 
-from fedsim.errors import FedsimError, RankError
+from fedsim.errors import FedsimError, MachineError, RankError
 from fedsim.options import parse
 from fedsim.run import run
 
@@ -26,7 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if settings is not None:
                 run(settings)
     except FedsimError as error:
-        if speaks or isinstance(error, RankError):
+        # What a machine lacks, its own first rank says: the others may have all they need.
+        first_here = isinstance(error, MachineError) and os.environ.get("LOCAL_RANK", "0") == "0"
+        if speaks or first_here or isinstance(error, RankError):
             print(f"fedsim: {error}", file=sys.stderr, flush=True)
         return error.exit_status
     except KeyboardInterrupt:

@@ -16,7 +16,7 @@ from torch import Tensor
 from fedsim.aggregation.exact_sum import ExactSum
 from fedsim.algorithms.base import Local
 from fedsim.batchnorm import recalibrated_moments, to_moments, to_statistics
-from fedsim.errors import RunError
+from fedsim.errors import RankError, RunError
 from fedsim.federation import CarReport, Federation, Residuals, RoundResult, State
 from fedsim.local import train_locally
 from fedsim.participation import chosen_cars
@@ -30,8 +30,9 @@ def initial_state(federation: Federation) -> State:
     federation.world.broadcast_(theta)
     federation.world.broadcast_(statistics)
     algorithm = federation.algorithm
-    return State(0, algorithm.init_shared(theta), statistics, algorithm.init_memory(theta), {}, {},
-                 torch.zeros_like(theta, dtype=torch.float64))
+    memory = algorithm.init_memory(theta)
+    mean_dual = None if algorithm.dual(memory) is None else torch.zeros_like(theta, dtype=torch.float64)
+    return State(0, algorithm.init_shared(theta), statistics, memory, {}, {}, mean_dual)
 
 
 def simulate(federation: Federation, state: State) -> Iterator[RoundResult]:
@@ -54,7 +55,8 @@ def run_round(federation: Federation, state: State) -> RoundResult:
     started = time.perf_counter()
 
     world.doing = f"training in round {number}"
-    sums = Sums(ExactSum(shared.theta), ExactSum(shared.theta), ExactSum(state.statistics))
+    sums = Sums(ExactSum(shared.theta), None if state.mean_dual is None else ExactSum(shared.theta),
+                ExactSum(to_moments(state.statistics)))
     played = {car: _play(federation, state, shared, car, lr, sums) for car in chosen if car in federation.scenes}
     trained = time.perf_counter()
 
@@ -69,7 +71,7 @@ def run_round(federation: Federation, state: State) -> RoundResult:
         initial_memory=state.initial_memory,
         memories=state.memories | {car: own.memory for car, own in played.items()},
         own_statistics=state.own_statistics | {car: own.statistics for car, own in played.items()},
-        mean_dual=state.mean_dual + sums.dual_change.total(world)[0] / federation.total_weight,
+        mean_dual=_mean_dual(federation, state, sums),
         pictures=state.pictures + federation.training.epochs * sum(federation.cars[car].images for car in chosen),
         sequential_steps=state.sequential_steps + max(int(report.steps) for report in reports.values()),
     )
@@ -85,7 +87,7 @@ class Sums(NamedTuple):
     """What a rank adds up over the cars it plays in a round, weighted."""
 
     contribution: ExactSum  # (d,)
-    dual_change: ExactSum  # (d,) for the record
+    dual_change: ExactSum | None  # (d,) for the record; None without duals
     moments: ExactSum  # (2, c)
 
 
@@ -99,25 +101,28 @@ class Played(NamedTuple):
 
 
 def _play(federation: Federation, state: State, shared: Any, car: int, lr: float, sums: Sums) -> Played:
-    """One car's part: train from what it was sent, contribute, remember."""
+    """One car's part: train from what it was sent, contribute, remember. A sum refuses what is not finite."""
     model, algorithm, training = federation.model, federation.algorithm, federation.training
     memory, weight, scenes = state.memory(car), federation.weights[car], federation.scenes[car]
     model.statistics.copy_(state.own_statistics.get(car, state.statistics))
-    w, losses = train_locally(
-        model, scenes, training, start=algorithm.start(shared, memory),
-        correction=partial(algorithm.correction, shared=shared, memory=memory),
-        lr=lr, round_number=state.round + 1, car=car)
+    try:
+        w, losses = train_locally(
+            model, scenes, training, start=algorithm.start(shared, memory),
+            correction=partial(algorithm.correction, shared=shared, memory=memory),
+            lr=lr, round_number=state.round + 1, car=car)
+    except torch.OutOfMemoryError as error:
+        raise RankError(f"round {state.round + 1}: car {car} on rank {federation.world.rank} ran out of memory on "
+                        f"{model.device}; try a smaller --batch-size, --image-size or --width") from error
     contribution, new_memory = algorithm.contribute(Local(w, len(losses), len(scenes)), shared, memory)
     dual, dual_before, loss = algorithm.dual(new_memory), algorithm.dual(memory), float(losses.mean())
-    report = CarReport(len(losses), loss, _norm(w - shared.theta), 0.0 if dual is None else _norm(dual),
-                       finite=math.isfinite(loss) and math.isfinite(_norm(contribution)))
-    sums.contribution.add(contribution, weight)
-    if dual is not None and dual_before is not None:
+    finite = sums.contribution.add(contribution, weight) and math.isfinite(loss)
+    if sums.dual_change is not None and dual is not None and dual_before is not None:
         sums.dual_change.add(dual - dual_before, weight)
-    if federation.recalibrate and algorithm.personal:
+    if algorithm.personal and federation.recalibrate:
         model.statistics.copy_(to_statistics(_recalibrated(federation, state.round + 1, car)))
-    elif not federation.recalibrate:
-        sums.moments.add(to_moments(model.statistics), weight)
+    if algorithm.personal or not federation.recalibrate:
+        finite = sums.moments.add(to_moments(model.statistics), weight) and finite
+    report = CarReport(len(losses), loss, _norm(w - shared.theta), 0.0 if dual is None else _norm(dual), finite)
     return Played(new_memory, model.statistics.clone(), report, losses)
 
 
@@ -130,12 +135,23 @@ def _collect(federation: Federation, number: int, chosen: list[int],
     steps = {car: int(reports[car].steps) for car in chosen}
     table = world.table({slot[car]: own.losses.tolist() for car, own in played.items()},
                         len(chosen), max(steps.values()))
-    for car, report in reports.items():
-        if not report.finite:
-            raise RunError(f"round {number}: the loss or the contribution of car {car} ({federation.cars[car].name}) "
-                           f"on rank {federation.homes[car]} is not finite; nothing of it was averaged; "
-                           "try a smaller --lr")
+    _stop_unless_finite(federation, number, "the loss or the contribution",
+                        {car: bool(report.finite) for car, report in reports.items()})
     return reports, {car: table[slot[car], : steps[car]].tolist() for car in chosen}
+
+
+def _stop_unless_finite(federation: Federation, number: int, what: str, finite: dict[int, bool]) -> None:
+    """Stop the run on every rank if something of a car's is not finite. finite: the same on every rank."""
+    for car in (car for car, fine in finite.items() if not fine):
+        raise RunError(f"round {number}: {what} of car {car} ({federation.cars[car].name}) on rank "
+                       f"{federation.homes[car]} is not finite; nothing of it was averaged; try a smaller --lr")
+
+
+def _mean_dual(federation: Federation, state: State, sums: Sums) -> Tensor | None:
+    """(d,) Σ p_i y_i over all cars, from what the round's cars have changed."""
+    if state.mean_dual is None or sums.dual_change is None:
+        return None
+    return state.mean_dual + sums.dual_change.total(federation.world)[0] / federation.total_weight
 
 
 def _pooled_statistics(federation: Federation, state: State, chosen: list[int], sums: Sums) -> Tensor:
@@ -144,9 +160,11 @@ def _pooled_statistics(federation: Federation, state: State, chosen: list[int], 
         return state.statistics
     if federation.recalibrate:
         federation.model.load(state.shared.theta)
-        for car in chosen:
-            if car in federation.scenes:
-                sums.moments.add(_recalibrated(federation, state.round, car), federation.weights[car])
+        rows = {slot: [sums.moments.add(_recalibrated(federation, state.round, car), federation.weights[car])]
+                for slot, car in enumerate(chosen) if car in federation.scenes}
+        finite = federation.world.table(rows, len(chosen), 1)[:, 0]
+        _stop_unless_finite(federation, state.round, "a statistic under the new theta",
+                            {car: bool(fine) for car, fine in zip(chosen, finite, strict=True)})
     total, weight = sums.moments.total(federation.world)
     return to_statistics(total / weight)
 
@@ -170,7 +188,7 @@ def _sent_to_all(world: World, shared: Any, dtype: torch.dtype) -> Any:
 def _residuals(federation: Federation, shared: Any, after: State,
                reports: dict[int, CarReport]) -> Residuals | None:
     penalty = federation.algorithm.penalty(shared)
-    if penalty is None:
+    if penalty is None or after.mean_dual is None:
         return None
     drifts = [report.drift**2 for report in reports.values()]
     return Residuals(penalty, primal=math.sqrt(sum(drifts) / len(drifts)),

@@ -44,7 +44,8 @@ def run(settings: Settings) -> None:
         try:
             _train(experiment, journal)
         except OSError as error:
-            raise RankError(f"rank {world.rank}, while {world.doing}: {error.strerror} ({error.filename})") from error
+            where = f" ({error.filename})" if error.filename else ""
+            raise RankError(f"rank {world.rank}, while {world.doing}: {error.strerror or error}{where}") from error
         finally:
             if journal:
                 journal.close()

@@ -83,7 +83,8 @@ class Settings:
     backend: str = option("Machine", "auto", "auto: NCCL if every rank has its own CUDA device, else gloo.")
     threads: int | None = option("Machine", None, "CPU threads a rank. Default: cores shared among local "
                                  "ranks.")
-    timeout: float = option("Machine", 600.0, "Seconds to wait for another rank before giving up.")
+    timeout: float = option("Machine", 1800.0, "Seconds to wait for another rank before giving up; longer than "
+                            "the busiest rank trains in a round.")
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
@@ -93,11 +94,11 @@ class Settings:
         for name in ("cars", "rounds", "local_epochs", "batch_size", "width", "evaluate_every", "threads"):
             _check(self, name, lambda value: value >= 1, "at least 1")
         for name in ("lr", "alpha"):
-            _check(self, name, lambda value: value > 0, "above 0")
+            _check(self, name, lambda value: 0 < value <= 1e38, "above 0 and at most 1e38")
         _check(self, "timeout", lambda value: 0 < value <= 1e6, "above 0 and at most a million")
         _check(self, "participation", lambda value: 0 < value <= 1, "above 0 and at most 1")
         _check(self, "momentum", lambda value: 0 <= value < 1, "at least 0 and below 1")
-        _check(self, "weight_decay", lambda value: value >= 0, "at least 0")
+        _check(self, "weight_decay", lambda value: 0 <= value <= 1e38, "at least 0 and at most 1e38")
         self.penalty()
         self.input_size()
         self._check_combinations()
@@ -111,8 +112,10 @@ class Settings:
         if self.alpha is not None and self.partition != "dirichlet":
             raise SettingsError(f"--alpha belongs to --partition dirichlet; {self.partition} has none: leave "
                                 "it out")
-        if self.data == "camvid" and self.data_root is None:
+        if self.data == "camvid" and not self.data_root:
             raise SettingsError("--data camvid needs --data-root, the folder that holds train.txt and train/")
+        if self.out == "":
+            raise SettingsError("--out is empty; name a new directory, or leave it out")
         if self.data == "streets" and self.data_root is not None:
             raise SettingsError("--data-root belongs to data sets on disk; streets is made by fedsim: leave "
                                 "it out, or name the data set, e.g. --data camvid")
@@ -148,7 +151,8 @@ class Settings:
     @classmethod
     def from_values(cls, values: Mapping[str, Any], origin: str) -> "Settings":
         """Settings from a preset's or a command line's values. Raises SettingsError for an unknown name."""
-        known, checked = {setting.name: setting for setting in fields(cls)}, {}
+        known = {setting.name: setting for setting in fields(cls)}
+        checked: dict[str, Any] = {}
         for name, value in values.items():
             if name not in known:
                 raise SettingsError(f"{origin}: unknown setting {name!r}; known are {', '.join(known)}")

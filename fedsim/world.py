@@ -46,15 +46,17 @@ class Place:
 class World:
     """The ranks of a run. Every rank calls every collective, in the same order."""
 
-    def __init__(self, place: Place, device: torch.device, backend: str, why: str, threads: int) -> None:
+    def __init__(self, place: Place, device: torch.device, backend: str, why: str, threads: int,
+                 timeout_seconds: float = 1800.0) -> None:
         self.place = place
         self.rank, self.size = place.rank, place.size
         self.device, self.backend, self.why, self.threads = device, backend, why, threads
+        self.timeout_seconds = timeout_seconds
         self.doing = "starting"  # named in the message when another rank fails to answer
 
     @classmethod
     def join(cls, device: str = "auto", backend: str = "auto", threads: int | None = None,
-             timeout_seconds: float = 600.0) -> "World":
+             timeout_seconds: float = 1800.0) -> "World":
         """Take this process's place among the ranks. Raises MachineError where the machine cannot do it."""
         place = Place.from_environment()
         chosen, chosen_backend, why = choose_device(place, device, backend)
@@ -64,13 +66,15 @@ class World:
             torch.cuda.set_device(chosen)
             torch.backends.cudnn.deterministic = True  # the same bits again, on any number of ranks
         if place.size > 1:
+            # NCCL only raises a time-out where the collective is called if it blocks there.
+            os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
             try:
                 dist.init_process_group(chosen_backend, rank=place.rank, world_size=place.size,
                                         timeout=timedelta(seconds=timeout_seconds))
             except RuntimeError as error:
                 reason = str(error).splitlines()[0]
                 raise RankError(f"rank {place.rank} could not meet the other ranks: {reason}") from error
-        return cls(place, chosen, chosen_backend, why, threads)
+        return cls(place, chosen, chosen_backend, why, threads, timeout_seconds)
 
     def leave(self) -> None:
         if self.size > 1 and dist.is_initialized():
@@ -87,9 +91,6 @@ class World:
     def broadcast_(self, tensor: Tensor, source: int = 0) -> None:
         """Overwrite the tensor on every rank with the source rank's."""
         self._collective(tensor, lambda wire: dist.broadcast(wire, source))
-
-    def barrier(self) -> None:
-        self.sum_(torch.zeros(1, dtype=torch.int64))
 
     def table(self, rows: Mapping[int, Sequence[float]], length: int, width: int) -> np.ndarray:
         """Collect rows, each written by one rank, into a (length, width) float64 table on every rank.
@@ -137,6 +138,9 @@ class World:
             send(wire)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
+            if "timed out" in reason.lower():
+                reason = (f"no answer for {self.timeout_seconds:g} s; a rank hangs, or was still at work: "
+                          "then raise --timeout")
             raise RankError(f"rank {self.rank} lost the other ranks while {self.doing}: {reason}") from error
         if wire is not tensor:
             tensor.copy_(wire)
@@ -144,7 +148,9 @@ class World:
 
 def fair_threads(place: Place) -> int:
     """The cores this process may use, shared among the machine's ranks; at least 1."""
-    return max(1, len(os.sched_getaffinity(0)) // place.local_size)
+    # Not every system can say which of its cores a process may use.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // place.local_size)
 
 
 def choose_device(place: Place, device: str, backend: str) -> tuple[torch.device, str, str]:

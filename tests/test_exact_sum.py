@@ -38,6 +38,13 @@ def test_the_sum_is_exact_but_for_its_last_rounding(contributions):
         assert abs(Fraction(value) - exact) <= abs(exact) * Fraction(1, 2**50)
 
 
+@pytest.mark.parametrize("beside", [0.0, 1.0, 2.0**127])
+def test_a_power_of_two_of_every_size_survives_alone_and_beside_others(beside):
+    """Catches a scale beyond float32's range, which turned 1e-33 into 1e-21."""
+    for exponent in range(-149, 128):
+        assert total([(2.0**exponent, beside, 3)]).tolist() == [3 * 2.0**exponent, 3 * beside], exponent
+
+
 @given(CONTRIBUTIONS, st.integers(0, 12))
 def test_parts_on_two_ranks_add_up_to_the_whole(contributions, cut):
     """What each rank sends are whole numbers, so a sum over ranks is exact too."""

@@ -34,6 +34,14 @@ def test_void_pixels_do_not_count():
     assert torch.allclose(CrossEntropy(WEIGHTS)(logits, labels), expected, rtol=1e-6)
 
 
+def test_a_batch_without_a_label_teaches_nothing_and_breaks_nothing():
+    """Catches 0 / 0, which would stop the run."""
+    logits = torch.randn(2, 3, 4, 5, requires_grad=True)
+    loss = CrossEntropy(torch.ones(3))(logits, torch.full((2, 4, 5), VOID))
+    loss.backward()
+    assert loss == 0 and torch.equal(logits.grad, torch.zeros_like(logits))
+
+
 def test_losses_of_batches_weighed_are_the_loss_of_all_of_them():
     """Catches a weight that counts pixels: batches differ in void and in classes."""
     logits, labels = logits_and_labels()

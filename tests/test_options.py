@@ -110,3 +110,8 @@ def test_a_whole_number_may_stand_for_a_decimal_in_a_preset_and_nothing_else_for
                            ("out = []", "str"), ("rounds = {}", "int"), ("seed = 2020-01-01", "int")]:
         with pytest.raises(SettingsError, match=f"expected {expected}$"):
             parse(preset(text))
+
+
+def test_a_penalty_needs_no_quotes_in_a_preset(preset):
+    assert parse(preset("rho = 0.25")).penalty() == 0.25
+    assert parse(preset('rho = "auto"')).penalty() is None

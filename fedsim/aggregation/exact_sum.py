@@ -35,12 +35,12 @@ class ExactSum:
         self._digit = torch.empty_like(like)
         self._wide = torch.empty_like(like, dtype=torch.float64)
 
-    def add(self, vector: Tensor, weight: int) -> None:
-        """Add weight times vector, shaped as `like`. One that is not finite is refused: `total` raises."""
+    def add(self, vector: Tensor, weight: int) -> bool:
+        """Add weight times vector, shaped and typed as `like`; False, and `total` raises, if it is not finite."""
         largest = _bound(vector)
         if not math.isfinite(largest):
             self.refused += 1
-            return
+            return False
         self.weight += weight
         rest, digit, number = vector.clone(), self._digit, HIGHEST + 1
         while largest and number > LOWEST:
@@ -54,6 +54,7 @@ class ExactSum:
             # By way of a float64 copy: adding float32 to float64 directly takes longer than both.
             self.digits[number].add_(self._wide.copy_(digit), alpha=weight)
             largest = _bound(rest.sub_(digit, alpha=2.0 ** _grid(number)))
+        return True
 
     def total(self, world: World) -> tuple[Tensor, int]:
         """The sum over all ranks, float64 shaped as `like`, and the sum of weights. Every rank calls it.

@@ -44,8 +44,12 @@ class FedADMM(Algorithm):
     kappa: float = 0.7  # what rho times the local step length is then: the share of a gradient a dual takes up
     weighting: ClassVar[Literal["images", "uniform"]] = "uniform"
 
+    def __post_init__(self) -> None:
+        if self.rho is not None and not self.rho > 0:
+            raise ValueError(f"rho is {self.rho}; ADMM's penalty is above 0")
+
     def init_shared(self, theta: Tensor) -> Shared:
-        return Shared(theta, self.rho or math.inf)
+        return Shared(theta, math.inf if self.rho is None else self.rho)
 
     def init_memory(self, theta: Tensor) -> Memory:
         return Memory(theta, torch.zeros_like(theta), math.inf)  # y = 0: nothing heard but theta itself

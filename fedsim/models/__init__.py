@@ -1,7 +1,9 @@
 """The networks there are, by name: SegNet's variants, and torchvision's segmentation models."""
 
+import copy
 import difflib
 
+import torch
 from torch import Tensor, nn
 
 from fedsim.errors import SettingsError
@@ -33,6 +35,17 @@ def check_image_size(name: str, image_size: tuple[int, int]) -> None:
     """Raise SettingsError where pictures of (width, height) pixels are too small for the network."""
     if name in LAYOUTS:
         LAYOUTS[name].check_image_size(image_size)
+
+
+def check_single_scene(name: str, model: nn.Module, image_size: tuple[int, int]) -> None:
+    """Raise SettingsError where the network cannot train on one scene: BatchNorm cannot, on a single pixel."""
+    width, height = image_size
+    try:
+        with torch.no_grad():
+            copy.deepcopy(model).train()(torch.zeros(1, 3, height, width))
+    except ValueError as error:
+        raise SettingsError(f"{name} cannot train on a single scene, and a car's last batch would have just one; "
+                            "choose another --batch-size") from error
 
 
 class _LogitsOnly(nn.Module):

@@ -1,6 +1,7 @@
 """Everything the coordinator writes during a run and at its end."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,4 +85,5 @@ class Journal:
     def close(self) -> None:
         """Leave terminal and event files in order, whatever ended the run."""
         self._progress.close()
-        self._tensorboard.close()
+        with suppress(OSError):  # a full disk has been told of already
+            self._tensorboard.close()

@@ -17,19 +17,18 @@ class Progress:
     """Shows rounds as they end.
 
     Where stderr is a terminal: a bar with round, loss, mIoU and remaining time. Where either of stdout and
-    stderr is not: a line a round on stdout, so that `> log.txt` and a batch job keep them. With `quiet`:
-    neither, but messages.
+    stderr is not: a line a round on stdout, so that `> log.txt` and a batch job keep them.
     """
 
-    def __init__(self, rounds: int, quiet: bool = False) -> None:
+    def __init__(self, rounds: int) -> None:
         """rounds: the number of the last round."""
         self._rounds = rounds
         self._seconds: list[float] = []  # of each round shown, for the remaining time
         self._scores: list[str] = []  # of the round evaluated last
         terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-        self._lines = not quiet and not (terminal and sys.stdout.isatty())
+        self._lines = not (terminal and sys.stdout.isatty())
         self._display: RichProgress | None = None
-        if terminal and not quiet:
+        if terminal:
             self._display, self._task = _start_display(rounds)
 
     def say(self, text: str) -> None:

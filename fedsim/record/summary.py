@@ -126,7 +126,7 @@ def _counts(records: list[dict]) -> Table:
         ["sequential local steps", f"{last['sequential_steps']:,}"],
         ["MB up, cars to coordinator", f"{up:,.1f}"],
         ["MB down, coordinator to cars", f"{down:,.1f}"],
-        ["seconds", f"{seconds:,.1f}"],
+        ["seconds in rounds and scoring", f"{seconds:,.1f}"],
     ]
     return Table(f"What {last['algo']} took", ["", "whole run"], rows)
 

@@ -11,7 +11,9 @@ def save_weights(state: dict[str, Tensor], path: Path, metadata: dict[str, str])
     """Write `state` (name -> tensor of any device and strides) and `metadata` to `path`, replacing it whole.
 
     Written beside and renamed: whoever opens `path`, at any moment, finds either the old weights or the new.
+    Raises OSError where the disk refuses.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     # Copies: parameters are views into one vector, and safetensors refuses tensors that share memory.
@@ -22,5 +24,7 @@ def save_weights(state: dict[str, Tensor], path: Path, metadata: dict[str, str])
     try:
         save_file(tensors, beside, metadata=metadata)
         os.replace(beside, path)
+    except SafetensorError as error:
+        raise OSError(f"cannot write {path}: {error}") from error
     finally:
         beside.unlink(missing_ok=True)

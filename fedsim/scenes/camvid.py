@@ -95,7 +95,7 @@ class CamVid:
             raise DataError(f"there is no split {split} under {self.root}, because {path.name} is missing; "
                             f"there is {' and '.join(found)}")
         try:
-            lines = path.read_text().splitlines()
+            lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path} cannot be read ({_reason(error)}); get it anew") from error
         entries = [self._entry(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]

@@ -32,13 +32,6 @@ def test_off_a_terminal_there_is_one_plain_line_a_round(capsys, records):
                         r"cars( \d\.\d\d){4}  5\.2 s", lines[4])
 
 
-def test_quiet_keeps_messages_only(capsys, records):
-    with Progress(6, quiet=True) as progress:
-        progress.say("hello")
-        progress.round(records[1])
-    assert capsys.readouterr().out == "hello\n"
-
-
 def test_many_cars_are_summed_up():
     record = make_records(rounds=1, cars=9)[1]
     for entry, loss in zip(record["cars"], [0.9, 0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.4], strict=True):
