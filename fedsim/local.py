@@ -49,14 +49,14 @@ def train_locally(model: FlatModel, scenes: CarScenes, training: LocalTraining, 
     model.module.train()
     seed_torch(training.seed, "model", round_number, car)
     order = stream(training.seed, "shuffle", round_number, car)
-    mirror = stream(training.seed, "flip", round_number, car)
+    mirror = stream(training.seed, "flip", round_number, car) if training.flips else None
     step = training.optimizer.start()
     losses: list[Tensor] = []
     for _ in range(training.epochs):
         positions = order.permutation(len(scenes))
         for first in range(0, len(scenes), training.batch_size):
             batch = positions[first : first + training.batch_size]
-            flips = mirror.random(len(batch)) < 0.5 if training.flips else None
+            flips = mirror.random(len(batch)) < 0.5 if mirror else None
             images, labels = scenes.batch(batch, flips)
             model.gradient.zero_()
             loss = training.criterion(model.module(images), labels)

@@ -56,7 +56,8 @@ OUT_OF_RANGE = [
     *(("--rho", value) for value in ("0", "-1", "nan", "inf", "much")),
     *(("--image-size", value) for value in ("80", "80x", "0x60", "80x60x3", "-80x60", "80*60", "8e1x60")),
     *((flag(name), "nope") for name in CHOICES),
-    ("--timeout", "1e20"), ("--lr", "1e300"), ("--weight-decay", "1e300"), ("--model", "segnet-smal"), ("--model", "torchvision:nope"),
+    ("--timeout", "1e20"), ("--lr", "1e300"), ("--weight-decay", "1e300"),
+    ("--model", "segnet-smal"), ("--model", "torchvision:nope"),
 ]
 
 
@@ -183,7 +184,8 @@ def test_pictures_too_small_for_the_model_are_refused(refused, tiny_camvid, mode
 def test_a_last_batch_too_small_for_the_model_is_refused(refused, tiny_camvid):
     """deeplab pools to a single pixel, of which BatchNorm cannot train on one."""
     arguments = [word for word in on_disk(tiny_camvid) if word not in ("--width", "4")]
-    assert "--batch-size" in refused(*arguments, "--model", "torchvision:deeplabv3_mobilenet_v3_large", "--batch-size", "1")
+    deeplab = ["--model", "torchvision:deeplabv3_mobilenet_v3_large", "--batch-size", "1"]
+    assert "--batch-size" in refused(*arguments, *deeplab)
 
 
 def test_a_place_for_results_that_cannot_be_one_is_refused(refused, tiny_camvid, tmp_path):
