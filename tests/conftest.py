@@ -3,12 +3,17 @@
 import sys
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))  # helpers beside the tests, such as quadratics.py
+
+# No deadline: a busy machine is no defect. The same examples every time: a suite that passed passes again.
+hypothesis.settings.register_profile("fedsim", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("fedsim")
 
 TINY_DRIVES = {"d0": 5, "d1": 4, "d2": 3, "d3": 4, "d4": 2}  # drive -> training scenes
 TINY_VAL_SCENES = 18  # of a drive of their own: three batches of an evaluation, the last one small
