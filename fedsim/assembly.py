@@ -20,16 +20,16 @@ from fedsim.local import LocalTraining
 from fedsim.loss import CrossEntropy, class_counts, class_weights
 from fedsim.models import build_model, check_image_size, check_single_scene
 from fedsim.optimizers import SGD, Adam
+from fedsim.participation import place_cars
 from fedsim.scenes import cache, open_source
 from fedsim.scenes.car_scenes import CarScenes
-from fedsim.scenes.partition import Shard, partition
+from fedsim.scenes.partition import DEFAULT_ALPHA, Shard, partition
 from fedsim.scenes.scene_set import SceneSet, Source
 from fedsim.seeds import seed_torch
 from fedsim.settings import Settings
 from fedsim.vector import FlatModel
-from fedsim.world import World, place_cars
+from fedsim.world import World
 
-DEFAULT_ALPHA = 0.5  # of Dirichlet partitions
 MAX_STREET_DRIVES = 16  # more cars than that share drives, cut in time: drawing a thousand drives takes minutes
 
 
@@ -110,7 +110,7 @@ def assemble(settings: Settings, world: World, say: Callable[[str], None]) -> Ex
     say(f"{len(shards)} car(s) on {world.size} rank(s), {world.device.type} with {world.threads} thread(s) a rank, "
         f"{world.backend} ({world.why}); {settings.model} with {model.parameters.numel():,} parameters")
     resolved = replace(settings, cars=cars, weighting=weighting, image_size=f"{size[0]}x{size[1]}",
-                       threads=world.threads,
+                       threads=world.threads, rho=settings.rho or ("auto" if settings.algo == "admm" else None),
                        data_root=settings.data_root and str(Path(settings.data_root).resolve()))
     return Experiment(resolved, source, train_set, eval_set, shards, federation, criterion)
 

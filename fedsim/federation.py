@@ -9,7 +9,6 @@ from torch import Tensor
 
 from fedsim.algorithms.base import Algorithm
 from fedsim.local import LocalTraining
-from fedsim.optimizers import Adam
 from fedsim.scenes.car_scenes import CarScenes
 from fedsim.vector import FlatModel
 from fedsim.world import World
@@ -53,12 +52,11 @@ class Federation:
         return self.lr * 0.5 * (1 + math.cos(math.pi * (round_number - 1) / self.rounds))
 
     def step_length(self, chosen: list[int], lr: float) -> float | None:
-        """The mean over the round's cars of how far their local steps go along a unit gradient."""
-        optimizer = self.training.optimizer
-        if isinstance(optimizer, Adam):
-            return None
-        lengths = [optimizer.step_length(lr, self.training.steps(self.cars[car].images)) for car in chosen]
-        return sum(lengths) / len(lengths)
+        """The mean over the round's cars of how far local steps go along a unit gradient; None if unknown."""
+        steps = (self.training.steps(self.cars[car].images) for car in chosen)
+        lengths = [self.training.optimizer.step_length(lr, count) for count in steps]
+        known = [length for length in lengths if length is not None]
+        return sum(known) / len(known) if known else None
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,5 @@ class Adam:
 
         return step
 
-    def step_length(self, lr: float, steps: int) -> float:
-        """Adam's step does not scale with the gradient, so no length matches a penalty to it."""
-        raise NotImplementedError("--rho auto is refused with adam when the settings are checked")
+    def step_length(self, lr: float, steps: int) -> None:
+        """None: Adam's steps do not scale with the gradient, so no penalty can be matched to their length."""

@@ -11,6 +11,10 @@ import click
 from fedsim.errors import SettingsError
 from fedsim.settings import CHOICES, Settings, flag, type_name
 
+HELP = """Train one segmentation network from many cars that never share their pictures.
+
+Ranks are started by torchrun: torchrun --nproc_per_node=4 -m fedsim.main --algo admm. Without it, one rank
+plays all cars."""
 TYPES = {"int": click.INT, "float": click.FLOAT, "str": click.STRING}
 
 
@@ -71,7 +75,7 @@ def command() -> click.Command:
     options: list[click.Parameter] = [_option(setting) for setting in dataclasses.fields(Settings)]
     options.append(Option("--config", theme="Machine", type=click.STRING, default=None, metavar="FILE",
                           help="TOML file of settings, such as a run directory's config.toml."))
-    return Command("fedsim", params=options, callback=lambda **values: values, help=__doc__and_example())
+    return Command("fedsim", params=options, callback=lambda **values: values, help=HELP)
 
 
 def _option(setting: "dataclasses.Field[Any]") -> Option:
@@ -85,9 +89,3 @@ def _option(setting: "dataclasses.Field[Any]") -> Option:
     kind = type_name(setting.type).removesuffix(" | None")
     return Option(flag(setting.name), theme=theme, default=None, help=text, type=TYPES[kind],
                   metavar="|".join(choices) if choices else {"int": "N", "float": "X", "str": "TEXT"}[kind])
-
-
-def __doc__and_example() -> str:
-    return ("Train one segmentation network from many cars that never share their pictures.\n\n"
-            "Ranks are started by torchrun: torchrun --nproc_per_node=4 -m fedsim.main --algo admm. "
-            "Without it, one rank plays all cars.")

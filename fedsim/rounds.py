@@ -46,7 +46,8 @@ def simulate(federation: Federation, state: State) -> Iterator[RoundResult]:
 def run_round(federation: Federation, state: State) -> RoundResult:
     """One round. Every rank calls it, with a car of its own or without.
 
-    Raises RunError on every rank if a car's loss or contribution is not finite; nothing of it is averaged.
+    Raises RunError on every rank if a car's loss, contribution or statistics are not finite; nothing of it
+    is averaged.
     """
     world, algorithm, number = federation.world, federation.algorithm, state.round + 1
     chosen = chosen_cars(federation.seed, number, len(federation.cars), federation.participation)
@@ -135,14 +136,16 @@ def _collect(federation: Federation, number: int, chosen: list[int],
     steps = {car: int(reports[car].steps) for car in chosen}
     table = world.table({slot[car]: own.losses.tolist() for car, own in played.items()},
                         len(chosen), max(steps.values()))
-    _stop_unless_finite(federation, number, "the loss or the contribution",
+    _stop_unless_finite(federation, number, "the loss, the contribution or a statistic",
                         {car: bool(report.finite) for car, report in reports.items()})
     return reports, {car: table[slot[car], : steps[car]].tolist() for car in chosen}
 
 
 def _stop_unless_finite(federation: Federation, number: int, what: str, finite: dict[int, bool]) -> None:
     """Stop the run on every rank if something of a car's is not finite. finite: the same on every rank."""
-    for car in (car for car, fine in finite.items() if not fine):
+    broken = [car for car, fine in finite.items() if not fine]
+    if broken:
+        car = broken[0]
         raise RunError(f"round {number}: {what} of car {car} ({federation.cars[car].name}) on rank "
                        f"{federation.homes[car]} is not finite; nothing of it was averaged; try a smaller --lr")
 

@@ -15,13 +15,11 @@ from fedsim.assembly import Experiment, assemble, config
 from fedsim.errors import RankError
 from fedsim.evaluate import predict
 from fedsim.federation import RoundResult, State
-from fedsim.metrics import confusion, scores
 from fedsim.record.round_record import round_record
 from fedsim.record.run_directory import RunDirectory, default_path
 from fedsim.rounds import initial_state, simulate
-from fedsim.scenes import baselines
 from fedsim.scenes.scene_set import SceneSet
-from fedsim.scoring import models, score
+from fedsim.scoring import models, score, trivial_baselines
 from fedsim.settings import Settings
 from fedsim.vector import FlatModel
 from fedsim.world import World
@@ -67,7 +65,7 @@ def _train(experiment: Experiment, journal: "Journal | None") -> None:
         if journal:
             federation.model.load(parameters, statistics)
             journal.save_model(name, _weights(federation.model), experiment.model_card())
-    trivial = _trivial_baselines(experiment)
+    trivial = trivial_baselines(federation, experiment.train_set, experiment.eval_set)
     shown = _shown(experiment, state)
     if journal and shown is not None:
         journal.finish(shown, trivial)
@@ -112,22 +110,6 @@ def _shown(experiment: Experiment, state: State) -> np.ndarray | None:
 def _which_shown(scenes: SceneSet) -> np.ndarray:
     """The indices of the scenes that panels show."""
     return np.unique(np.linspace(0, len(scenes) - 1, SHOWN_SCENES).astype(np.int64))
-
-
-def _trivial_baselines(experiment: Experiment) -> dict[str, float]:
-    """mIoU of guessing each pixel's class from its colour, and from colour and position."""
-    federation, train, held_out = experiment.federation, experiment.train_set, experiment.eval_set
-    classes, (height, width), result = len(train.classes), held_out.labels.shape[1:], {}
-    for name, grid in (("colour only", False), ("colour and position", True)):
-        counts = torch.from_numpy(baselines.count(train.images[:0], train.labels[:0], classes, grid))
-        for scenes in federation.scenes.values():
-            own = baselines.count(train.images[scenes.indices], train.labels[scenes.indices], classes, grid)
-            counts += torch.from_numpy(own)
-        federation.world.sum_(counts)
-        if federation.world.is_coordinator:
-            guesses = baselines.predict(counts.numpy(), held_out.images, (width, height))
-            result[name] = scores(confusion(held_out.labels, guesses, classes)).miou
-    return result
 
 
 def _open_journal(experiment: Experiment) -> "Journal":

@@ -1,16 +1,18 @@
-"""What a round is worth: the global model's score or, where cars never communicate, each car's own."""
+"""What a round is worth: the global model's score, or each car's own; and what guessing would have had."""
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from fedsim.evaluate import Evaluation, evaluate, evaluate_own
 from fedsim.federation import Federation, State
 from fedsim.loss import CrossEntropy
-from fedsim.metrics import Scores
+from fedsim.metrics import Scores, confusion, scores
+from fedsim.scenes import baselines
 from fedsim.scenes.scene_set import SceneSet
 
 
@@ -49,10 +51,28 @@ def models(federation: Federation, state: State) -> Iterator[tuple[str, Tensor, 
         yield f"car-{car:02d}-{name}", w, statistics
 
 
+def trivial_baselines(federation: Federation, train_set: SceneSet, eval_set: SceneSet) -> dict[str, float]:
+    """mIoU of guessing a pixel's class from its colour, and from colour and position; on the coordinator alone.
+
+    Every car counts its own scenes; the counts add up.
+    """
+    classes, (height, width), result = len(train_set.classes), eval_set.labels.shape[1:], {}
+    for name, grid in (("colour only", False), ("colour and position", True)):
+        counts = torch.from_numpy(baselines.count(train_set.images[:0], train_set.labels[:0], classes, grid))
+        for scenes in federation.scenes.values():
+            images, labels = train_set.images[scenes.indices], train_set.labels[scenes.indices]
+            counts += torch.from_numpy(baselines.count(images, labels, classes, grid))
+        federation.world.sum_(counts)
+        if federation.world.is_coordinator:
+            guesses = baselines.predict(counts.numpy(), eval_set.images, (width, height))
+            result[name] = scores(confusion(eval_set.labels, guesses, classes)).miou
+    return result
+
+
 def _to_row(evaluation: Evaluation) -> list[float]:
-    scores = evaluation.scores
-    return [evaluation.loss, scores.miou, scores.pixel_accuracy,
-            *(math.nan if iou is None else iou for iou in scores.class_iou)]
+    own = evaluation.scores
+    return [evaluation.loss, own.miou, own.pixel_accuracy,
+            *(math.nan if iou is None else iou for iou in own.class_iou)]
 
 
 def _from_row(row: np.ndarray) -> Evaluation:
@@ -64,5 +84,3 @@ def _mean(column: np.ndarray) -> float:
     """The mean of the numbers there are."""
     there = column[~np.isnan(column)]
     return float(there.mean()) if there.size else math.nan
-
-

@@ -10,7 +10,7 @@ from fedsim.algorithms import ALGORITHMS
 from fedsim.errors import SettingsError
 from fedsim.loss import CLASS_WEIGHTS
 from fedsim.scenes import SOURCES
-from fedsim.scenes.partition import PARTITIONS
+from fedsim.scenes.partition import DEFAULT_ALPHA, PARTITIONS
 
 CHOICES = {
     "algo": tuple(ALGORITHMS),
@@ -73,7 +73,7 @@ class Settings:
     partition: str = option("Data", "drive", "How scenes are dealt to cars: a drive each (cut in time, if "
                             "there are more cars), iid, or by Dirichlet preferences over classes.")
     alpha: float | None = option("Data", None, "Concentration of --partition dirichlet: the smaller, the "
-                                 "more skewed. Default there: 0.5.")
+                                 f"more skewed. Default there: {DEFAULT_ALPHA}.")
     eval_split: str = option("Data", "val", "Split that the model is scored on.")
     evaluate_every: int = option("Data", 1, "Rounds between scores; the last round is always scored.")
 

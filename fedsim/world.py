@@ -174,12 +174,3 @@ def choose_device(place: Place, device: str, backend: str) -> tuple[torch.device
     if backend == "auto":
         backend = "nccl" if own else "gloo"
     return torch.device("cuda", place.local_rank % gpus), backend, reason
-
-
-def place_cars(sizes: Sequence[int], ranks: int) -> list[int]:
-    """The rank of every car: the largest shard first, each to the rank with least to do so far."""
-    load, home = [0] * ranks, [0] * len(sizes)
-    for car in sorted(range(len(sizes)), key=lambda car: (-sizes[car], car)):
-        home[car] = min(range(ranks), key=lambda rank: (load[rank], rank))
-        load[home[car]] += sizes[car]
-    return home

@@ -14,11 +14,12 @@ from fedsim.local import LocalTraining
 from fedsim.loss import CrossEntropy
 from fedsim.models import build_model
 from fedsim.optimizers import SGD
+from fedsim.participation import place_cars
 from fedsim.scenes.car_scenes import CarScenes
 from fedsim.scenes.classes import CAMVID_11, VOID
 from fedsim.scenes.scene_set import SceneSet
 from fedsim.vector import FlatModel
-from fedsim.world import Place, World, place_cars
+from fedsim.world import Place, World
 
 CPU = torch.device("cpu")
 CLASSES = len(CAMVID_11)

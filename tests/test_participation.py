@@ -1,8 +1,10 @@
-"""Who takes part in a round."""
+"""Who takes part in a round, and on which rank."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from fedsim.participation import chosen_cars
+from fedsim.participation import chosen_cars, place_cars
 
 
 def rounds(count: int, cars: int = 10, share: float = 0.3, seed: int = 0) -> list[list[int]]:
@@ -32,3 +34,17 @@ def test_every_car_takes_part_equally_often():
     drawn = rounds(2000)
     counts = [sum(car in chosen for chosen in drawn) for car in range(10)]
     assert all(500 < count < 700 for count in counts), counts
+
+
+@given(st.lists(st.integers(1, 1000), min_size=1, max_size=60), st.integers(1, 8))
+def test_no_rank_has_more_to_do_than_another_by_more_than_a_car(sizes, ranks):
+    """Catches placement by turns, and one that forgets what a rank has already."""
+    home = place_cars(sizes, ranks)
+    load = [sum(size for size, rank in zip(sizes, home, strict=True) if rank == r) for r in range(ranks)]
+    assert max(load) - min(load) <= max(sizes)
+    if len(sizes) >= ranks:
+        assert set(home) == set(range(ranks)), "a rank without a car"
+
+
+def test_cars_are_placed_largest_first():
+    assert place_cars([1, 2, 3, 4, 10], 2) == [1, 1, 1, 1, 0]

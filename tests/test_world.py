@@ -2,12 +2,10 @@
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from scenery import SOLO, on_ranks
 
 from fedsim.errors import DataError, MachineError
-from fedsim.world import Place, choose_device, fair_threads, place_cars
+from fedsim.world import Place, choose_device, fair_threads
 
 
 def machine(monkeypatch, gpus: int) -> None:
@@ -76,20 +74,6 @@ def test_a_place_is_read_whole_or_not_at_all(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert Place.from_environment() == Place(rank=3, size=4, local_rank=1, local_size=2)
-
-
-@given(st.lists(st.integers(1, 1000), min_size=1, max_size=60), st.integers(1, 8))
-def test_no_rank_has_more_to_do_than_another_by_more_than_a_car(sizes, ranks):
-    """Catches placement by turns, and one that forgets what a rank has already."""
-    home = place_cars(sizes, ranks)
-    load = [sum(size for size, rank in zip(sizes, home, strict=True) if rank == r) for r in range(ranks)]
-    assert max(load) - min(load) <= max(sizes)
-    if len(sizes) >= ranks:
-        assert set(home) == set(range(ranks)), "a rank without a car"
-
-
-def test_cars_are_placed_largest_first():
-    assert place_cars([1, 2, 3, 4, 10], 2) == [1, 1, 1, 1, 0]
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])

@@ -14,6 +14,7 @@ from fedsim.scenes.scene_set import SceneSet
 from fedsim.seeds import stream
 
 PARTITIONS = ("drive", "iid", "dirichlet")
+DEFAULT_ALPHA = 0.5  # of dirichlet, where none is given
 
 # How firmly a scene goes where its classes are wanted. A scene of a road holds nearly every class, so scenes
 # differ far less than the one-label pictures Dirichlet partitions were made for. With CamVid's 367 training
