@@ -6,12 +6,16 @@ from fedsim.seeds import stream
 
 
 def chosen_cars(seed: int, round_number: int, cars: int, participation: float) -> list[int]:
-    """The round's cars in ascending order, of (seed, round) alone: a uniform sample of participation * cars of them, at least one."""
+    """The round's cars in ascending order: a uniform sample of participation * cars of them, at least one.
+
+    A function of (seed, round), not of earlier rounds.
+    """
     count = max(1, round(participation * cars))
     if count == cars:
         return list(range(cars))
     draw = stream(seed, "participation", round_number).choice(cars, size=count, replace=False)
     return sorted(int(car) for car in draw)
+
 
 def place_cars(sizes: Sequence[int], ranks: int) -> list[int]:
     """The rank of every car: the largest shard first, each to the rank with least to do so far."""
