@@ -13,14 +13,17 @@ import torch
 from torch import nn
 
 import fedsim
-from fedsim.algorithms import ALGORITHMS, Algorithm, FedADMM
+from fedsim import catalogue
+from fedsim.attacks import Attack, Mislabelled, hostile_cars
+from fedsim.batchnorm import NORM_RULES
 from fedsim.errors import SettingsError
 from fedsim.federation import Car, Federation
 from fedsim.local import LocalTraining
 from fedsim.loss import CrossEntropy, class_counts, class_weights
+from fedsim.methods import check_federation, make_aggregator, make_algorithm, make_server, server_name, warnings
 from fedsim.models import build_model, check_image_size, check_single_scene
 from fedsim.optimizers import SGD, Adam
-from fedsim.participation import place_cars
+from fedsim.participation import number_of_cars, place_cars
 from fedsim.scenes import cache, open_source
 from fedsim.scenes.car_scenes import CarScenes
 from fedsim.scenes.partition import DEFAULT_ALPHA, Shard, partition
@@ -73,6 +76,7 @@ def assemble(settings: Settings, world: World, say: Callable[[str], None]) -> Ex
     """Everything a run needs, on every rank. Raises UserError, the same on all ranks."""
     cars = settings.cars or (world.size if world.size > 1 else 4)
     algorithm = make_algorithm(settings)
+    _check_cars(settings, cars)
     if cars < world.size and not algorithm.pooled:
         raise SettingsError(f"{cars} cars on {world.size} ranks: every rank plays at least one car; "
                             f"start {cars} ranks, or raise --cars to {world.size}")
@@ -92,41 +96,92 @@ def assemble(settings: Settings, world: World, say: Callable[[str], None]) -> Ex
     if overlap := sorted(set(train_set.drives) & set(eval_set.drives)) if settings.eval_split != "train" else []:
         say(f"WARNING: {settings.data}'s {settings.eval_split} split shares drives with train ({', '.join(overlap)}): "
             "neighbouring frames may stand on both sides, so scores tell little about unseen drives")
-    homes = place_cars([len(shard.indices) for shard in shards], world.size)
-    mine = [car for car, home in enumerate(homes) if home == world.rank]
-    criterion = _criterion(settings, world, train_set, [shards[car] for car in mine])
-    weighting = settings.weighting or algorithm.weighting
-    model = FlatModel(module, world.device)
-    federation = Federation(
-        world=world, model=model, algorithm=algorithm,
-        training=_training(settings, criterion),
-        cars=tuple(Car(shard.name, len(shard.indices)) for shard in shards),
-        homes=tuple(homes),
-        scenes={car: CarScenes(train_set, shards[car].indices, world.device) for car in mine},
-        rounds=settings.rounds, lr=settings.lr, cosine=settings.lr_schedule == "cosine",
-        participation=settings.participation,
-        weights=tuple(len(shard.indices) if weighting == "images" else 1 for shard in shards),
-        recalibrate=settings.batchnorm == "recalibrate", seed=settings.seed)
+    federation, criterion = _federation(settings, world, train_set, shards, module)
     say(f"{len(shards)} car(s) on {world.size} rank(s), {world.device.type} with {world.threads} thread(s) a rank, "
-        f"{world.backend} ({world.why}); {settings.model} with {model.parameters.numel():,} parameters")
-    resolved = replace(settings, cars=cars, weighting=weighting, image_size=f"{size[0]}x{size[1]}",
-                       threads=world.threads, rho=settings.rho or ("auto" if settings.algo == "admm" else None),
+        f"{world.backend} ({world.why}); {settings.model} with {federation.model.parameters.numel():,} parameters")
+    for warning in warnings(federation, settings.aggregator):
+        say(f"WARNING: {warning}")
+    resolved = replace(settings, **_resolved(settings, federation), cars=cars, image_size=f"{size[0]}x{size[1]}",
                        data_root=settings.data_root and str(Path(settings.data_root).resolve()))
     return Experiment(resolved, source, train_set, eval_set, shards, federation, criterion)
 
 
-def make_algorithm(settings: Settings) -> Algorithm:
-    """The algorithm with its options."""
-    if settings.algo == "admm":
-        return FedADMM(rho=settings.penalty())
-    return ALGORITHMS[settings.algo]()
+def _federation(settings: Settings, world: World, train_set: SceneSet, shards: list[Shard],
+                module: nn.Module) -> tuple[Federation, CrossEntropy]:
+    """The federation, and the loss that its cars train with and its model is scored by."""
+    homes = place_cars([len(shard.indices) for shard in shards], world.size)
+    mine = [car for car, home in enumerate(homes) if home == world.rank]
+    criterion = _criterion(settings, world, train_set, [shards[car] for car in mine])
+    algorithm, attack = make_algorithm(settings), _attack(settings, len(shards))
+    weighting, rule = settings.weighting or algorithm.weighting, NORM_RULES[settings.batchnorm or "recalibrate"]
+
+    def scenes_of(car: int) -> CarScenes:
+        kind = Mislabelled if attack and attack.flips_labels_of(car) else CarScenes
+        return kind(train_set, shards[car].indices, world.device)
+
+    federation = Federation(
+        world=world, model=FlatModel(module, world.device, rule.own_affine), algorithm=algorithm,
+        training=_training(settings, criterion),
+        cars=tuple(Car(shard.name, len(shard.indices)) for shard in shards), homes=tuple(homes),
+        scenes={car: scenes_of(car) for car in mine},
+        rounds=settings.rounds, lr=settings.lr, cosine=settings.lr_schedule == "cosine",
+        participation=settings.participation,
+        weights=tuple(len(shard.indices) if weighting == "images" else 1 for shard in shards),
+        seed=settings.seed, norms=rule, aggregator=make_aggregator(settings), server=make_server(settings),
+        clip_norm=settings.clip_norm, attack=attack, car_failures=settings.car_failures,
+        on_divergence=settings.on_divergence)
+    world.together(lambda: check_federation(federation, settings.algo))
+    return federation, criterion
+
+
+def _attack(settings: Settings, cars: int) -> Attack | None:
+    if not settings.attackers:
+        return None
+    return Attack(settings.attack or "sign-flip", hostile_cars(settings.seed, cars, settings.attackers), settings.seed)
+
+
+def _resolved(settings: Settings, federation: Federation) -> dict[str, Any]:
+    """What was left to others to decide, and what they have decided."""
+    algorithm, server = federation.algorithm, federation.server
+    found: dict[str, Any] = {
+        "threads": federation.world.threads,
+        "weighting": None if algorithm.pooled or algorithm.personal else settings.weighting or algorithm.weighting,
+        "batchnorm": (settings.batchnorm or "recalibrate") if settings.norm == "batch" else None}
+    found |= {
+        setting: getattr(algorithm, field) for setting, field in catalogue.ALGORITHM_OPTIONS.items()
+        if hasattr(algorithm, field)}
+    for name in ("rho", "dyn_alpha"):
+        if name in found:
+            found[name] = getattr(settings, name) or "auto"
+    if algorithm.free_server_step:
+        found |= {name: getattr(server, name) for name in catalogue.SERVER_OPTIONS if hasattr(server, name)}
+        found["server_optimizer"] = server_name(settings)
+    found |= {setting: getattr(federation.aggregator, field) for setting, field in catalogue.AGGREGATOR_OPTIONS.items()
+              if hasattr(federation.aggregator, field)}
+    if federation.attack:
+        found["attack"] = federation.attack.name
+    return found
+
+
+def _check_cars(settings: Settings, cars: int) -> None:
+    """Raise SettingsError where so many cars are too few for what is asked of them."""
+    if not number_of_cars(cars, settings.participation):
+        raise SettingsError(f"--participation is {settings.participation}, which of {cars} cars selects none; take at "
+                            f"least {1 / cars:.3g}, one car")
+    if settings.attackers >= cars:
+        raise SettingsError(f"--attackers is {settings.attackers}, but there are {cars} cars, and one at least must be "
+                            f"honest; take at most {cars - 1}")
+    taking_part, aggregator = number_of_cars(cars, settings.participation), make_aggregator(settings)
+    if taking_part < aggregator.minimum:
+        raise SettingsError(f"--aggregator {settings.aggregator} needs at least {aggregator.minimum} cars in a round, "
+                            f"and {taking_part} take part; raise --cars or --participation")
 
 
 def _module(settings: Settings, classes: int, size: tuple[int, int]) -> nn.Module:
     """The untrained network; its weights depend on the seed alone."""
     check_image_size(settings.model, size)
     seed_torch(settings.seed, "initial weights")
-    return build_model(settings.model, classes, settings.width)
+    return build_model(settings.model, classes, settings.width, settings.norm)
 
 
 def _criterion(settings: Settings, world: World, train_set: SceneSet, shards: list[Shard]) -> CrossEntropy:
@@ -142,7 +197,7 @@ def _criterion(settings: Settings, world: World, train_set: SceneSet, shards: li
 def _training(settings: Settings, criterion: CrossEntropy) -> LocalTraining:
     optimizer = (SGD(settings.momentum, settings.weight_decay) if settings.optimizer == "sgd"
                  else Adam(settings.weight_decay))
-    return LocalTraining(settings.local_epochs, settings.batch_size, optimizer, criterion, settings.flips,
+    return LocalTraining(settings.epochs(), settings.batch_size, optimizer, criterion, settings.flips,
                          settings.seed)
 
 

@@ -2,15 +2,26 @@
 
 import hashlib
 import math
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
-from fedsim.algorithms.base import Algorithm
+from fedsim.aggregation import Aggregator, Mean
+from fedsim.aggregation.server_optimizers import Plain, ServerOptimizer
+from fedsim.algorithms.base import Algorithm, Local
+from fedsim.attacks import Attack
+from fedsim.batchnorm import NORM_RULES, NormRule
+from fedsim.car_states import CarStates, make_car_states, memory_bytes
+from fedsim.contributions import to_parts
+from fedsim.guard import Watch
 from fedsim.local import LocalTraining
 from fedsim.scenes.car_scenes import CarScenes
-from fedsim.vector import FlatModel
+from fedsim.vector import FlatModel, Norms
 from fedsim.world import World
 
 
@@ -37,13 +48,30 @@ class Federation:
     cosine: bool  # learning rate falls along half a cosine over the rounds; else it is constant
     participation: float
     weights: tuple[int, ...]  # of every car in every mean: its scenes, or 1
-    recalibrate: bool  # BatchNorm statistics from the new theta; else from the cars' running averages
     seed: int
+    norms: NormRule = NORM_RULES["recalibrate"]
+    aggregator: Aggregator = field(default_factory=Mean)
+    server: ServerOptimizer = field(default_factory=Plain)
+    clip_norm: float | None = None  # longest move that a contribution may have
+    attack: Attack | None = None
+    car_failures: float = 0.0  # probability that a car of the round never answers
+    on_divergence: str = "warn"  # or stop, or rollback
+    folder: Path | None = None  # for what cars keep and send, where it does not fit in memory
+
+    @cached_property
+    def states(self) -> CarStates:
+        """Where this rank's cars keep their memories. Raises UserError where that is not possible."""
+        return make_car_states(self.algorithm.init_memory(self.model.theta), list(self.scenes), self.folder)
 
     @property
     def total_weight(self) -> int:
         """Of all cars, whether they take part or not."""
         return sum(self.weights)
+
+    @property
+    def has_own_models(self) -> bool:
+        """Whether every car has a model, or norms, of its own."""
+        return self.algorithm.personal or (self.norms.own_statistics and bool(self.model.norms))
 
     def learning_rate(self, round_number: int) -> float:
         """Of a round, whichever car takes part in it. Rounds count from 1."""
@@ -51,12 +79,41 @@ class Federation:
             return self.lr
         return self.lr * 0.5 * (1 + math.cos(math.pi * (round_number - 1) / self.rounds))
 
-    def step_length(self, chosen: list[int], lr: float) -> float | None:
-        """The mean over the round's cars of how far local steps go along a unit gradient; None if unknown."""
-        steps = (self.training.steps(self.cars[car].images) for car in chosen)
-        lengths = [self.training.optimizer.step_length(lr, count) for count in steps]
-        known = [length for length in lengths if length is not None]
-        return sum(known) / len(known) if known else None
+    def step_length(self, lr: float) -> float | None:
+        """How far a round's local steps go along a unit gradient, the mean over all cars; None if unknown.
+
+        Over all cars and all numbers of epochs they may draw, not those of one round: a penalty that followed the draw
+        would change every round, and what cars remember of different penalties has no common solution.
+        """
+        least, most = self.training.epochs
+        batches = Counter(self.training.batches(car.images) for car in self.cars)
+        total = 0.0
+        for epochs in range(least, most + 1):
+            for count, cars in batches.items():
+                length = self.training.optimizer.step_length(lr, epochs * count)
+                if length is None:
+                    return None
+                total += cars * length
+        return total / len(self.cars) / (most - least + 1)
+
+    @cached_property
+    def contribution_like(self) -> Any:
+        """A contribution of the algorithm's, for its shape: that of a car that did not move."""
+        theta = self.model.theta.clone()
+        shared = self.algorithm.begin_round(self.algorithm.init_shared(theta), 1.0)
+        return self.algorithm.contribute(Local(theta, 1, 1, 1.0), shared, self.algorithm.init_memory(theta))[0]
+
+    def bytes_kept(self) -> int:
+        """What this rank's cars keep between rounds, and send in one where contributions are not summed at once."""
+        keep = memory_bytes(self.algorithm.init_memory(self.model.theta))
+        sent = sum(part.numel() * part.itemsize for part in to_parts(self.contribution_like))
+        return len(self.scenes) * (keep + (sent if self.aggregator.robust else 0))
+
+    def memory(self, state: "State", car: int) -> Any:
+        """What a car of this rank keeps."""
+        if car not in state.memories:
+            return state.initial_memory
+        return self.states.load(state.memories[car], self.model.device)
 
 
 @dataclass(frozen=True)
@@ -64,22 +121,26 @@ class State:
     """What a round starts from and ends with. Tensors are replaced, never written to."""
 
     round: int
-    shared: Any  # of the algorithm; equal on every rank
-    statistics: Tensor  # (2, c) BatchNorm means and variances; equal on every rank
+    shared: Any  # of the algorithm; equal on every rank, but for what it keeps from cars
+    server: Any  # of the server optimiser; the coordinator's is the one that counts
+    norms: Norms  # of the global model; equal on every rank
     initial_memory: Any  # of a car that has not taken part yet
-    memories: dict[int, Any]  # car -> memory, for this rank's cars that have taken part
-    own_statistics: dict[int, Tensor]  # car -> (2, c), where cars keep models of their own; else empty
+    memories: dict[int, Any]  # car -> handle of its memory, for this rank's cars that have taken part
+    own_norms: dict[int, Norms]  # car -> its own, where cars keep them; else empty
     mean_dual: Tensor | None  # (d,) float64 Σ p_i y_i over all cars, for the record; None without duals
+    watch: Watch = field(default_factory=Watch)
+    lr_factor: float = 1.0  # less than 1 after rounds that were rolled back
     pictures: int = 0  # seen by all cars since the start
     sequential_steps: int = 0  # gradient steps taken one after another since the start
 
-    def memory(self, car: int) -> Any:
-        return self.memories.get(car, self.initial_memory)
+    def global_vector(self) -> Tensor:
+        """(d + e,) the global model's parameters."""
+        return torch.cat([self.shared.theta, self.norms.affine])
 
     def digest(self) -> str:
-        """sha256 of theta's bytes (float32, little-endian), the statistics' after them."""
+        """sha256 of the global vector's bytes (float32, little-endian), the statistics' after them."""
         digest = hashlib.sha256()
-        for tensor in (self.shared.theta, self.statistics):
+        for tensor in (self.global_vector(), self.norms.statistics):
             digest.update(tensor.cpu().contiguous().numpy().astype("<f4").tobytes())
         return digest.hexdigest()
 
@@ -98,7 +159,7 @@ class Residuals(NamedTuple):
     """How far an algorithm with duals is from a solution: there, all but the penalty are 0."""
 
     penalty: float  # rho
-    primal: float  # sqrt of the mean ‖w_i - theta‖² over the round's cars
+    primal: float | None  # sqrt of the mean ‖w_i - theta‖² over the cars that answered; None if none did
     dual: float  # rho ‖theta - theta before‖
     mean_dual: float  # ‖Σ p_i y_i‖ over all cars
 
@@ -109,9 +170,12 @@ class RoundResult:
 
     state: State
     lr: float
-    reports: dict[int, CarReport]  # the round's cars
+    reports: dict[int, CarReport]  # of the cars that answered
+    failed: list[int]  # cars that trained and never answered
     step_losses: dict[int, list[float]]  # car -> loss of every local step
+    step: float  # ‖theta - theta before‖
     residuals: Residuals | None  # None without duals
     bytes_up: int  # what the round's cars would send and receive in a real federation
     bytes_down: int
     seconds: dict[str, float]
+    trouble: str | None = None  # what the guard has to say

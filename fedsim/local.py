@@ -20,16 +20,27 @@ Criterion = Callable[[Tensor, Tensor], Tensor]  # logits (B, C, H, W), labels (B
 class LocalTraining:
     """How every car trains, whatever the algorithm."""
 
-    epochs: int
+    epochs: tuple[int, int]  # least and most in a round; every car and round draws its own number
     batch_size: int
     optimizer: SGD | Adam
     criterion: Criterion
     flips: bool
     seed: int
 
-    def steps(self, images: int) -> int:
-        """Gradient steps a round of a car with so many scenes; the last batch of an epoch may be smaller."""
-        return self.epochs * -(-images // self.batch_size)
+    def epochs_in(self, round_number: int, car: int) -> int:
+        """How many epochs the car trains in the round, drawn uniformly."""
+        least, most = self.epochs
+        if least == most:
+            return least
+        return int(stream(self.seed, "local epochs", round_number, car).integers(least, most + 1))
+
+    def steps(self, images: int, round_number: int, car: int) -> int:
+        """Gradient steps of a car with so many scenes."""
+        return self.epochs_in(round_number, car) * self.batches(images)
+
+    def batches(self, images: int) -> int:
+        """Of an epoch; the last may be smaller."""
+        return -(-images // self.batch_size)
 
 
 class Trained(NamedTuple):
@@ -41,7 +52,9 @@ class Trained(NamedTuple):
 
 def train_locally(model: FlatModel, scenes: CarScenes, training: LocalTraining, *, start: Tensor,
                   correction: Correction, lr: float, round_number: int, car: int) -> Trained:
-    """Train from `start` on the car's scenes and return where it ends.
+    """Train from `start` (d,) on the car's scenes and return where it ends.
+
+    Parameters that the car keeps for itself train along, without correction.
 
     Every draw (order, flips, the model's own, such as dropout) belongs to (round, car) alone.
     """
@@ -52,7 +65,7 @@ def train_locally(model: FlatModel, scenes: CarScenes, training: LocalTraining, 
     mirror = stream(training.seed, "flip", round_number, car) if training.flips else None
     step = training.optimizer.start()
     losses: list[Tensor] = []
-    for _ in range(training.epochs):
+    for _ in range(training.epochs_in(round_number, car)):
         positions = order.permutation(len(scenes))
         for first in range(0, len(scenes), training.batch_size):
             batch = positions[first : first + training.batch_size]
@@ -61,9 +74,9 @@ def train_locally(model: FlatModel, scenes: CarScenes, training: LocalTraining, 
             model.gradient.zero_()
             loss = training.criterion(model.module(images), labels)
             loss.backward()
-            extra = correction(model.parameters)
+            extra = correction(model.theta)
             if extra is not None:
-                model.gradient.add_(extra)
+                model.theta_gradient.add_(extra)
             step(model.parameters, model.gradient, lr)
             losses.append(loss.detach())
-    return Trained(model.parameters.clone(), torch.stack(losses).cpu())
+    return Trained(model.theta.clone(), torch.stack(losses).cpu())

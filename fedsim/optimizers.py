@@ -38,10 +38,19 @@ class SGD:
 
         return step
 
-    def step_length(self, lr: float, steps: int) -> float:
-        """How far `steps` unit gradients move w: lr ‖a‖₁ of FedNova (Wang et al. 2020, arXiv:2007.07481, §4)."""
+    def step_length(self, lr: float, steps: int, damping: float = 0.0) -> float:
+        """How far `steps` unit gradients move w: lr ‖a‖₁ of FedNova (Wang et al. 2020, arXiv:2007.07481, §4).
+
+        damping: the weight mu of a proximal term mu/2 |w - start|^2 that pulls back on the way.
+        """
         beta = self.momentum
-        return lr * (steps - beta * (1 - beta**steps) / (1 - beta)) / (1 - beta)
+        if not damping:
+            return lr * (steps - beta * (1 - beta**steps) / (1 - beta)) / (1 - beta)
+        velocity = moved = 0.0
+        for _ in range(steps):
+            velocity = beta * velocity + 1 - damping * moved
+            moved += lr * velocity
+        return moved
 
 
 @dataclass(frozen=True)
@@ -71,5 +80,5 @@ class Adam:
 
         return step
 
-    def step_length(self, lr: float, steps: int) -> None:
+    def step_length(self, lr: float, steps: int, damping: float = 0.0) -> None:
         """None: Adam's steps do not scale with the gradient, so no penalty can be matched to their length."""

@@ -3,6 +3,7 @@
 import shlex
 import sys
 import time
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +13,11 @@ import torch
 from torch import Tensor
 
 from fedsim.assembly import Experiment, assemble, config
+from fedsim.car_states import fits_in_memory
 from fedsim.errors import RankError
 from fedsim.evaluate import predict
 from fedsim.federation import RoundResult, State
+from fedsim.methods import notes
 from fedsim.record.round_record import round_record
 from fedsim.record.run_directory import RunDirectory, default_path
 from fedsim.rounds import initial_state, simulate
@@ -27,6 +30,8 @@ from fedsim.world import World
 if TYPE_CHECKING:
     from fedsim.record.journal import Journal, Shown
 
+_REMEDY = {"warn": "; the run may diverge: try a smaller --lr, with admm also a larger --rho and no --server-step",
+           "stop": "", "rollback": ""}
 SHOWN_SCENES = 4  # of the evaluated split, evenly spread: the columns of the image panel
 
 
@@ -40,7 +45,7 @@ def run(settings: Settings) -> None:
         experiment = assemble(settings, world, _say if world.is_coordinator else _say_nothing)
         journal = world.together(lambda: _open_journal(experiment) if world.is_coordinator else None)
         try:
-            _train(experiment, journal)
+            _train(_with_room(experiment, world.tell(str(journal.directory.path) if journal else "")), journal)
         except OSError as error:
             where = f" ({error.filename})" if error.filename else ""
             raise RankError(f"rank {world.rank}, while {world.doing}: {error.strerror or error}{where}") from error
@@ -49,6 +54,23 @@ def run(settings: Settings) -> None:
                 journal.close()
     finally:
         world.leave()
+
+
+def _with_room(experiment: Experiment, directory: str) -> Experiment:
+    """The experiment with a place for what cars keep and send: memory, or the run directory where it would not fit.
+
+    All ranks decide alike. Raises UserError on every rank where one of them finds no place.
+    """
+    federation, choice = experiment.federation, experiment.settings.car_states
+    world = federation.world
+    fits = fits_in_memory(federation.bytes_kept(), world.place.local_size)
+    everywhere = world.table({world.rank: [fits]}, world.size, 1).all()
+    if choice == "disk" or (choice == "auto" and not everywhere):
+        federation = replace(federation, folder=Path(directory))
+    world.together(lambda: federation.states)
+    if federation.folder and world.is_coordinator:
+        _say(f"What cars keep lies in files under {directory}")
+    return replace(experiment, federation=federation)
 
 
 def _train(experiment: Experiment, journal: "Journal | None") -> None:
@@ -61,9 +83,9 @@ def _train(experiment: Experiment, journal: "Journal | None") -> None:
         _record(experiment, journal, state, result, clock)
         clock = time.perf_counter()
     federation.world.doing = "writing the report"
-    for name, parameters, statistics in models(federation, state):
+    for name, theta, norms in models(federation, state):
         if journal:
-            federation.model.load(parameters, statistics)
+            federation.model.load(theta, norms)
             journal.save_model(name, _weights(federation.model), experiment.model_card())
     trivial = trivial_baselines(federation, experiment.train_set, experiment.eval_set)
     shown = _shown(experiment, state)
@@ -92,6 +114,8 @@ def _record(experiment: Experiment, journal: "Journal | None", state: State, res
         record = round_record(settings.algo, federation, state, result, scored, experiment.eval_set.classes.names,
                               seconds)
         journal.write(record, result.step_losses if result else {})
+        if result is not None and result.trouble:
+            journal.warn(f"round {state.round}: {result.trouble}{_REMEDY[settings.on_divergence]}")
         if shown is not None:
             journal.show(state.round, shown)
 
@@ -99,10 +123,10 @@ def _record(experiment: Experiment, journal: "Journal | None", state: State, res
 def _shown(experiment: Experiment, state: State) -> np.ndarray | None:
     """(K, h, w) predictions for the shown scenes, on the coordinator; of car 0's model where cars have their own."""
     federation = experiment.federation
-    _, parameters, statistics = next(models(federation, state))
+    _, theta, norms = next(models(federation, state))
     if not federation.world.is_coordinator:
         return None
-    federation.model.load(parameters, statistics)
+    federation.model.load(theta, norms)
     logits = predict(federation.model, experiment.eval_set, _which_shown(experiment.eval_set))
     return logits.argmax(1).to("cpu", torch.uint8).numpy()
 
@@ -124,9 +148,9 @@ def _open_journal(experiment: Experiment) -> "Journal":
     directory = RunDirectory.create(
         path, config(settings), experiment.environment() | {"command": shlex.join(sys.argv)},
         header=f"repeat with: {start} -m fedsim.main --config {path / 'config.toml'}")
-    assert settings.weighting is not None
     return Journal(directory, experiment.train_set.classes, [car.name for car in federation.cars], settings.rounds,
-                   split=settings.eval_split, weighting=settings.weighting, shown=lambda: _shown_scenes(experiment))
+                   split=settings.eval_split, notes=[*notes(federation, settings.aggregator)],
+                   shown=lambda: _shown_scenes(experiment))
 
 
 def _shown_scenes(experiment: Experiment) -> "Shown":

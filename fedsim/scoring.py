@@ -14,11 +14,15 @@ from fedsim.loss import CrossEntropy
 from fedsim.metrics import Scores, confusion, scores
 from fedsim.scenes import baselines
 from fedsim.scenes.scene_set import SceneSet
+from fedsim.vector import Norms
 
 
 @dataclass(frozen=True)
 class Score:
-    """overall: of the global model, or the mean over the cars' own; own: each car's, where cars have one."""
+    """overall: of the global model, or the mean over the cars' own; own: each car's, where cars have one.
+
+    A car has a model of its own where cars never communicate, and theta with its own norms where it keeps those.
+    """
 
     overall: Evaluation
     own: dict[int, Evaluation]
@@ -26,29 +30,39 @@ class Score:
 
 def score(federation: Federation, state: State, eval_set: SceneSet, criterion: CrossEntropy) -> Score:
     """Score a state on a scene set, split over ranks."""
-    if not federation.algorithm.personal:
-        federation.model.load(state.shared.theta, state.statistics)
-        return Score(evaluate(federation.world, federation.model, eval_set, criterion), {})
-    rows = {}
-    for car in federation.scenes:
-        federation.model.load(state.memory(car), state.own_statistics.get(car, state.statistics))
-        rows[car] = _to_row(evaluate_own(federation.model, eval_set, criterion))
-    table = federation.world.table(rows, len(federation.cars), 3 + len(eval_set.classes))
-    own = {car: _from_row(row) for car, row in enumerate(table)}
-    return Score(_from_row(np.array([_mean(column) for column in table.T])), own)
+    own: dict[int, Evaluation] = {}
+    if federation.has_own_models:
+        rows = {}
+        for car in federation.scenes:
+            federation.model.load(*_own_model(federation, state, car))
+            rows[car] = _to_row(evaluate_own(federation.model, eval_set, criterion))
+        table = federation.world.table(rows, len(federation.cars), 3 + len(eval_set.classes))
+        own = {car: _from_row(row) for car, row in enumerate(table)}
+    if federation.algorithm.personal:
+        return Score(_from_row(np.array([_mean(column) for column in table.T])), own)
+    federation.model.load(state.shared.theta, state.norms)
+    return Score(evaluate(federation.world, federation.model, eval_set, criterion), own)
 
 
-def models(federation: Federation, state: State) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """(name, parameters, statistics) of the models that a state stands for, on every rank."""
+def models(federation: Federation, state: State) -> Iterator[tuple[str, Tensor, Norms]]:
+    """(name, theta, norms) of the models that a state stands for, the global one first, on every rank."""
     if not federation.algorithm.personal:
-        yield "model", state.shared.theta, state.statistics
+        yield "model", state.shared.theta, state.norms
+    if not federation.has_own_models:
         return
     for car, (name, _) in enumerate(federation.cars):
-        w = state.memory(car).clone()
-        statistics = state.own_statistics.get(car, state.statistics).clone()
-        for tensor in (w, statistics):
+        here = car in federation.scenes
+        theta, norms = _own_model(federation, state, car) if here else (state.shared.theta, state.norms)
+        w, norms = theta.clone(), Norms(*(tensor.clone() for tensor in norms))  # overwritten where the car is elsewhere
+        for tensor in (w, *norms):
             federation.world.broadcast_(tensor, source=federation.homes[car])
-        yield f"car-{car:02d}-{name}", w, statistics
+        yield f"car-{car:02d}-{name}", w, norms
+
+
+def _own_model(federation: Federation, state: State, car: int) -> tuple[Tensor, Norms]:
+    """theta and norms of the model of a car of this rank."""
+    theta = federation.memory(state, car) if federation.algorithm.personal else state.shared.theta
+    return theta, state.own_norms.get(car, state.norms)
 
 
 def trivial_baselines(federation: Federation, train_set: SceneSet, eval_set: SceneSet) -> dict[str, float]:

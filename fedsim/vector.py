@@ -2,26 +2,39 @@
 
 All trainable parameters are views into `parameters`, their gradients into `gradient`, running means and
 variances into `statistics`. A federated algorithm is then vector arithmetic, a message is one tensor and
-loading a model is one copy.
+loading a model is one copy. Where cars keep their norms' weights for themselves, these stand at the end of
+`parameters`: the federation sees what is before them.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 
+class Norms(NamedTuple):
+    """What belongs to the BatchNorm layers of a model beside its shared parameters."""
+
+    affine: Tensor  # (e,) their weights and biases, where they are not shared; else empty
+    statistics: Tensor  # (2, c) running means and variances
+
+
 class FlatModel:
     """A module laid out on flat vectors.
 
-    parameters, gradient: (d,), float32 as the module's. statistics: (2, c) float32, running means in row 0 and
-    running variances in row 1; c = 0 without BatchNorm. Frozen parameters stay outside; tied ones appear once.
+    theta, theta_gradient: (d,) what a federation shares, of the module's type. affine: (e,) weights and biases of the
+    BatchNorm layers that each car keeps for itself; e = 0 unless `own_norms`. parameters, gradient: (d + e,) both.
+    statistics: (2, c) float32, running means in row 0 and running variances in row 1; c = 0 without BatchNorm.
+    Frozen parameters stay outside; tied ones appear once.
     Convolution weights keep channels_last strides inside the vector: PyTorch's convolutions are fastest so.
     """
 
-    def __init__(self, module: nn.Module, device: torch.device) -> None:
+    def __init__(self, module: nn.Module, device: torch.device, own_norms: bool = False) -> None:
         self.module = module.to(device)
-        trainable = [p for p in module.parameters() if p.requires_grad]
+        self.norms = list(_batch_norms(module))
+        own = {id(p) for norm in self.norms for p in norm.parameters()} if own_norms else set()
+        trainable = sorted((p for p in module.parameters() if p.requires_grad), key=lambda p: id(p) in own)
         size = sum(p.numel() for p in trainable)
         self.parameters = torch.empty(size, device=device, dtype=trainable[0].dtype)
         self.gradient = torch.zeros_like(self.parameters)
@@ -33,7 +46,9 @@ class FlatModel:
             parameter.data = view
             parameter.grad = _laid_out(self.gradient[here], parameter.shape)
             offset = here.stop
-        self.norms = list(_batch_norms(module))
+        shared = size - sum(p.numel() for p in trainable if id(p) in own)
+        self.theta, self.affine = self.parameters[:shared], self.parameters[shared:]
+        self.theta_gradient = self.gradient[:shared]
         channels = sum(norm.num_features for norm in self.norms)
         self.statistics = torch.empty(2, channels, device=device)
         offset = 0
@@ -49,11 +64,20 @@ class FlatModel:
     def device(self) -> torch.device:
         return self.parameters.device
 
-    def load(self, parameters: Tensor, statistics: Tensor | None = None) -> None:
-        """Take over parameters (d,) and, if given, statistics (2, c)."""
-        self.parameters.copy_(parameters)
-        if statistics is not None:
-            self.statistics.copy_(statistics)
+    def load(self, theta: Tensor, norms: Norms | None = None) -> None:
+        """Take over what a federation shares (d,) and, if given, what belongs to the BatchNorm layers."""
+        self.theta.copy_(theta)
+        if norms is not None:
+            self.load_norms(norms)
+
+    def load_norms(self, norms: Norms) -> None:
+        """Take over what belongs to the BatchNorm layers."""
+        self.affine.copy_(norms.affine)
+        self.statistics.copy_(norms.statistics)
+
+    def copy_norms(self) -> Norms:
+        """What belongs to the BatchNorm layers now; the model goes on to the next car."""
+        return Norms(self.affine.clone(), self.statistics.clone())
 
 
 def _batch_norms(module: nn.Module) -> Iterator[nn.modules.batchnorm._BatchNorm]:

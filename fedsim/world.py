@@ -92,6 +92,29 @@ class World:
         """Overwrite the tensor on every rank with the source rank's."""
         self._collective(tensor, lambda wire: dist.broadcast(wire, source))
 
+    def gather(self, tensor: Tensor) -> list[Tensor] | None:
+        """Every rank's tensor, at the coordinator in the order of ranks; None elsewhere. All are shaped alike."""
+        if self.size == 1:
+            return [tensor]
+        everyone: list[Tensor] = []
+
+        def send(wire: Tensor) -> None:
+            if self.is_coordinator:
+                everyone.extend(torch.empty_like(wire) for _ in range(self.size))
+            dist.gather(wire, everyone or None)
+
+        self._collective(tensor, send)
+        return [own.to(tensor.device) for own in everyone] if self.is_coordinator else None
+
+    def tell(self, text: str) -> str:
+        """The coordinator's text, on every rank."""
+        length = int(self.table({0: [len(text.encode())]} if self.is_coordinator else {}, 1, 1)[0, 0])
+        wire = torch.zeros(length, dtype=torch.uint8)
+        if self.is_coordinator:
+            wire = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+        self.broadcast_(wire)
+        return bytes(wire.tolist()).decode()
+
     def table(self, rows: Mapping[int, Sequence[float]], length: int, width: int) -> np.ndarray:
         """Collect rows, each written by one rank, into a (length, width) float64 table on every rank.
 

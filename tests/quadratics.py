@@ -1,9 +1,11 @@
-"""Federations whose minimiser is known: car i has f_i(w) = ½ (w - b_i)ᵀ A_i (w - b_i), in float64.
+"""Federations whose minimiser is known, in float64, played through the very loop that trains networks.
 
-They run through the very loop that trains networks: a "model" is one parameter vector, a "batch" is (A_i, b_i).
+Two problems: quadratics, car i having f_i(w) = ½ (w - b_i)ᵀ A_i (w - b_i), where a "model" is one parameter vector and a
+"batch" is (A_i, b_i); and least squares, a linear model with mean squared error on a car's own rows.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +15,13 @@ from fedsim.algorithms import Algorithm
 from fedsim.federation import Car, Federation, State
 from fedsim.local import LocalTraining
 from fedsim.optimizers import SGD
+from fedsim.participation import place_cars
 from fedsim.rounds import initial_state, run_round
 from fedsim.vector import FlatModel
 from fedsim.world import Place, World
 
 SOLO = World(Place(), torch.device("cpu"), "gloo", "alone", 1)
+UNEQUAL = (1, 2, 3, 4, 5)
 
 
 class Point(nn.Module):
@@ -43,7 +47,7 @@ class Bowl:
         return self.images
 
     def batch(self, positions: np.ndarray, flips: None) -> tuple[Tensor, "Bowl"]:
-        return torch.empty(0), self
+        return torch.empty(0, dtype=torch.float64), self
 
     def gradient(self, w: Tensor) -> Tensor:
         return self.matrix @ (w - self.centre)
@@ -52,6 +56,31 @@ class Bowl:
 def half_square(w: Tensor, bowl: Bowl) -> Tensor:
     gap = w - bowl.centre
     return 0.5 * gap @ bowl.matrix @ gap
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A car's rows of a linear regression: f_i(w) = mean (x·w - y)². What of it is a quadratic is told as Bowl tells it."""
+
+    inputs: Tensor  # (n, d)
+    targets: Tensor  # (n, 1)
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def batch(self, positions: np.ndarray, flips: None) -> tuple[Tensor, Tensor]:
+        return self.inputs[positions], self.targets[positions]
+
+    @property
+    def matrix(self) -> Tensor:
+        return 2 * self.inputs.T @ self.inputs / len(self)
+
+    @property
+    def centre(self) -> Tensor:
+        return torch.linalg.lstsq(self.inputs, self.targets).solution[:, 0]
+
+    def gradient(self, w: Tensor) -> Tensor:
+        return 2 * self.inputs.T @ (self.inputs @ w - self.targets[:, 0]) / len(self)
 
 
 def bowls(cars: int = 5, dimension: int = 4, images: tuple[int, ...] | None = None) -> list[Bowl]:
@@ -66,30 +95,51 @@ def bowls(cars: int = 5, dimension: int = 4, images: tuple[int, ...] | None = No
     return made
 
 
-def shares(cars: list[Bowl], weighting: str) -> Tensor:
+def regressions(cars: int = 5, dimension: int = 4) -> list[Rows]:
+    """Cars that disagree on a slope, with 8, 9, … rows each."""
+    draw = torch.Generator().manual_seed(11)
+    made = []
+    for car in range(cars):
+        inputs = torch.randn(8 + car, dimension, generator=draw, dtype=torch.float64)
+        slope = 2 * torch.randn(dimension, 1, generator=draw, dtype=torch.float64)
+        noise = 0.1 * torch.randn(8 + car, 1, generator=draw, dtype=torch.float64)
+        made.append(Rows(inputs, inputs @ slope + noise))
+    return made
+
+
+def shares(cars: list, weighting: str) -> Tensor:
     """p_i."""
-    weights = torch.tensor([car.images if weighting == "images" else 1 for car in cars], dtype=torch.float64)
+    weights = torch.tensor([len(car) if weighting == "images" else 1 for car in cars], dtype=torch.float64)
     return weights / weights.sum()
 
 
-def minimiser(cars: list[Bowl], weighting: str = "uniform") -> Tensor:
+def minimiser(cars: list, weighting: str = "uniform") -> Tensor:
     """Of Σ p_i f_i."""
     p = shares(cars, weighting)
     return torch.linalg.solve(sum(p[i] * car.matrix for i, car in enumerate(cars)),
                               sum(p[i] * car.matrix @ car.centre for i, car in enumerate(cars)))
 
 
-def federation(algorithm: Algorithm, cars: list[Bowl], *, steps: int = 5, lr: float = 0.05, momentum: float = 0.0,
+def federation(algorithm: Algorithm, cars: list, *, steps: int = 5, lr: float = 0.05, momentum: float = 0.0,
                participation: float = 1.0, weighting: str | None = None, cosine: bool = False,
-               theta: Tensor | None = None, rounds: int = 10_000) -> Federation:
+               theta: Tensor | None = None, rounds: int = 10_000, epochs: tuple[int, int] | None = None,
+               world: World = SOLO, **others: Any) -> Federation:
+    """Full-batch steps. others: further fields of Federation, such as its aggregator."""
+    linear = isinstance(cars[0], Rows)
     start = torch.zeros(len(cars[0].centre), dtype=torch.float64) if theta is None else theta
+    module = nn.Linear(len(start), 1, bias=False).double() if linear else Point(start)
+    if linear:
+        module.weight.data.copy_(start)
     weighting = weighting or algorithm.weighting
+    homes = place_cars([len(car) for car in cars], world.size)
     return Federation(
-        world=SOLO, model=FlatModel(Point(start), torch.device("cpu")), algorithm=algorithm,
-        training=LocalTraining(steps, 10**6, SGD(momentum), half_square, False, 0),
-        cars=tuple(Car(f"car-{i}", len(car)) for i, car in enumerate(cars)), homes=(0,) * len(cars),
-        scenes=dict(enumerate(cars)), rounds=rounds, lr=lr, cosine=cosine, participation=participation,
-        weights=tuple(len(car) if weighting == "images" else 1 for car in cars), recalibrate=False, seed=3)
+        world=world, model=FlatModel(module, torch.device("cpu")), algorithm=algorithm,
+        training=LocalTraining(epochs or (steps, steps), 10**6, SGD(momentum),
+                               nn.functional.mse_loss if linear else half_square, False, 3),
+        cars=tuple(Car(f"car-{i}", len(car)) for i, car in enumerate(cars)), homes=tuple(homes),
+        scenes={i: car for i, car in enumerate(cars) if homes[i] == world.rank}, rounds=rounds, lr=lr, cosine=cosine,
+        participation=participation, weights=tuple(len(car) if weighting == "images" else 1 for car in cars), seed=3,
+        **others)
 
 
 def play(made: Federation, rounds: int, state: State | None = None) -> State:

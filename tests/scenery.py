@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fedsim.algorithms import Algorithm
+from fedsim.batchnorm import NORM_RULES
 from fedsim.federation import Car, Federation
 from fedsim.local import LocalTraining
 from fedsim.loss import CrossEntropy
@@ -37,10 +38,10 @@ def scene_set(count: int, size: tuple[int, int] = (32, 24), label_size: tuple[in
                     tuple(f"s{i}" for i in range(count)), ("d",) * count, CAMVID_11, "made up")
 
 
-def segnet() -> FlatModel:
+def segnet(own_norms: bool = False) -> FlatModel:
     with ONE_AT_A_TIME:
         torch.manual_seed(0)
-        return FlatModel(build_model("segnet-small", CLASSES, 4), CPU)
+        return FlatModel(build_model("segnet-small", CLASSES, 4), CPU, own_norms)
 
 
 def criterion() -> CrossEntropy:
@@ -49,21 +50,22 @@ def criterion() -> CrossEntropy:
 
 def training(epochs: int = 1, batch_size: int = 2, momentum: float = 0.0,
              flips: bool = True) -> LocalTraining:
-    return LocalTraining(epochs, batch_size, SGD(momentum), criterion(), flips, seed=5)
+    return LocalTraining((epochs, epochs), batch_size, SGD(momentum), criterion(), flips, seed=5)
 
 
-def federation(algorithm: Algorithm, sizes: list[int], *, world: World = SOLO, recalibrate: bool = True,
-               local: LocalTraining | None = None, weighting: str = "images") -> Federation:
+def federation(algorithm: Algorithm, sizes: list[int], *, world: World = SOLO, batchnorm: str = "recalibrate",
+               local: LocalTraining | None = None, weighting: str = "images", **others: Any) -> Federation:
     """Cars with so many scenes each, of one set, on the ranks of a world."""
     scenes, ends = scene_set(sum(sizes)), np.cumsum([0, *sizes])
     homes = place_cars(sizes, world.size)
     own = {car: CarScenes(scenes, np.arange(ends[car], ends[car + 1]), CPU)
            for car, rank in enumerate(homes) if rank == world.rank}
-    return Federation(world=world, model=segnet(), algorithm=algorithm, training=local or training(),
+    return Federation(world=world, model=segnet(NORM_RULES[batchnorm].own_affine), algorithm=algorithm,
+                      training=local or training(),
                       cars=tuple(Car(f"car-{i}", size) for i, size in enumerate(sizes)), homes=tuple(homes),
                       scenes=own, rounds=4, lr=0.1, cosine=False, participation=1.0,
                       weights=tuple(sizes) if weighting == "images" else (1,) * len(sizes),
-                      recalibrate=recalibrate, seed=5)
+                      seed=5, norms=NORM_RULES[batchnorm], **others)
 
 
 class Thread(World):
@@ -85,6 +87,10 @@ class Thread(World):
 
     def broadcast_(self, tensor: Tensor, source: int = 0) -> None:
         tensor.copy_(self._exchange(tensor)[source])
+
+    def gather(self, tensor: Tensor) -> list[Tensor] | None:
+        everyone = self._exchange(tensor)
+        return everyone if self.is_coordinator else None
 
 
 def on_ranks(size: int, action: Callable[[World], Any]) -> list[Any]:

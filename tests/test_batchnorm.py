@@ -7,7 +7,7 @@ import torch
 from scenery import CPU, SOLO, federation, on_ranks, scene_set, segnet, training
 
 from fedsim.algorithms import FedAvg
-from fedsim.batchnorm import RECALIBRATION_BATCHES, recalibrated_moments, to_moments, to_statistics
+from fedsim.batchnorm import NORM_RULES, RECALIBRATION_BATCHES, recalibrated_moments, to_moments, to_statistics
 from fedsim.rounds import initial_state, run_round
 from fedsim.scenes.car_scenes import CarScenes
 
@@ -110,7 +110,7 @@ def test_a_round_pools_the_statistics_of_its_cars_by_their_weights():
     model.load(state.shared.theta)
     moments = sum(measured(model, made.scenes[car], car=car) * size for car, size in enumerate(SIZES))
     moments /= sum(SIZES)
-    assert torch.equal(state.statistics, to_statistics(moments))
+    assert torch.equal(state.norms.statistics, to_statistics(moments))
 
 
 def test_a_round_can_pool_the_cars_running_statistics_instead():
@@ -118,26 +118,26 @@ def test_a_round_can_pool_the_cars_running_statistics_instead():
 
     Catches statistics that leak between cars.
     """
-    made = federation(FedAvg(), SIZES, recalibrate=False)
+    made = federation(FedAvg(), SIZES, batchnorm="pooled")
     begin = initial_state(made)
     local, alone = training(epochs=2, batch_size=8, flips=False), []
     for car in range(len(SIZES)):
         others = {"scenes": {0: made.scenes[car]}, "cars": (made.cars[car],), "homes": (0,), "weights": (1,)}
         only = replace(made, **others, model=segnet(), training=local)
-        alone.append(run_round(only, begin).state.statistics)
+        alone.append(run_round(only, begin).state.norms.statistics)
     state = run_round(replace(made, training=local), begin).state
     moments = sum(to_moments(own) * size for own, size in zip(alone, SIZES, strict=True)) / sum(SIZES)
     # A car alone is car 0 and shuffles as such: one batch holds all its scenes, summed in another order.
-    assert torch.allclose(state.statistics, to_statistics(moments), rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(state.statistics, begin.statistics, rtol=1e-2)
+    assert torch.allclose(state.norms.statistics, to_statistics(moments), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(state.norms.statistics, begin.norms.statistics, rtol=1e-2)
 
 
 def test_pooled_statistics_are_the_same_on_any_number_of_ranks():
-    """To the bit, with recalibration and without."""
-    for recalibrate in (True, False):
-        def play(world, recalibrate=recalibrate):
-            made = federation(FedAvg(), SIZES, world=world, recalibrate=recalibrate)
-            return run_round(made, initial_state(made)).state.statistics
+    """To the bit, whatever cars share."""
+    for batchnorm in NORM_RULES:
+        def play(world, batchnorm=batchnorm):
+            made = federation(FedAvg(), SIZES, world=world, batchnorm=batchnorm)
+            return run_round(made, initial_state(made)).state.norms.statistics
 
         alone = play(SOLO)
         assert all(torch.equal(ours, alone) for ranks in (2, 3) for ours in on_ranks(ranks, play))

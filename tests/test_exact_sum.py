@@ -6,89 +6,104 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quadratics import SOLO
+from scenery import SOLO, on_ranks
 
+from fedsim.aggregation import exact_sum
 from fedsim.aggregation.exact_sum import ExactSum
 from fedsim.errors import RunError
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
-CONTRIBUTIONS = st.lists(st.tuples(FLOATS, FLOATS, st.integers(1, 10_000)), min_size=1, max_size=12)
+# Of one size but for a few, as a model's are: most of them fit the running sum's grid, some do not.
+USUAL = st.floats(2.0**-24, 4.0, width=32) | st.floats(-4.0, -(2.0**-24), width=32)
+CONTRIBUTIONS = st.one_of(*(
+    st.lists(st.tuples(numbers, numbers, st.integers(1, 10_000)), min_size=1, max_size=12)
+    for numbers in (FLOATS, USUAL, st.one_of(USUAL, USUAL, FLOATS))))
 
 
-def total(contributions, dtype=torch.float32) -> torch.Tensor:
-    made = ExactSum(torch.zeros(len(contributions[0]) - 1, dtype=dtype))
+def summed(contributions, world=SOLO, dtype=torch.float32, beside=0) -> torch.Tensor:
+    """beside: how many ones stand beside every contribution's numbers, so that those are few."""
+    made = ExactSum(torch.zeros(2 + beside, dtype=dtype))
     for *numbers, weight in contributions:
-        made.add(torch.tensor(numbers, dtype=dtype), weight)
-    return made.total(SOLO)[0]
+        made.add(torch.cat([torch.tensor(numbers, dtype=dtype), torch.ones(beside, dtype=dtype)]), weight)
+    return made.total(world)[0][:2]
 
 
-@given(CONTRIBUTIONS, st.randoms())
-def test_order_never_matters_to_the_bit(contributions, shuffler):
+def nearest(contributions) -> list[float]:
+    """The exact sums, each rounded once."""
+    return [float(sum(Fraction(row[column]) * row[-1] for row in contributions)) for column in (0, 1)]
+
+
+@given(CONTRIBUTIONS, st.randoms(), st.sampled_from([0, 100, 1000]))
+def test_order_never_matters_to_the_bit(contributions, shuffler, beside):
     """Catches a plain float64 sum, and digits that are not carried before they are rounded."""
     shuffled = list(contributions)
     shuffler.shuffle(shuffled)
-    assert torch.equal(total(contributions), total(shuffled))
+    assert torch.equal(summed(contributions, beside=beside), summed(shuffled, beside=beside))
 
 
-@given(CONTRIBUTIONS)
-def test_the_sum_is_exact_but_for_its_last_rounding(contributions):
-    """Error bound: a few units in the last place of float64, whatever cancels. Catches a lost digit."""
-    for column, value in enumerate(total(contributions).tolist()):
-        exact = sum(Fraction(row[column]) * row[-1] for row in contributions)
-        assert abs(Fraction(value) - exact) <= abs(exact) * Fraction(1, 2**50)
+@settings(max_examples=400)
+@given(CONTRIBUTIONS, st.sampled_from([0, 100, 1000]))
+def test_the_result_is_the_exact_sum_rounded_once(contributions, beside):
+    """Whatever cancels. Catches a lost digit, numbers off the grid that are added all the same, a second rounding."""
+    assert summed(contributions, beside=beside).tolist() == nearest(contributions)
+
+
+@given(CONTRIBUTIONS, st.randoms(), st.integers(2, 4), st.sampled_from([0, 1000]))
+def test_parts_on_several_ranks_add_up_to_the_whole(contributions, shuffler, ranks, beside):
+    """Ranks have running sums on grids of their own, and some have no contribution."""
+    homes = [shuffler.randrange(ranks) for _ in contributions]
+
+    def part(world):
+        mine = [row for row, home in zip(contributions, homes, strict=True) if home == world.rank]
+        return summed(mine, world, beside=beside)
+
+    for total in on_ranks(ranks, part):
+        assert total.tolist() == nearest(contributions)
 
 
 @pytest.mark.parametrize("beside", [0.0, 1.0, 2.0**127])
 def test_a_power_of_two_of_every_size_survives_alone_and_beside_others(beside):
     """Catches a scale beyond float32's range, which turned 1e-33 into 1e-21."""
     for exponent in range(-149, 128):
-        assert total([(2.0**exponent, beside, 3)]).tolist() == [3 * 2.0**exponent, 3 * beside], exponent
+        assert summed([(2.0**exponent, beside, 3)]).tolist() == [3 * 2.0**exponent, 3 * beside], exponent
 
 
-@given(CONTRIBUTIONS, st.integers(0, 12))
-def test_parts_on_two_ranks_add_up_to_the_whole(contributions, cut):
-    """What each rank sends are whole numbers, so a sum over ranks is exact too."""
-
-    class Pair:
-        """A world of two whose other rank has already spoken."""
-
-        def __init__(self, heard):
-            self.heard = iter(heard)
-
-        def sum_(self, tensor):
-            tensor += next(self.heard)
-
-    def speak(contributions, numbers=None):
-        made, spoken = ExactSum(torch.zeros(2)), []
-
-        class Recorder:
-            def sum_(self, tensor):
-                spoken.append(tensor.clone())
-                if numbers is not None and tensor.numel() > 2:
-                    tensor[2:] = numbers
-
-        for *row, weight in contributions:
-            made.add(torch.tensor(row), weight)
-        made.total(Recorder())
-        return made, spoken
-
-    first, second = contributions[:cut], contributions[cut:]
-    used = sum(speak(part)[1][0][2:] for part in (first, second))
-    world = Pair(speak(second, used)[1])
-    assert torch.equal(speak(first)[0].total(world)[0], total(contributions))
+@pytest.mark.parametrize("beside", [0, 1000])
+@pytest.mark.parametrize("first", [1.0, -(2.0**-10), 2.0**-30, 3.0e38, 1.0e-40, 0.0, -0.0])
+def test_every_size_is_added_exactly_to_every_first_one(first, beside):
+    """A running sum has the grid that its first contribution asked for. Whatever comes next must not be rounded."""
+    first = float(torch.tensor(first))
+    for exponent in range(-149, 128):
+        for sign in (1, -1):
+            rows = [(first, first, 100), (sign * 2.0**exponent, 0.0, 7), (-first, first, 100)]
+            assert summed(rows, beside=beside).tolist() == nearest(rows), exponent
 
 
 def test_huge_and_tiny_numbers_survive_each_other():
     huge, tiny = 3.0e38, 1.0e-45
-    value = total([(huge, 1.0, 1), (tiny, -1.0, 1), (-huge, 2.0**-60, 1)])
+    value = summed([(huge, 1.0, 1), (tiny, -1.0, 1), (-huge, 2.0**-60, 1)])
     assert value.tolist() == [float(torch.tensor(tiny)), 2.0**-60]
+
+
+def test_a_tie_is_decided_by_the_smallest_number_beside_it():
+    """Half a last place alone goes to even, with anything beyond it up. Catches a sum that is rounded twice."""
+    for even in (2.0**30, 2.0**30 + 2.0**7):  # a last place is 2**-22
+        for tiny in ([], [2.0**-60], [-(2.0**-60)], [2.0**-149], [-(2.0**-149)], [2.0**-75, -(2.0**-140)]):
+            rows = [(number, -number, 1) for number in (even, 2.0**-23, *tiny)]
+            assert summed(rows).tolist() == nearest(rows)
+
+
+def test_a_running_sum_that_has_grown_gives_way_to_a_coarser_one():
+    """Catches a running sum that grows until it rounds its grid."""
+    rows = [(1.0, -1.0, 1)] * 300 + [(2.0**-47, 2.0**-47, 1)] + [(-1.0, 1.0, 1)] * 300
+    assert summed(rows).tolist() == [2.0**-47, 2.0**-47]
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_a_contribution_that_is_not_finite_is_refused_and_nothing_is_averaged(bad):
     made = ExactSum(torch.zeros(2))
-    made.add(torch.ones(2), 1)
-    made.add(torch.tensor([bad, 0.0]), 1)
+    assert made.add(torch.ones(2), 1)
+    assert not made.add(torch.tensor([bad, 0.0]), 1)
     with pytest.raises(RunError, match="not finite"):
         made.total(SOLO)
 
@@ -97,16 +112,44 @@ def test_the_mean_of_one_is_that_one_to_the_bit():
     vector = torch.randn(10_000) * 10.0 ** torch.randint(-12, 12, (10_000,))
     made = ExactSum(vector)
     made.add(vector, 367)
-    summed, weight = made.total(SOLO)
-    assert torch.equal((summed / weight).float(), vector)
+    total, weight = made.total(SOLO)
+    assert torch.equal((total / weight).float(), vector)
+
+
+@pytest.mark.parametrize("decades", [0, 3, 30])
+def test_many_contributions_of_a_models_size(decades):
+    """Through every way in: the running sum, what is set aside, digits."""
+    draw = torch.Generator().manual_seed(decades)
+    columns, made, rows = 700, ExactSum(torch.zeros(7, 100)), []
+    for number in range(150):
+        vector = torch.randn(columns, generator=draw) * 10.0 ** (-decades * torch.rand(columns, generator=draw))
+        if number % 50 == 49:
+            vector *= 1000
+        rows.append((vector, 1 + number % 100))
+        made.add(vector.view(7, 100), rows[-1][1])
+    total, weight = made.total(SOLO)
+    assert weight == sum(weight for _, weight in rows)
+    for column, value in enumerate(total.flatten().tolist()):
+        assert value == float(sum(Fraction(float(vector[column])) * weight for vector, weight in rows))
 
 
 def test_a_sum_holds_few_vectors_however_many_are_added():
     made = ExactSum(torch.zeros(1000))
     draw = torch.Generator().manual_seed(0)
     for _ in range(200):
-        made.add(0.05 * torch.randn(1000, generator=draw), 100)
-    assert len(made.digits) <= 3
+        vector = 0.05 * torch.randn(1000, generator=draw)
+        vector[:20] *= 1e-7
+        made.add(vector, 100)
+        assert len(made.digits) <= 3
+        assert sum(places.numel() for places, _ in made._aside) <= 1000 / exact_sum.FEW
+
+
+def test_a_total_can_be_asked_for_again_and_in_between():
+    made = ExactSum(torch.zeros(2))
+    for count in (1, 2, 3):
+        made.add(torch.tensor([0.1, 2.0**-60]), 5)
+        expected = nearest([(float(torch.tensor(0.1)), 2.0**-60, 5 * count)])
+        assert [made.total(SOLO)[0].tolist() for _ in range(2)] == [expected] * 2
 
 
 @settings(max_examples=20)
@@ -114,4 +157,24 @@ def test_a_sum_holds_few_vectors_however_many_are_added():
 def test_an_empty_vector_and_any_weight_are_fine(weight):
     made = ExactSum(torch.zeros(2, 0))
     made.add(torch.zeros(2, 0), weight)
-    assert made.total(SOLO)[1] == weight
+    total, summed_weight = made.total(SOLO)
+    assert (total.shape, summed_weight) == ((2, 0), weight)
+
+
+@given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.integers(1, 1000)), min_size=1, max_size=6), st.randoms())
+def test_float64_scalars_in_any_order(contributions, shuffler):
+    """float64 has more bits than weights leave room for; still the digits decide, not the order."""
+
+    def scalar(rows):
+        made = ExactSum(torch.tensor(0.0, dtype=torch.float64))
+        for number, weight in rows:
+            assert made.add(torch.tensor(number, dtype=torch.float64), weight)
+        total = made.total(SOLO)[0]
+        assert total.shape == ()
+        return float(total)
+
+    shuffled = list(contributions)
+    shuffler.shuffle(shuffled)
+    exact = sum(Fraction(number) * weight for number, weight in contributions)
+    error = abs(Fraction(scalar(contributions)) - exact)
+    assert error <= abs(exact) * Fraction(1, 2**53) + Fraction(1, 2**120)

@@ -67,7 +67,7 @@ class DualNotRebased(FedADMM):
 def invariant_gap(made, state) -> float:
     """‖theta - Σ p_i (w_i + y_i / rho_i)‖ over all cars, those that sat out included."""
     p = torch.tensor(made.weights, dtype=torch.float64) / made.total_weight
-    memories = [state.memory(car) for car in range(len(made.cars))]
+    memories = [made.memory(state, car) for car in range(len(made.cars))]
     augmented = sum(p[car] * (memory.w + memory.y / memory.rho) for car, memory in enumerate(memories))
     return float(torch.linalg.vector_norm(state.shared.theta - augmented))
 
@@ -202,7 +202,7 @@ def test_the_recorded_mean_dual_is_that_of_all_cars():
         result = run_round(made, state)
         state = result.state
         p = shares(list(made.scenes.values()), "images")
-        mean = sum(p[car] * state.memory(car).y for car in range(5))
+        mean = sum(p[car] * made.memory(state, car).y for car in range(5))
         assert result.residuals.mean_dual == pytest.approx(float(torch.linalg.vector_norm(mean)), abs=1e-11)
 
 
@@ -211,8 +211,8 @@ def test_the_mean_dual_is_the_penalty_times_the_move_of_the_mean_local_model():
     made = federation(FedADMM(rho=2.0), bowls())
     before = play(made, 3)
     after = play(made, 1, before)
-    move = sum(after.memory(car).w - before.memory(car).w for car in range(5)) / 5
-    assert torch.linalg.vector_norm(sum(after.memory(car).y for car in range(5)) / 5 - 2.0 * move) < 1e-12
+    move = sum(made.memory(after, car).w - made.memory(before, car).w for car in range(5)) / 5
+    assert torch.linalg.vector_norm(sum(made.memory(after, car).y for car in range(5)) / 5 - 2.0 * move) < 1e-12
 
 
 def test_nothing_moves_from_the_solution():
@@ -237,7 +237,7 @@ class TestEveryAlgorithm:
         state = play(made, 5)
         result = run_round(made, state)
         for car in set(range(5)) - set(result.reports):
-            assert result.state.memory(car) is state.memory(car)
+            assert made.memory(result.state, car) is made.memory(state, car)
 
     def test_identical_cars_are_one_car(self, algorithm):
         """Identity 15. Catches weights that do not add up to 1."""
@@ -270,9 +270,10 @@ class TestEveryAlgorithm:
 def test_cars_that_never_communicate_reach_their_own_minimisers():
     """Catches a local start at theta."""
     cars: list[Bowl] = bowls()
-    state = play(federation(LocalOnly(), cars), 400)
+    made = federation(LocalOnly(), cars)
+    state = play(made, 400)
     for i, car in enumerate(cars):
-        assert torch.linalg.vector_norm(state.memory(i) - car.centre) < 1e-8
+        assert torch.linalg.vector_norm(made.memory(state, i) - car.centre) < 1e-8
 
 
 def test_the_invariant_holds_in_float32_on_a_segnet_with_half_of_the_cars_and_a_moving_penalty():
@@ -283,4 +284,4 @@ def test_the_invariant_holds_in_float32_on_a_segnet_with_half_of_the_cars_and_a_
     for _ in range(12):
         state = run_round(made, state).state
         assert invariant_gap(made, state) < 1e-5 * float(torch.linalg.vector_norm(state.shared.theta))
-    assert len({state.memory(car).rho for car in range(4)}) > 1, "the penalties never differed"
+    assert len({made.memory(state, car).rho for car in range(4)}) > 1, "the penalties never differed"

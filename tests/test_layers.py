@@ -17,14 +17,14 @@ PACKAGE = ROOT / "fedsim"
 
 # From top to bottom, and within a layer from left to right: a module imports only what stands after it.
 LAYERS = [
-    ["main"],
+    ["main", "cli"],
     ["options", "run"],
     ["record"],
-    ["assembly", "scoring", "rounds", "federation", "batchnorm", "evaluate", "local", "participation",
-     "optimizers", "settings", "loss"],
+    ["assembly", "methods", "scoring", "rounds", "car_round", "federation", "attacks", "batchnorm", "evaluate", "guard",
+     "local", "participation", "optimizers", "settings", "compatible", "catalogue", "contributions", "loss"],
     ["algorithms"],
     ["aggregation", "models", "metrics", "scenes"],
-    ["world", "vector", "seeds", "errors"],
+    ["world", "vector", "car_states", "rows", "seeds", "errors"],
 ]
 ORDER = [module for layer in LAYERS for module in layer]
 FOR_ALGORITHMS = {"__future__", "collections", "dataclasses", "math", "typing", "torch", "fedsim.algorithms"}

@@ -9,7 +9,7 @@ from torch import nn
 
 from fedsim.models import build_model
 from fedsim.optimizers import SGD
-from fedsim.vector import FlatModel
+from fedsim.vector import FlatModel, Norms
 
 CPU = torch.device("cpu")
 
@@ -49,7 +49,7 @@ def test_training_through_the_vector_equals_plain_pytorch_to_the_bit(name):
 
 def test_loading_is_one_copy_that_every_layer_sees():
     model = FlatModel(build_model("segnet-small", 11, None), CPU)
-    model.load(torch.full_like(model.parameters, 0.5), torch.full_like(model.statistics, 0.25))
+    model.load(torch.full_like(model.theta, 0.5), Norms(model.affine, torch.full_like(model.statistics, 0.25)))
     assert all(bool((p == 0.5).all()) for p in model.module.parameters())
     assert all(bool((norm.running_mean == 0.25).all() and (norm.running_var == 0.25).all()) for norm in model.norms)
     assert model.parameters.numel() == sum(p.numel() for p in model.module.parameters())

@@ -1,5 +1,10 @@
 """Ranks, devices and what is asked of all ranks together."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from scenery import SOLO, on_ranks
@@ -84,6 +89,34 @@ def test_a_table_holds_every_ranks_rows_on_every_rank(ranks):
 
     for table in on_ranks(ranks, fill):
         assert table.tolist() == [[index + 0.1, index * 0.3, 0.0] for index in range(5)]
+
+
+GATHER = """
+import torch
+from fedsim.world import World
+world = World.join(device="cpu", threads=1, timeout_seconds=60)
+columns = torch.arange(6).view(2, 3).T + 10.5 * world.rank  # not contiguous
+everyone = world.gather(columns)
+if world.is_coordinator:
+    print([own.tolist() for own in everyone])
+else:
+    assert everyone is None
+world.leave()
+"""
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_processes_gather_at_the_coordinator_in_the_order_of_ranks(ranks, tmp_path):
+    """Catches tensors kept in another order, or in every rank's."""
+    script = tmp_path / "gather.py"
+    script.write_text(GATHER)
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"] if ranks > 1 else []
+    root = str(Path(__file__).parent.parent)
+    done = subprocess.run([sys.executable, *launcher, str(script)], capture_output=True, text=True, timeout=120,
+                          env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str([[[10.5 * rank + row, 10.5 * rank + row + 3] for row in range(3)]
+                                       for rank in range(ranks)])
 
 
 def test_alone_an_action_returns_and_its_error_is_raised():

@@ -1,0 +1,17 @@
+"""The aggregators by name: one interface for the weighted mean and for rules that hostile cars cannot move far."""
+
+from fedsim.aggregation.base import Aggregator, Gathering
+from fedsim.aggregation.mean import Mean
+from fedsim.aggregation.robust import GeometricMedian, Krum, Median, MultiKrum, TrimmedMean
+
+AGGREGATORS: dict[str, type[Aggregator]] = {
+    "mean": Mean,
+    "median": Median,
+    "trimmed-mean": TrimmedMean,
+    "krum": Krum,
+    "multi-krum": MultiKrum,
+    "geometric-median": GeometricMedian,
+}
+
+__all__ = ["AGGREGATORS", "Aggregator", "Gathering", "GeometricMedian", "Krum", "Mean", "Median", "MultiKrum",
+           "TrimmedMean"]

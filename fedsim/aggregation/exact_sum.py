@@ -1,9 +1,10 @@
 """Sums of vectors that depend on neither order nor placement.
 
 Floating-point addition is not associative, so a plain sum over cars would change with the number of ranks.
-Here every number is cut into digits on fixed grids (pre-rounding, after Demmel & Nguyen, "Parallel
-Reproducible Summation", IEEE Trans. Computers 2015); digits add without rounding in float64, and the carry
-into canonical digits happens once at the end. The sum is exact; its one rounding is that of the result.
+Here nothing is ever rounded until the end. Numbers whose last bits lie on a grid that the running sum can hold in
+float64 are simply added; the few that don't are set aside. In the end both are cut into digits on fixed grids
+(pre-rounding, after Demmel & Nguyen, "Parallel Reproducible Summation", IEEE Trans. Computers 2015), which add
+over ranks without rounding. Their sum is rounded once: the result is a function of the exact sum alone.
 """
 
 import math
@@ -15,80 +16,168 @@ from fedsim.errors import RunError
 from fedsim.world import World
 
 DIGIT_BITS = 28  # a digit of one contribution is at most 2**28 grid steps
-WEIGHT_BITS = 52 - DIGIT_BITS  # so weights may add up to 2**24 before a float64 digit could round
+WEIGHT_BITS = 52 - DIGIT_BITS  # weights below 2**24, and no more cuts than weights, add up to 2**53 steps: exact
 OFFSET = -20  # with grids 2**-20 and 2**-48, two digits hold a float32 weight of usual size
 LOWEST = -5  # grid 2**-160, below the last bit of every float32
 HIGHEST = 5  # grid 2**120, so that its digit holds every float32
+GROWTH = 4  # the running sum has room for 16 to 32 contributions like its first
+ROW = 128  # numbers are looked at by the row
+FEW = 8  # an eighth of a vector's numbers at most is set aside
 
 
 class ExactSum:
     """Σ weight · vector over contributions, exact for float32 vectors and integer weights.
 
-    Holds a float64 vector for each digit in use, two or three in practice, however many are added.
+    Holds a running sum, what is set aside and scratch, however many are added; while summing over ranks, and if
+    contributions differ widely in size, a float64 vector for each digit in use, two or three in practice.
     """
 
     def __init__(self, like: Tensor) -> None:
         self.like = like
-        self.digits: dict[int, Tensor] = {}  # digit number -> float64 counts of its grid's steps
+        self.digits: dict[int, Tensor] = {}  # digit number -> float64 (d,) counts of its grid's steps
         self.weight = 0
         self.refused = 0
-        self._digit = torch.empty_like(like)
-        self._wide = torch.empty_like(like, dtype=torch.float64)
+        self._running: Tensor | None = None  # float64 (d,) multiples of 2**_exponent, None if there is no room
+        self._exponent = 0
+        self._room = 0.0  # what may still be added to the running sum's numbers
+        self._aside: list[tuple[Tensor, Tensor]] = []  # places and float64 numbers to be added there
+        self._wide = torch.empty(like.numel(), dtype=torch.float64, device=like.device)
+        self._parts = torch.zeros(-(-like.numel() // ROW), ROW, device=like.device)
 
     def add(self, vector: Tensor, weight: int) -> bool:
         """Add weight times vector, shaped and typed as `like`; False, and `total` raises, if it is not finite."""
-        largest = _bound(vector)
+        largest = _largest(vector)
         if not math.isfinite(largest):
             self.refused += 1
             return False
         self.weight += weight
-        rest, digit, number = vector.clone(), self._digit, HIGHEST + 1
+        size = weight * largest
+        if size:
+            flat = vector.reshape(-1)
+            running = self._running_with_room(size) if vector.dtype == torch.float32 else None
+            self._wide.copy_(flat)
+            if running is not None and self._set_aside(flat, weight):
+                running.add_(self._wide, alpha=weight)  # multiples of one grid, up to 2**53 of them: exact
+            else:
+                self._cut(self._wide, weight)
+        return True
+
+    def _running_with_room(self, size: float) -> Tensor | None:
+        """The running sum with room for numbers of this size, on a new grid if need be; None if they are too large."""
+        if size > self._room:
+            self._cut_running()
+            span = max(math.frexp(size)[1] + GROWTH, 52 - 126)  # float32 has no 2**132 to scale by
+            if span > 52:  # on a grid coarser than 1, scaling could round the smallest float32
+                return None
+            self._exponent, self._room = span - 52, 2.0**span  # half of what it can hold, as room itself is rounded
+            self._running = torch.zeros_like(self._wide)
+        self._room -= size
+        return self._running
+
+    def _set_aside(self, flat: Tensor, weight: int) -> bool:
+        """Take the numbers that are not on the running sum's grid out of the wide copy; False if they are many."""
+        torch.mul(flat, 2.0**-self._exponent, out=self._parts.view(-1)[: flat.numel()])
+        rows = self._parts.frac_().abs_().sum(1).nonzero().view(-1)  # nothing negative: a sum of 0 hides nothing
+        if rows.numel():
+            sample = self._parts[rows[:: 1 + rows.numel() // 16]]
+            if FEW * int(sample.count_nonzero()) * rows.numel() > sample.size(0) * flat.numel():
+                return False
+            row, column = self._parts[rows].nonzero().unbind(1)
+            places = rows[row] * ROW + column
+            self._aside.append((places, self._wide[places].mul_(weight)))  # 24 bits times 24: exact
+            self._wide[places] = 0.0
+            if FEW * sum(some.numel() for some, _ in self._aside) > flat.numel():
+                self._cut_aside()
+        return True
+
+    def _cut(self, rest: Tensor, weight: int = 1, places: Tensor | None = None) -> None:
+        """Add weight times float64 numbers to the digits, at these places or at all. Uses up `rest`."""
+        largest, number = _largest(rest), HIGHEST + 1
         while largest and number > LOWEST:
             number = min(number - 1, _digit_of(largest))
-            if _grid(number) < -126 and rest.dtype == torch.float32:
-                rest, digit = rest.double(), self._wide  # float32 has no 2**132 to scale by
             # Scaling by a power of two, rounding and taking off what was rounded are all exact.
-            torch.mul(rest, 2.0 ** -_grid(number), out=digit).round_()
+            digit = torch.mul(rest, 2.0 ** -_grid(number), out=self._wide if rest is self._running else None).round_()
+            largest = _largest(rest.sub_(digit, alpha=2.0 ** _grid(number)))
             if number not in self.digits:
                 self.digits[number] = torch.zeros_like(self._wide)
-            # By way of a float64 copy: adding float32 to float64 directly takes longer than both.
-            self.digits[number].add_(self._wide.copy_(digit), alpha=weight)
-            largest = _bound(rest.sub_(digit, alpha=2.0 ** _grid(number)))
-        return True
+            if places is None:
+                self.digits[number].add_(digit, alpha=weight)
+            else:
+                self.digits[number].index_add_(0, places, digit, alpha=weight)
+
+    def _cut_running(self) -> None:
+        """Move the running sum to the digits. Uses up the wide copy."""
+        if self._running is not None:
+            self._cut(self._running)
+            self._running, self._room = None, 0.0
+
+    def _cut_aside(self) -> None:
+        """Move what is set aside to the digits."""
+        if self._aside:
+            places, numbers = map(torch.cat, zip(*self._aside, strict=True))
+            self._cut(numbers, places=places)
+            self._aside = []
 
     def total(self, world: World) -> tuple[Tensor, int]:
         """The sum over all ranks, float64 shaped as `like`, and the sum of weights. Every rank calls it.
 
         Raises RunError on every rank if a contribution to any of them was not finite.
         """
+        self._cut_running()
+        self._cut_aside()
         head = torch.zeros(2 + HIGHEST - LOWEST + 1, dtype=torch.int64)
         head[0], head[1] = self.weight, self.refused
         for number in self.digits:
             head[2 + number - LOWEST] = 1
         world.sum_(head)
-        weight, refused, used = int(head[0]), int(head[1]), head[2:]
+        weight, refused, *used = head.tolist()
         if refused:
             raise RunError(f"{refused} contribution(s) are not finite; nothing was averaged")
         assert weight < 2**WEIGHT_BITS, f"weights add up to {weight}, more than 2**{WEIGHT_BITS}"
-        numbers = [LOWEST + place for place in used.nonzero().flatten().tolist()]
-        total = torch.zeros_like(self.like, dtype=torch.float64)
-        carry = torch.zeros_like(self.like, dtype=torch.int64)
-        for number in range(min(numbers), max(numbers) + 1) if numbers else ():
+        numbers = [LOWEST + place for place, ranks in enumerate(used) if ranks]
+        terms: list[Tensor] = []
+        carry = None
+        for number in range(numbers[0], numbers[-1] + 1) if numbers else ():
             steps = self._steps(number)
             world.sum_(steps)
-            steps += carry
-            if number < max(numbers):
-                # Canonical digits lie in [-2**27, 2**27): the same however the sum was spread over ranks.
-                carry = (steps + 2 ** (DIGIT_BITS - 1)) >> DIGIT_BITS
-                steps -= carry << DIGIT_BITS
-            total += steps.double() * 2.0 ** _grid(number)
-        return total, weight
+            if carry is not None:
+                steps += carry
+            if number < numbers[-1]:
+                carry = torch.mul(steps, 2.0**-DIGIT_BITS, out=self._wide).round_()
+                steps.sub_(carry, alpha=2.0**DIGIT_BITS)
+            terms.append(steps.mul_(2.0 ** _grid(number)))
+        return _rounded(terms or [torch.zeros_like(self._wide)]).view(self.like.shape), weight
 
     def _steps(self, number: int) -> Tensor:
-        """A digit as whole numbers."""
-        if number not in self.digits:
-            return torch.zeros_like(self.like, dtype=torch.int64)
-        return self.digits[number].long()
+        """A copy of a digit."""
+        return self.digits[number].clone() if number in self.digits else torch.zeros_like(self._wide)
+
+
+def _rounded(terms: list[Tensor]) -> Tensor:
+    """The sum, rounded once, of vectors each at most about half the grid of the next. Uses them up.
+
+    What the first additions lose is added up and comes in last. Where that tail itself must be rounded, it is
+    rounded to odd, which keeps it on its side of every tie (Boldo & Melquiond, IEEE Trans. Computers 2008).
+    """
+    if len(terms) <= 2:
+        return sum(terms[1:], start=terms[0])
+    head, errors = terms.pop(), []
+    while terms:
+        head, error = _two_sum(head, terms.pop())
+        errors.append(error)
+    tail = errors.pop()
+    while errors:
+        tail, lost = _two_sum(errors.pop(), tail)
+        if _largest(lost):
+            even = tail.view(torch.int64) % 2 == 0
+            tail = torch.where(even & (lost != 0), torch.nextafter(tail, lost * math.inf), tail)
+    return head.add_(tail)
+
+
+def _two_sum(large: Tensor, small: Tensor) -> tuple[Tensor, Tensor]:
+    """large + small and what its rounding loses, where large is 0 or not the smaller one. Uses them up."""
+    total = large + small
+    return total, small.sub_(torch.sub(total, large, out=large))
 
 
 def _grid(number: int) -> int:
@@ -102,10 +191,9 @@ def _digit_of(magnitude: float) -> int:
     return max(LOWEST, math.ceil((exponent - OFFSET) / DIGIT_BITS) - 1)
 
 
-def _bound(vector: Tensor) -> float:
-    """A bound on the largest magnitude in a vector, 0 for a zero one alone; not finite if the vector isn't."""
-    norm = float(torch.linalg.vector_norm(vector))  # cheapest; its squares may leave float32's range
-    if (norm and math.isfinite(norm)) or not vector.numel():
-        return norm
+def _largest(vector: Tensor) -> float:
+    """The largest magnitude in a vector; not finite if the vector isn't."""
+    if not vector.numel():
+        return 0.0
     low, high = torch.aminmax(vector)
     return max(-float(low), float(high))

@@ -1,7 +1,7 @@
 """What a federated algorithm is: pure functions on flat vectors, state in and state out.
 
-Letters: theta (d,) global vector | w (d,) local vector | y (d,) dual | S the round's cars, of m in all |
-p_i a car's weight, Σ p_i = 1 over all m cars | P_S = Σ_{i in S} p_i.
+Letters: theta (d,) global vector | w (d,) local vector | y (d,) dual | c, c_i (d,) control variates | S the round's
+cars, of m in all | p_i a car's weight, Σ p_i = 1 over all m cars | P_S = Σ_{i in S} p_i.
 
 Nothing is written in place: a vector handed in may be held by somebody else.
 """
@@ -17,6 +17,9 @@ class Local(NamedTuple):
     w: Tensor  # (d,) local vector after the last step
     steps: int  # K, gradient steps taken
     images: int  # the car's scenes, each counted once
+    # lr ‖a‖₁ (FedNova's ‖a‖₁): how far the steps would have gone along a constant unit gradient, pulled back by the
+    # algorithm's own `damping`; None where the local optimiser's steps do not scale with the gradient
+    step_length: float | None
 
 
 class Shared(NamedTuple):
@@ -28,15 +31,32 @@ class Shared(NamedTuple):
 class Algorithm:
     """A federated algorithm; a subclass replaces what its paper changes.
 
-    The defaults describe cars that start at theta, keep nothing and add nothing to their gradient.
+    The defaults describe cars that start at theta, keep nothing and add nothing to their gradient. A subclass can be
+    made without arguments: its options are dataclass fields with defaults.
     """
 
+    title: ClassVar[str] = ""  # its name in tables; by default the class's
+    paper: ClassVar[str] = ""  # where it is from
     weighting: ClassVar[Literal["images", "uniform"]] = "images"  # p_i: the paper's own
     personal: ClassVar[bool] = False  # True: cars never share a model, each is scored by itself
     pooled: ClassVar[bool] = False  # True: there is one car, and it holds the scenes of all
+    sends_model: ClassVar[bool] = False  # True: a contribution is (or begins with) a local vector, not a difference
+    free_server_step: ClassVar[bool] = False  # True: a server optimiser may take the step that `update` proposes
+    rests_on_mean: ClassVar[str] = ""  # what is lost when contributions are combined by another rule than the mean
+    server_only: ClassVar[tuple[str, ...]] = ()  # fields of the shared state that no car is sent
+
+    @property
+    def needs_step_length(self) -> bool:
+        """Whether it works only where local steps scale with the gradient, which adam's do not."""
+        return False
+
+    @property
+    def damping(self) -> float:
+        """The weight of a proximal term that `step_length` accounts for."""
+        return 0.0
 
     def init_shared(self, theta: Tensor) -> Any:
-        """The shared state before the first round."""
+        """The shared state before the first round: a NamedTuple of (d,) tensors and numbers, with a theta."""
         return Shared(theta)
 
     def init_memory(self, theta: Tensor) -> Any:
@@ -59,12 +79,15 @@ class Algorithm:
         """(d,) what the car adds to each gradient of its loss; None for nothing."""
         return None
 
-    def contribute(self, local: Local, shared: Any, memory: Any) -> tuple[Tensor, Any]:
-        """(d,) what the car sends, and its new memory."""
+    def contribute(self, local: Local, shared: Any, memory: Any) -> tuple[Any, Any]:
+        """What the car sends, and its new memory. Sent is a (d,) tensor, or a NamedTuple of (d,) tensors and floats."""
         raise NotImplementedError
 
-    def update(self, shared: Any, mean: Tensor, participation: float) -> Any:
-        """The server step. mean: (d,) float64, Σ_S p_i contribution_i / P_S; participation: P_S."""
+    def update(self, shared: Any, mean: Any, participation: float) -> Any:
+        """The server step: the new shared state.
+
+        mean: Σ_S p_i contribution_i / P_S, of a contribution's own type, vectors in float64; participation: P_S.
+        """
         raise NotImplementedError
 
     def penalty(self, shared: Any) -> float | None:

@@ -12,4 +12,7 @@ class Central(FedAvg):
     A round takes as many steps as all cars of a federation together, one after another.
     """
 
+    title = "centralised"
+    paper = "–"
     pooled = True
+    free_server_step = False

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,18 +37,33 @@ class FedADMM(Algorithm):
 
     Invariant after every round, whoever took part: theta = Σ p_i (w_i + y_i / rho_i) over all cars, rho_i being
     the penalty of the car's latest round. It needs the server step P_S (|S|/m with uniform weights), the step
-    of consensus ADMM: with part of the cars any other step is biased, and the popular 1 diverges.
+    of consensus ADMM. Any other step eta has its fixed point where
+    grad Σ p_i f_i(theta) = rho (1 - P_S / eta) (theta - theta_0): biased, and the popular eta = 1 with part of the
+    cars diverges.
     """
 
     rho: float | None = None  # penalty, > 0; None matches it to each round's local work
     kappa: float = 0.7  # what rho times the local step length is then: the share of a gradient a dual takes up
-    weighting: ClassVar[Literal["images", "uniform"]] = "uniform"
+    server_step: float | None = None  # eta, > 0; None is P_S
+    local_start: Literal["global", "own"] = "global"  # local training starts at theta, or at the car's own w
+    title = "FedADMM"
+    paper = "Gong et al. 2022, arXiv:2204.03529"
+    weighting = "uniform"
+    rests_on_mean = "theta is no longer the mean of w + y/rho over all cars, so it settles elsewhere"
 
     def __post_init__(self) -> None:
-        if self.rho is not None and not self.rho > 0:
+        if self.rho is not None and not 0 < self.rho < math.inf:
             raise ValueError(f"rho is {self.rho}; ADMM's penalty is above 0")
+        if self.server_step is not None and not 0 < self.server_step < math.inf:
+            raise ValueError(f"server_step is {self.server_step}; it is above 0")
+        if self.local_start not in ("global", "own"):
+            raise ValueError(f"local_start is {self.local_start!r}; it is global or own")
 
-    def init_shared(self, theta: Tensor) -> Shared:
+    @property
+    def needs_step_length(self) -> bool:
+        return self.rho is None
+
+    def init_shared(self, theta: Tensor) -> Any:
         return Shared(theta, math.inf if self.rho is None else self.rho)
 
     def init_memory(self, theta: Tensor) -> Memory:
@@ -59,11 +74,14 @@ class FedADMM(Algorithm):
             return shared
         return shared._replace(rho=self.kappa / step_length)
 
+    def start(self, shared: Shared, memory: Memory) -> Tensor:
+        return memory.w if self.local_start == "own" else shared.theta
+
     def correction(self, w: Tensor, shared: Shared, memory: Memory) -> Tensor:
         """grad_w (L_i - f_i)."""
         return memory.y + shared.rho * (w - shared.theta)
 
-    def contribute(self, local: Local, shared: Shared, memory: Memory) -> tuple[Tensor, Memory]:
+    def contribute(self, local: Local, shared: Shared, memory: Memory) -> tuple[Any, Memory]:
         """Dual ascent, then the change of w + y / rho since the coordinator last heard of the car.
 
         The change is written as a sum of differences: the same algebra, without cancellation in float32.
@@ -75,7 +93,8 @@ class FedADMM(Algorithm):
         return change, new
 
     def update(self, shared: Shared, mean: Tensor, participation: float) -> Shared:
-        return shared._replace(theta=shared.theta + participation * mean)
+        eta = self.server_step or participation
+        return shared._replace(theta=shared.theta + eta * mean)
 
     def penalty(self, shared: Shared) -> float:
         return shared.rho

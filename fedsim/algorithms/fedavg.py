@@ -1,10 +1,9 @@
 """FedAvg."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from torch import Tensor
-
-from fedsim.algorithms.base import Algorithm, Local, Shared
+from fedsim.algorithms.base import Algorithm, Local
 
 
 @dataclass(frozen=True)
@@ -14,8 +13,13 @@ class FedAvg(Algorithm):
     McMahan, Moore, Ramage, Hampson, Agüera y Arcas 2017, arXiv:1602.05629, Algorithm 1.
     """
 
-    def contribute(self, local: Local, shared: Shared, memory: None) -> tuple[Tensor, None]:
-        return local.w, None
+    title = "FedAvg"
+    paper = "McMahan et al. 2017, arXiv:1602.05629"
+    sends_model = True
+    free_server_step = True
 
-    def update(self, shared: Shared, mean: Tensor, participation: float) -> Shared:
-        return Shared(mean)
+    def contribute(self, local: Local, shared: Any, memory: Any) -> tuple[Any, Any]:
+        return local.w, memory
+
+    def update(self, shared: Any, mean: Any, participation: float) -> Any:
+        return shared._replace(theta=mean)

@@ -14,7 +14,10 @@ class LocalOnly(Algorithm):
     The mean of their models is formed for the record's digest alone; no car and no score ever sees it.
     """
 
+    title = "cars alone"
+    paper = "–"
     personal = True
+    sends_model = True
 
     def init_memory(self, theta: Tensor) -> Tensor:
         return theta  # w_i

@@ -10,15 +10,26 @@ from fedsim.errors import SettingsError
 from fedsim.models.segnet import LAYOUTS, SegNet
 
 MODELS = tuple(LAYOUTS)
+NORMS = ("batch", "group")
+MOST_GROUPS = 8  # of a group normalisation; as many as divide the channels
 TORCHVISION = "torchvision:"  # before the name of a model of torchvision.models.segmentation
 
 
-def build_model(name: str, classes: int, width: int | None) -> nn.Module:
+def build_model(name: str, classes: int, width: int | None, norm: str = "batch") -> nn.Module:
     """A network with fresh weights: images (B, 3, H, W) float32 -> logits (B, classes, H, W).
 
-    `width` is the first stage's channels, the others in proportion; None keeps the network's own. Weights
-    come from torch's global generator. Raises SettingsError for an unknown name or an impossible width.
+    `width` is the first stage's channels, the others in proportion; None keeps the network's own. `norm` group puts
+    group normalisation (Wu & He 2018, arXiv:1803.08494) in the place of BatchNorm: no statistics of a batch, so cars
+    share none. Weights come from torch's global generator. Raises SettingsError for an unknown name or an impossible
+    width.
     """
+    model = _build(name, classes, width)
+    if norm == "group":
+        _group_norms(model)
+    return model
+
+
+def _build(name: str, classes: int, width: int | None) -> nn.Module:
     if width is not None and width < 1:
         raise SettingsError(f"--width is {width}; the first stage needs at least 1 channel")
     if name.startswith(TORCHVISION):
@@ -46,6 +57,17 @@ def check_single_scene(name: str, model: nn.Module, image_size: tuple[int, int])
     except ValueError as error:
         raise SettingsError(f"{name} cannot train on a single scene, and a car's last batch would have just one; "
                             "choose another --batch-size") from error
+
+
+def _group_norms(module: nn.Module) -> None:
+    """Put group normalisation in the place of every BatchNorm layer, found by type."""
+    for name, layer in module.named_children():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            channels = layer.num_features
+            groups = next(groups for groups in range(min(MOST_GROUPS, channels), 0, -1) if channels % groups == 0)
+            setattr(module, name, nn.GroupNorm(groups, channels))
+        else:
+            _group_norms(layer)
 
 
 class _LogitsOnly(nn.Module):

@@ -1,6 +1,6 @@
 """Everything the coordinator writes during a run and at its end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -29,9 +29,9 @@ class Journal:
     """The records of one run. Only the coordinator keeps one."""
 
     def __init__(self, directory: RunDirectory, classes: ClassTable, cars: list[str], rounds: int, *, split: str,
-                 weighting: str, shown: Callable[[], Shown]) -> None:
-        """shown: makes the scenes of the panels, when the first panel is drawn."""
-        self._directory, self._classes, self._split, self._weighting = directory, classes, split, weighting
+                 notes: Sequence[str], shown: Callable[[], Shown]) -> None:
+        """notes: what has to be known to read the scores; shown: makes the scenes of the panels, for the first one."""
+        self.directory, self._classes, self._split, self._notes = directory, classes, split, [*notes]
         self._make_shown = shown
         self._records: list[dict[str, Any]] = []
         self._models: list[Path] = []
@@ -44,10 +44,15 @@ class Journal:
 
     def write(self, record: dict[str, Any], step_losses: dict[int, list[float]]) -> None:
         """Keep a round: in metrics.jsonl first, which is what counts."""
-        self._directory.append(record)
+        self.directory.append(record)
         self._records.append(record)
         self._tensorboard.log_round(record, step_losses)
         self._progress.round(record)
+
+    def warn(self, text: str) -> None:
+        """Tell of a trouble at once, and in the summary."""
+        self._progress.say(f"WARNING: {text}")
+        self._notes.append(f"Warning: {text}.")
 
     def show(self, round_number: int, predictions: np.ndarray) -> None:
         """Keep predictions (K, h, w) for the shown scenes."""
@@ -56,7 +61,7 @@ class Journal:
 
     def save_model(self, name: str, weights: dict[str, Tensor], metadata: dict[str, str]) -> None:
         """Keep a model's weights, loadable without running code."""
-        path = self._directory.checkpoints / f"{name}.safetensors"
+        path = self.directory.checkpoints / f"{name}.safetensors"
         save_weights(weights, path, metadata)
         self._models.append(path)
 
@@ -71,14 +76,14 @@ class Journal:
 
         self._progress.close()
         self._tensorboard.close()
-        report = self._directory.report
+        report = self.directory.report
         draw_loss(self._records, report / "loss.png")
         draw_miou(self._records, report / "miou.png", baselines)
         names, images, labels = self._shown
         draw_segmentation(images, labels, predictions, self._classes, report / "segmentation.png", names)
-        written = [self._directory.metrics, self._directory.tensorboard, *self._models, report / "loss.png",
+        written = [self.directory.metrics, self.directory.tensorboard, *self._models, report / "loss.png",
                    report / "miou.png", report / "segmentation.png", report / "summary.md"]
-        about = {"split": self._split, "weighting": self._weighting}
+        about: dict[str, Any] = {"split": self._split, "notes": self._notes}
         write_summary(self._records, self._classes, baselines, written, path=report / "summary.md", **about)
         print_summary(self._records, self._classes, baselines, written, **about)
 

@@ -22,7 +22,9 @@ def round_record(algo: str, federation: Federation, state: State, result: RoundR
         if result.residuals is not None:
             record |= {"primal_residual": result.residuals.primal, "dual_residual": result.residuals.dual,
                        "mean_dual_norm": result.residuals.mean_dual, "rho": result.residuals.penalty}
-    if score is not None and score.own:
+    if result is not None and federation.car_failures:
+        record["failed"] = result.failed
+    if score is not None and federation.algorithm.personal:
         worst = min(score.own, key=lambda car: score.own[car].scores.miou)
         record["worst"] = {"car": worst, "name": federation.cars[worst].name, "miou": score.own[worst].scores.miou}
     return record | {

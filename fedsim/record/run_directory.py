@@ -12,6 +12,7 @@
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -113,7 +114,8 @@ def default_path(algo: str, data: str) -> Path:
     Made rather than only named: a hundred jobs of a cluster may start within one second.
     Raises OutputError where it cannot be made.
     """
-    stem = f"{algo}-{data}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = re.sub(r"[^\w.-]+", "-", algo)  # a user's own has a colon
+    stem = f"{name}-{data}-{time.strftime('%Y%m%d-%H%M%S')}"
     number = 1
     while True:
         path = Path("runs") / (stem if number == 1 else f"{stem}-{number}")

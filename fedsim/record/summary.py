@@ -8,12 +8,6 @@ from fedsim.scenes.classes import ClassTable
 
 PRINTED_CARS = 32  # on the screen; summary.md has every car
 
-_WEIGHTINGS = {
-    "images": "a car weighs by its number of images (--weighting images)",
-    "uniform": "every car weighs the same (--weighting uniform)",
-}
-
-
 class Table(NamedTuple):
     """A table in words, for whatever shows it."""
 
@@ -23,11 +17,11 @@ class Table(NamedTuple):
 
 
 def print_summary(records: list[dict], classes: ClassTable, baselines: dict[str, float],
-                  paths: Sequence[Path], *, split: str, weighting: str) -> None:
+                  paths: Sequence[Path], *, split: str, notes: Sequence[str]) -> None:
     """Print scores, cars, counts and the paths written, on stdout.
 
     records: lines of metrics.jsonl, round 0 first; baselines: name -> mIoU of a trivial answer; split: the
-    one that scores are of; weighting: "images" or "uniform", of the mean that makes the global model.
+    one that scores are of; notes: sentences on what else has to be known to read them.
     """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -46,7 +40,7 @@ def print_summary(records: list[dict], classes: ClassTable, baselines: dict[str,
         console.print(shown)
         if len(table.rows) > PRINTED_CARS:
             console.print(f"… and {len(table.rows) - PRINTED_CARS} more in summary.md\n")
-    for note in _notes(records, baselines, split, weighting):
+    for note in _notes(records, baselines, split, notes):
         console.print(note)
     console.print("\nWritten:")
     for path in paths:
@@ -54,12 +48,12 @@ def print_summary(records: list[dict], classes: ClassTable, baselines: dict[str,
 
 
 def write_summary(records: list[dict], classes: ClassTable, baselines: dict[str, float],
-                  paths: Sequence[Path], *, split: str, weighting: str, path: Path) -> None:
+                  paths: Sequence[Path], *, split: str, notes: Sequence[str], path: Path) -> None:
     """Write the same as `print_summary`, with every car, as Markdown at `path`."""
     lines = [f"# {records[-1]['algo']}, {records[-1]['round']} rounds", ""]
     for table in (_scores(records, classes, baselines, split), _cars(records), _counts(records)):
         lines += [f"## {table.title}", "", *_markdown(table), ""]
-    lines += [f"- {note}" for note in _notes(records, baselines, split, weighting)]
+    lines += [f"- {note}" for note in _notes(records, baselines, split, notes)]
     lines += ["", "## Files", "", *(f"- `{written}`" for written in paths), ""]
     Path(path).write_text("\n".join(lines), encoding="utf-8")
 
@@ -131,17 +125,16 @@ def _counts(records: list[dict]) -> Table:
     return Table(f"What {last['algo']} took", ["", "whole run"], rows)
 
 
-def _notes(records: list[dict], baselines: dict[str, float], split: str, weighting: str) -> list[str]:
+def _notes(records: list[dict], baselines: dict[str, float], split: str, notes: Sequence[str]) -> list[str]:
     """What has to be known to read the scores."""
-    notes = [f"Scores are of the {split} split; mIoU is the mean over classes that occur in labels or "
-             "predictions, void pixels not counted; – is a class that occurs in neither."]
+    said = [f"Scores are of the {split} split; mIoU is the mean over classes that occur in labels or "
+            "predictions, void pixels not counted; – is a class that occurs in neither."]
     if _is_local(records):
-        notes.append("Cars never communicated: scores are plain means over the cars' own models.")
-    else:
-        notes.append(f"In the global model {_WEIGHTINGS[weighting]}.")
+        said.append("Cars never communicated: scores are plain means over the cars' own models.")
+    said += notes
     if baselines:
-        notes.append(f"Beside it, the mIoU of trivial answers on the same split: {', '.join(baselines)}.")
-    return notes
+        said.append(f"Beside it, the mIoU of trivial answers on the same split: {', '.join(baselines)}.")
+    return said
 
 
 def _scored(records: list[dict]) -> list[dict]:

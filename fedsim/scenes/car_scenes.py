@@ -14,7 +14,7 @@ class CarScenes:
     def __init__(self, scene_set: SceneSet, indices: np.ndarray, device: torch.device) -> None:
         height, width = scene_set.images.shape[2:]
         self._set, self._size, self._device = scene_set, (width, height), device
-        self.indices = indices
+        self.indices, self.classes = indices, scene_set.classes
         self._resident = None if device.type == "cpu" else self._read(indices)
 
     def __len__(self) -> int:

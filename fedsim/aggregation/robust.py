@@ -1,0 +1,270 @@
+"""Aggregators that a few hostile or broken cars cannot move far.
+
+Rules are pure functions on u (n, b), a block of columns of the n contributions in float64, or on (n, n) matrices of
+squared distances and inner products. Whatever is summed over cars is sorted first, so that the order of the cars
+changes no bit.
+
+Cars count the same whatever their weights, but where a rule says otherwise: a car reports its own sample count, so
+weighting by it would hand an attacker a lever.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pdist
+
+from fedsim.aggregation.kept import Kept
+from fedsim.world import World
+
+# Of Weiszfeld's iteration at most. It takes tens, but more the closer the median is to a contribution without being
+# one; if they run out, the result is within a ten thousandth of the distances.
+STEPS = 2000
+SETTLED = 1e-13  # relative change of its weights in a step: what rounding leaves
+
+
+def median(u: Tensor) -> Tensor:
+    """(n, b) -> (b,) coordinatewise; for even n the mean of the two in the middle (torch.median takes the lower)."""
+    ordered = _ascending(u)
+    return (ordered[(len(u) - 1) // 2] + ordered[len(u) // 2]) / 2
+
+
+def trimmed_mean(u: Tensor, fraction: float) -> Tensor:
+    """(n, b) -> (b,) mean without the floor(fraction · n) least and greatest of every coordinate."""
+    # In floating point 0.29 * 100 is below 29, and 3 / 7 * 7 may be below 3. The bound keeps one at least.
+    dropped = min(int(fraction * len(u) + 1e-9), (len(u) - 1) // 2)
+    kept = _ascending(u)[dropped : len(u) - dropped]
+    return _added(kept) / len(kept)
+
+
+def squared_distances(u: Tensor) -> Tensor:
+    """(n, b) -> (n, n) ‖u_i - u_j‖².
+
+    By differences: ‖u_i‖² + ‖u_j‖² - 2 <u_i, u_j> would cancel where vectors are far from zero and close together.
+    """
+    squared = torch.zeros(len(u), len(u), dtype=torch.float64)
+    above, beside = torch.triu_indices(len(u), len(u), offset=1)
+    squared[above, beside] = pdist(u).square_()
+    return squared + squared.T
+
+
+def krum_scores(squared: Tensor, hostile: int) -> Tensor:
+    """(n, n) squared distances -> (n,) the sum of those to the n - hostile - 2 nearest others."""
+    nearest = len(squared) - hostile - 2
+    if nearest < 1:
+        raise ValueError(f"Krum with {hostile} hostile cars needs {hostile + 3} contributions, not {len(squared)}")
+    return _added(_ascending(squared)[1 : 1 + nearest])  # the first is the distance to itself, or to one like it
+
+
+def lowest(scores: Tensor, count: int) -> Tensor:
+    """(n,) scores -> (n,) weights 1 / count of the `count` lowest, of equals those in the lowest slots."""
+    weights = torch.zeros_like(scores)
+    weights[scores.sort(stable=True).indices[:count]] = 1 / count
+    return weights
+
+
+def medoid(squared: Tensor, q: Tensor) -> Tensor:
+    """(n, n) squared distances and (n,) shares -> (n,) weights of the contribution with the least Σ q_j ‖u_j - u_i‖.
+
+    If several distinct ones have the least, of all of them equally.
+    """
+    cost = _added(q[:, None] * squared.sqrt())
+    least = (cost == cost.min()).nonzero().flatten().tolist()
+    distinct = [i for place, i in enumerate(least) if all(squared[i, j] > 0 for j in least[:place])]
+    weights = torch.zeros_like(q)
+    weights[distinct] = 1 / len(distinct)
+    return weights
+
+
+def inner_products(u: Tensor, origin: Tensor) -> Tensor:
+    """(n, b) and (n,) weights -> (n, n) <u_i - o, u_j - o> with o = Σ origin_i u_i.
+
+    Pair by pair: how a matrix product rounds depends on a vector's place in it.
+    """
+    inner = torch.empty(len(u), len(u), dtype=torch.float64)
+    gaps = u - combination(u, origin)
+    for i, j in torch.triu_indices(len(u), len(u)).T.tolist():
+        inner[i, j] = inner[j, i] = (gaps[i] * gaps[j]).sum()
+    return inner
+
+
+def geometric_median(inner: Tensor, q: Tensor, origin: Tensor) -> Tensor:
+    """(n,) weights λ, Σ λ_i = 1, of the z = Σ λ_i u_i with the least Σ q_i ‖z - u_i‖.
+
+    q: (n,) shares. origin: (n,) weights of o, the `medoid`. inner: (n, n) inner products of v_i = u_i - o.
+    Weiszfeld's iteration on λ, after a first step by Vardi & Zhang 2000, "The multivariate L1-median and associated
+    data depth", PNAS 97(4). If a contribution is the median, it is the medoid, and that step stays there. If not, the
+    step ends below the cost of every contribution, where Weiszfeld's can never meet one: no distance needs smoothing.
+
+    Squared distances would do on paper, but they don't hold the direction to a far outlier: at distance R they are
+    off by 1e-16 R², which hides all that is closer than 1e-16 R. Inner products with o nearby keep it.
+    """
+    squares = inner.diagonal()
+    here, lengths = squares == 0, squares.sqrt()
+    pull = torch.where(here, 0, q / lengths)
+    force = float(_added(pull * _added(pull[:, None] * inner)).clamp(min=0).sqrt())  # ‖Σ q_i v_i / ‖v_i‖‖
+    holds = float(_added(torch.where(here, q, 0)))
+    if force <= holds:
+        return origin
+    weights = torch.lerp(pull / _added(pull), origin, holds / force)
+    nearest = lengths[~here].min() * 1e-12  # so that nothing is divided by what rounding makes 0; scales with u
+    for _ in range(STEPS):
+        along = _added(weights[:, None] * inner)  # <v_i, z - o>
+        apart = (squares - 2 * along + _added(weights * along)).clamp(min=nearest.square()).sqrt()  # ‖z - u_i‖
+        before, weights = weights, q / apart
+        weights = weights / _added(weights)
+        if ((weights - before).abs() <= SETTLED * weights).all():
+            break
+    return weights
+
+
+def combination(u: Tensor, weights: Tensor) -> Tensor:
+    """(n, b) and (n,) -> (b,) Σ weights_i u_i; a single weight of 1 gives that contribution to the bit."""
+    used = weights.nonzero().flatten()
+    return _added(weights[used, None] * u[used])
+
+
+def _ascending(values: Tensor) -> Tensor:
+    """Sorted over the first axis. By NumPy, which takes a third of torch's time for it."""
+    return torch.from_numpy(np.sort(values.numpy(), axis=0))
+
+
+def _added(values: Tensor) -> Tensor:
+    """Σ over the first axis, the same bits in any order.
+
+    One after the other: how torch.sum rounds a column depends on the column's place.
+    """
+    first, *others = _ascending(values)
+    total = first.clone()
+    for row in others:
+        total += row
+    return total
+
+
+class _Rule:
+    """What robust aggregators have in common."""
+
+    robust: ClassVar[bool] = True
+
+    @property
+    def minimum(self) -> int:
+        return 1
+
+    def gather(self, like: Sequence[Tensor], owners: Sequence[int], world: World, folder: Path | None) -> Kept:
+        assert len(owners) >= self.minimum, f"{len(owners)} contributions, of which {self.minimum} are needed"
+        return Kept(self.combined, like, owners, world, folder)
+
+    def combined(self, kept: Kept) -> list[Tensor]:
+        """The parts combined, at the coordinator. Every rank calls it."""
+        raise NotImplementedError
+
+
+class _ByCoordinate(_Rule):
+    """A rule for one coordinate at a time."""
+
+    def combined(self, kept: Kept) -> list[Tensor]:
+        return kept.by_columns(range(kept.count), self.along)
+
+    def along(self, u: Tensor) -> Tensor:
+        """(n, b) -> (b,)"""
+        raise NotImplementedError
+
+
+class _ByWeights(_Rule):
+    """A rule that looks at part 0 and weighs contributions; all parts are combined with these weights."""
+
+    def combined(self, kept: Kept) -> list[Tensor]:
+        weights = self.weigh(kept)
+        kept.world.broadcast_(weights)  # so that a rank only sends contributions that are used
+        used = weights.nonzero().flatten()
+        return kept.by_columns(used.tolist(), lambda u: combination(u, weights[used]))
+
+    def weigh(self, kept: Kept) -> Tensor:
+        """(n,) weights that add up to 1, at the coordinator. Every rank calls it."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Median(_ByCoordinate):
+    """Coordinatewise median.
+
+    Yin, Chen, Ramchandran, Bartlett 2018, "Byzantine-Robust Distributed Learning: Towards Optimal Statistical
+    Rates", ICML, arXiv:1803.01498, Algorithm 1.
+    """
+
+    def along(self, u: Tensor) -> Tensor:
+        return median(u)
+
+
+@dataclass(frozen=True)
+class TrimmedMean(_ByCoordinate):
+    """Coordinatewise mean without the extremes. Yin et al. 2018, as the median; `fraction` is their beta."""
+
+    fraction: float = 0.2  # left out at each end, at least 0 and below 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fraction < 0.5:
+            raise ValueError(f"fraction is {self.fraction}; what is trimmed at each end is at least 0 and below 0.5")
+
+    def along(self, u: Tensor) -> Tensor:
+        return trimmed_mean(u, self.fraction)
+
+
+@dataclass(frozen=True)
+class Krum(_ByWeights):
+    """The contribution with the least sum of squared distances to its n - hostile - 2 nearest others.
+
+    Blanchard, El Mhamdi, Guerraoui, Stainer 2017, "Machine Learning with Adversaries: Byzantine Tolerant Gradient
+    Descent", NeurIPS, arXiv:1703.02757. Of equal ones that in the lowest slot; with the fewest contributions there
+    always are two, nearest to one another.
+    """
+
+    hostile: int = 1  # cars to withstand, the paper's f
+
+    def __post_init__(self) -> None:
+        if self.hostile < 0:
+            raise ValueError(f"hostile is {self.hostile}; a number of cars is at least 0")
+
+    @property
+    def minimum(self) -> int:
+        return self.hostile + 3
+
+    @property
+    def guaranteed(self) -> int:
+        """The fewest contributions for which the paper's theorem holds."""
+        return 2 * self.hostile + 3
+
+    def chosen(self, count: int) -> int:
+        """How many of `count` contributions are averaged."""
+        return 1
+
+    def weigh(self, kept: Kept) -> Tensor:
+        squared = kept.over_pairs(squared_distances)
+        return lowest(krum_scores(squared, self.hostile), self.chosen(kept.count))
+
+
+@dataclass(frozen=True)
+class MultiKrum(Krum):
+    """The plain mean of the n - hostile - 2 contributions that Krum scores best: the most for which it is proven."""
+
+    def chosen(self, count: int) -> int:
+        return count - self.hostile - 2
+
+
+@dataclass(frozen=True)
+class GeometricMedian(_ByWeights):
+    """The point with the least Σ weight · distance to the contributions.
+
+    Pillutla, Kakade, Harchaoui 2022, "Robust Aggregation for Federated Learning", IEEE Transactions on Signal
+    Processing 70, arXiv:1912.13445 (RFA), to convergence. It weighs cars as the mean does, as the paper has it: it
+    withstands hostile cars while their weights add up to less than half.
+    """
+
+    def weigh(self, kept: Kept) -> Tensor:
+        q = kept.shares()
+        origin = medoid(kept.over_pairs(squared_distances), q)
+        return geometric_median(kept.over_pairs(lambda u: inner_products(u, origin)), q, origin)

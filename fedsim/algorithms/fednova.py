@@ -1,0 +1,48 @@
+"""FedNova."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from fedsim.algorithms.base import Local
+from fedsim.algorithms.fedprox import FedProx
+
+
+class Contribution(NamedTuple):
+    """What a car sends."""
+
+    direction: Tensor  # (d,) -d_i = (w_i - theta) / (lr ‖a_i‖₁): the mean step along its corrected gradients
+    step_length: float  # lr ‖a_i‖₁
+
+
+@dataclass(frozen=True)
+class FedNova(FedProx):
+    """FedAvg whose cars count by their data, not by how many steps they took.
+
+    Wang, Liu, Liang, Joshi, Poor 2020, "Tackling the Objective Inconsistency Problem in Heterogeneous Federated
+    Optimization", NeurIPS, arXiv:2007.07481, eq. 6-8:
+
+    theta <- theta - lr tau_eff Σ p_i d_i / P_S,  tau_eff = Σ p_i ‖a_i‖₁ / P_S
+
+    ‖a_i‖₁ is what the local solver makes of a constant unit gradient: K for plain steps, more with momentum, less
+    with a proximal term (mu > 0). With equal local work it is FedAvg, with mu FedProx.
+    """
+
+    mu: float = 0.0
+    title = "FedNova"
+    paper = "Wang et al. 2020, arXiv:2007.07481"
+    sends_model = False
+    needs_step_length = True
+    rests_on_mean = "directions and step lengths are combined apart, and only their means belong together"
+
+    @property
+    def damping(self) -> float:
+        return self.mu
+
+    def contribute(self, local: Local, shared: Any, memory: Any) -> tuple[Contribution, Any]:
+        assert local.step_length is not None
+        return Contribution((local.w - shared.theta) / local.step_length, local.step_length), memory
+
+    def update(self, shared: Any, mean: Contribution, participation: float) -> Any:
+        return shared._replace(theta=shared.theta + mean.step_length * mean.direction)

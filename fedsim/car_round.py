@@ -1,0 +1,108 @@
+"""One car's part in a round, on its own rank: train from what it was sent, contribute, remember."""
+
+import math
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fedsim.aggregation import Gathering
+from fedsim.aggregation.exact_sum import ExactSum
+from fedsim.algorithms.base import Local
+from fedsim.batchnorm import NormPool, recalibrated_moments, to_moments, to_statistics
+from fedsim.contributions import clip, to_parts
+from fedsim.errors import RankError
+from fedsim.federation import CarReport, Federation, State
+from fedsim.local import train_locally
+from fedsim.vector import Norms
+
+
+class Played(NamedTuple):
+    """What is left of a car's round on its own rank."""
+
+    memory: Any  # handle
+    norms: Norms  # that go with its local vector
+    report: CarReport
+    losses: Tensor  # (steps,)
+
+
+@dataclass(frozen=True)
+class RankRound:
+    """A round on one rank: what its cars contribute goes into sums, what is left of them into `played`."""
+
+    federation: Federation
+    state: State  # before the round
+    shared: Any  # what the cars were sent
+    lr: float
+    contributions: Gathering
+    dual_change: ExactSum | None  # (d,) for the record; None without duals
+    norms: NormPool
+    played: dict[int, Played] = field(default_factory=dict)
+
+    @property
+    def number(self) -> int:
+        return self.state.round + 1
+
+    def play(self, car: int, slot: int) -> None:
+        """slot: the car's place among those that answer. What is not finite is refused, and reported."""
+        federation, algorithm, model = self.federation, self.federation.algorithm, self.federation.model
+        memory, weight = federation.memory(self.state, car), federation.weights[car]
+        model.load_norms(self.state.own_norms.get(car, self.state.norms))
+        local, losses = self._train(car, memory)
+        contribution, new_memory = algorithm.contribute(local, self.shared, memory)
+        loss = float(losses.mean())
+        finite = self.contributions.add(slot, to_parts(self._sent(contribution, car)), weight) and math.isfinite(loss)
+        dual, dual_before = algorithm.dual(new_memory), algorithm.dual(memory)
+        if self.dual_change is not None and dual is not None and dual_before is not None:
+            self.dual_change.add(dual - dual_before, weight)
+        finite = self._pool_norms(car, slot, weight) and finite
+        report = CarReport(len(losses), loss, _norm(local.w - self.shared.theta),
+                           0.0 if dual is None else _norm(dual), finite)
+        handle = federation.states.save(car, new_memory, self.state.memories.get(car))
+        self.played[car] = Played(handle, model.copy_norms(), report, losses)
+
+    def _train(self, car: int, memory: Any) -> tuple[Local, Tensor]:
+        federation, algorithm, scenes = self.federation, self.federation.algorithm, self.federation.scenes[car]
+        try:
+            w, losses = train_locally(
+                federation.model, scenes, federation.training, start=algorithm.start(self.shared, memory),
+                correction=partial(algorithm.correction, shared=self.shared, memory=memory),
+                lr=self.lr, round_number=self.number, car=car)
+        except torch.OutOfMemoryError as error:
+            raise RankError(f"round {self.number}: car {car} on rank {federation.world.rank} ran out of memory on "
+                            f"{federation.model.device}; try a smaller --batch-size or --width") from error
+        length = federation.training.optimizer.step_length(self.lr, len(losses), algorithm.damping)
+        return Local(w, len(losses), len(scenes), length), losses
+
+    def _sent(self, contribution: Any, car: int) -> Any:
+        """What arrives of a contribution: a hostile car sends another, a long one is clipped."""
+        federation, about = self.federation, (self.shared.theta, self.federation.algorithm.sends_model)
+        if federation.attack:
+            contribution = federation.attack.disguise(contribution, *about, round_number=self.number, car=car)
+        if federation.clip_norm is not None:
+            contribution = clip(contribution, *about, federation.clip_norm)
+        return contribution
+
+    def _pool_norms(self, car: int, slot: int, weight: int) -> bool:
+        """Add the norms that training has left, unless those of the new theta will be measured."""
+        federation, model = self.federation, self.federation.model
+        if not model.norms:
+            return True
+        if federation.norms.recalibrates:
+            if not federation.algorithm.personal:
+                return True
+            moments = recalibrate(federation, self.number, car)
+            model.statistics.copy_(to_statistics(moments))
+        return self.norms.add(slot, to_moments(model.statistics), model.affine, weight)
+
+
+def recalibrate(federation: Federation, number: int, car: int) -> Tensor:
+    """(2, c) moments of the car's scenes under the parameters that the model holds."""
+    return recalibrated_moments(federation.model, federation.scenes[car], round_number=number, car=car,
+                                batch_size=federation.training.batch_size, seed=federation.seed)
+
+
+def _norm(vector: Tensor) -> float:
+    return float(torch.linalg.vector_norm(vector))

@@ -1,0 +1,108 @@
+"""Which settings go together. What a chosen algorithm would not read is refused, not ignored."""
+
+from typing import TYPE_CHECKING
+
+from fedsim import catalogue
+from fedsim.aggregation import AGGREGATORS
+from fedsim.algorithms import Algorithm, FedADMM
+from fedsim.catalogue import flag
+from fedsim.errors import SettingsError
+
+if TYPE_CHECKING:
+    from fedsim.settings import Settings
+
+
+def check(settings: "Settings") -> None:
+    """Raise SettingsError for the first contradiction."""
+    algorithm = catalogue.algorithm_class(settings.algo)
+    _check_algorithm(settings, algorithm)
+    _check_server(settings, algorithm)
+    _check_robustness(settings)
+    if algorithm.pooled or algorithm.personal:
+        _check_without_federation(settings)
+    _check_training(settings, algorithm)
+    _check_data(settings)
+
+
+def _check_algorithm(settings: "Settings", algorithm: type[Algorithm]) -> None:
+    for setting, field in catalogue.ALGORITHM_OPTIONS.items():
+        if getattr(settings, setting) is not None and field not in catalogue.fields_of(algorithm):
+            raise SettingsError(f"{flag(setting)} belongs to {catalogue.readers(setting)}; {settings.algo} has no such "
+                                "option: leave it out")
+    settings.number_or_word("rho", "auto", "balanced")
+    settings.number_or_word("dyn_alpha", "auto")
+    if settings.rho == "balanced" and algorithm is not FedADMM:
+        raise SettingsError(f"--rho balanced belongs to admm itself; {settings.algo} has its own rule: leave it out")
+
+
+def _check_server(settings: "Settings", algorithm: type[Algorithm]) -> None:
+    own, name = catalogue.COMBINATIONS.get(settings.algo), settings.server_optimizer
+    if own and name not in (None, own):
+        raise SettingsError(f"--algo {settings.algo} is avg with --server-optimizer {own}, so {name} contradicts it: "
+                            f"take --algo avg --server-optimizer {name}")
+    if name and not algorithm.free_server_step:
+        reason = ("there is no server step in it" if algorithm.pooled or algorithm.personal
+                  else "its own server step is part of the method")
+        raise SettingsError(f"--server-optimizer {name} does not go with {settings.algo}: {reason}; take avg, prox, "
+                            "nova or scaffold")
+    readers = set(catalogue.fields_of(catalogue.server_class(own or name))) if algorithm.free_server_step else set()
+    readers |= set(catalogue.fields_of(algorithm))
+    for setting in catalogue.SERVER_OPTIONS:
+        if getattr(settings, setting) is not None and setting not in readers:
+            who = ("algorithms that leave the server step free, and to admm" if setting == "server_step"
+                   else f"--server-optimizer {catalogue.readers(setting)}")
+            raise SettingsError(f"{flag(setting)} belongs to {who}; {_with_server(settings)} does not read it: leave "
+                                "it out")
+
+
+def _with_server(settings: "Settings") -> str:
+    return settings.algo + (f" with {settings.server_optimizer}" if settings.server_optimizer else "")
+
+
+def _check_robustness(settings: "Settings") -> None:
+    for setting, field in catalogue.AGGREGATOR_OPTIONS.items():
+        known = catalogue.fields_of(AGGREGATORS[settings.aggregator])
+        if getattr(settings, setting) is not None and field not in known:
+            raise SettingsError(f"{flag(setting)} belongs to --aggregator {catalogue.readers(setting)}; "
+                                f"{settings.aggregator} does not read it: leave it out")
+    if settings.attack and not settings.attackers:
+        raise SettingsError(f"--attack {settings.attack} needs cars that attack: say how many with --attackers")
+
+
+def _check_without_federation(settings: "Settings") -> None:
+    """central and local: no car sends anything to a server."""
+    federated = {"participation": 1.0, "car_failures": 0.0, "weighting": None, "aggregator": "mean", "clip_norm": None,
+                 "attackers": 0}
+    for setting, idle in federated.items():
+        if getattr(settings, setting) != idle:
+            raise SettingsError(f"{flag(setting)} belongs to federated algorithms; with {settings.algo} every car "
+                                "trains in every round and no update is combined: leave it out")
+    if settings.batchnorm not in (None, "recalibrate", "pooled"):
+        raise SettingsError(f"--batchnorm {settings.batchnorm} says what cars of a federation share; with "
+                            f"{settings.algo} take recalibrate or pooled")
+
+
+def _check_training(settings: "Settings", algorithm: type[Algorithm]) -> None:
+    if settings.optimizer == "adam" and settings.momentum != type(settings).momentum:
+        raise SettingsError("--momentum belongs to --optimizer sgd; adam has its own: leave it out")
+    number = {"admm": "rho", "dyn": "dyn_alpha"}.get(settings.algo)
+    if settings.optimizer == "adam" and number and settings.number_or_word(number, "auto", "balanced") is None:
+        raise SettingsError(f"{flag(number)} {getattr(settings, number) or 'auto'} matches it to the length of sgd's "
+                            f"steps, which adam's do not have: give a number, e.g. {flag(number)} 0.01")
+    if settings.optimizer == "adam" and not number and algorithm().needs_step_length:
+        raise SettingsError(f"--optimizer adam does not go with {settings.algo}, which divides by the length of sgd's "
+                            "steps: adam's do not scale with the gradient")
+    if settings.norm == "group" and settings.batchnorm is not None:
+        raise SettingsError("--batchnorm belongs to --norm batch; group normalisation has no statistics: leave it out")
+
+
+def _check_data(settings: "Settings") -> None:
+    if settings.alpha is not None and settings.partition != "dirichlet":
+        raise SettingsError(f"--alpha belongs to --partition dirichlet; {settings.partition} has none: leave it out")
+    if settings.data == "camvid" and not settings.data_root:
+        raise SettingsError("--data camvid needs --data-root, the folder that holds train.txt and train/")
+    if settings.out == "":
+        raise SettingsError("--out is empty; name a new directory, or leave it out")
+    if settings.data == "streets" and settings.data_root is not None:
+        raise SettingsError("--data-root belongs to data sets on disk; streets is made by fedsim: leave it out, or "
+                            "name the data set, e.g. --data camvid")
