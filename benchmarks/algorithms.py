@@ -10,8 +10,8 @@ A car is a drive of streets; all cars take part in every round with the same loc
 3. time: two rounds of each, in turn, three times: what a round takes as a multiple of FedAvg's.
 
 Every run is a directory under --out. What is there already is not run again, so the program may be stopped and started.
-The worst car is the one for whose own kind of place and light the final model does worst, on the test drive of that kind;
-where cars have models of their own, each is asked for its own kind.
+The worst car is the one for whose own kind of place and light the final model does worst, on the test drive of that
+kind; where cars have models of their own, each is asked for its own kind.
 """
 
 import argparse

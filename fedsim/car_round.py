@@ -23,7 +23,7 @@ class Played(NamedTuple):
     """What is left of a car's round on its own rank."""
 
     memory: Any  # handle
-    norms: Norms  # that go with its local vector
+    norms: Norms | None  # that go with its local vector; None where cars don't keep their own
     report: CarReport
     losses: Tensor  # (steps,)
 
@@ -49,19 +49,20 @@ class RankRound:
         """slot: the car's place among those that answer. What is not finite is refused, and reported."""
         federation, algorithm, model = self.federation, self.federation.algorithm, self.federation.model
         memory, weight = federation.memory(self.state, car), federation.weights[car]
-        model.load_norms(self.state.own_norms.get(car, self.state.norms))
+        if model.norms:
+            model.load_norms(self.state.own_norms.get(car, self.state.norms))
         local, losses = self._train(car, memory)
+        loss, drift = float(losses.mean()), _norm(local.w - self.shared.theta)
         contribution, new_memory = algorithm.contribute(local, self.shared, memory)
-        loss = float(losses.mean())
         finite = self.contributions.add(slot, to_parts(self._sent(contribution, car)), weight) and math.isfinite(loss)
         dual, dual_before = algorithm.dual(new_memory), algorithm.dual(memory)
         if self.dual_change is not None and dual is not None and dual_before is not None:
             self.dual_change.add(dual - dual_before, weight)
         finite = self._pool_norms(car, slot, weight) and finite
-        report = CarReport(len(losses), loss, _norm(local.w - self.shared.theta),
-                           0.0 if dual is None else _norm(dual), finite)
+        report = CarReport(len(losses), loss, drift, 0.0 if dual is None else _norm(dual), finite)
         handle = federation.states.save(car, new_memory, self.state.memories.get(car))
-        self.played[car] = Played(handle, model.copy_norms(), report, losses)
+        norms = model.copy_norms() if federation.has_own_models else None
+        self.played[car] = Played(handle, norms, report, losses)
 
     def _train(self, car: int, memory: Any) -> tuple[Local, Tensor]:
         federation, algorithm, scenes = self.federation, self.federation.algorithm, self.federation.scenes[car]

@@ -36,9 +36,9 @@ def move_by(contribution: Any, theta: Tensor, sends_model: bool, change: Callabl
 
 
 def move_norm(contribution: Any, theta: Tensor, sends_model: bool) -> float:
-    """‖move‖ of the car's model."""
+    """‖move‖ of the car's model; in float64, since squares of large float32 numbers overflow."""
     first = to_parts(contribution)[0]
-    return float(torch.linalg.vector_norm(first - theta if sends_model else first))
+    return float(torch.linalg.vector_norm(first - theta if sends_model else first, dtype=torch.float64))
 
 
 def clip(contribution: Any, theta: Tensor, sends_model: bool, bound: float) -> Any:

@@ -59,7 +59,8 @@ def train_locally(model: FlatModel, scenes: CarScenes, training: LocalTraining, 
     Every draw (order, flips, the model's own, such as dropout) belongs to (round, car) alone.
     """
     model.load(start)
-    model.module.train()
+    if not model.module.training:  # to walk through all layers takes as long as a tiny car's step forward
+        model.module.train()
     seed_torch(training.seed, "model", round_number, car)
     order = stream(training.seed, "shuffle", round_number, car)
     mirror = stream(training.seed, "flip", round_number, car) if training.flips else None

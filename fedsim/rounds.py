@@ -92,11 +92,11 @@ def _begin(federation: Federation, state: State, shared: Any, lr: float, answeri
 def _counted(federation: Federation, state: State, chosen: list[int]) -> State:
     """The state with the work of a round added, which a car that never answers has done too."""
     number, training = state.round + 1, federation.training
-    images = {car: federation.cars[car].images for car in chosen}
+    work = [(training.epochs_in(number, car), federation.cars[car].images) for car in chosen]
     return replace(
         state, round=number,
-        pictures=state.pictures + sum(training.epochs_in(number, car) * images[car] for car in chosen),
-        sequential_steps=state.sequential_steps + max(training.steps(images[car], number, car) for car in chosen))
+        pictures=state.pictures + sum(epochs * images for epochs, images in work),
+        sequential_steps=state.sequential_steps + max(epochs * training.batches(images) for epochs, images in work))
 
 
 def _stepped(federation: Federation, state: State, here: RankRound) -> State:
@@ -108,12 +108,11 @@ def _stepped(federation: Federation, state: State, here: RankRound) -> State:
         proposed = algorithm.update(shared, mean, weight / federation.total_weight)
         theta, server = federation.server.step(shared.theta, proposed.theta, server)
         shared = proposed._replace(theta=theta)
-    own = {car: own.norms for car, own in here.played.items()}
     return replace(
         state, server=server,
         shared=_sent_to_all(world, shared, algorithm.server_only, state.shared.theta.dtype),
         memories=state.memories | {car: own.memory for car, own in here.played.items()},
-        own_norms=state.own_norms | own if algorithm.personal or federation.norms.own_statistics else {},
+        own_norms=state.own_norms | {car: own.norms for car, own in here.played.items() if own.norms is not None},
         mean_dual=_mean_dual(federation, state, here))
 
 
@@ -122,15 +121,15 @@ def _collect(federation: Federation, number: int, answering: list[int],
     """Every rank learns the reports and losses of all cars of the round, or why the run must stop."""
     if not answering:
         return {}, {}
-    world, slot = federation.world, {car: place for place, car in enumerate(answering)}
-    table = world.table({slot[car]: own.report for car, own in played.items()}, len(slot), len(CarReport._fields))
-    reports = {car: CarReport(*map(float, table[slot[car]])) for car in answering}
-    steps = {car: int(reports[car].steps) for car in answering}
-    table = world.table({slot[car]: own.losses.tolist() for car, own in played.items()},
-                        len(slot), max(steps.values()))
+    slot, training = {car: place for place, car in enumerate(answering)}, federation.training
+    steps = {car: training.steps(federation.cars[car].images, number, car) for car in answering}
+    rows = {slot[car]: [*own.report, *own.losses.tolist()] for car, own in played.items()}
+    told = len(CarReport._fields)
+    table = federation.world.table(rows, len(slot), told + max(steps.values())).tolist()
+    reports = {car: CarReport(*row[:told]) for car, row in zip(answering, table, strict=True)}
     _stop_unless_finite(federation, number, "the loss, the contribution or a statistic",
                         {car: bool(report.finite) for car, report in reports.items()})
-    return reports, {car: table[slot[car], : steps[car]].tolist() for car in answering}
+    return reports, {car: row[told : told + steps[car]] for car, row in zip(answering, table, strict=True)}
 
 
 def _stop_unless_finite(federation: Federation, number: int, what: str, finite: dict[int, bool]) -> None:

@@ -51,9 +51,9 @@ class Settings:
     """All that decides what a run computes, and where it leaves its results. None: decided by others."""
 
     algo: str = option("Federation", "admm", "avg, prox, admm, scaffold, dyn, nova: FedAvg, FedProx, FedADMM, "
-                       "SCAFFOLD, FedDyn, FedNova; avgm, adagrad, adam, yogi: avg with that --server-optimizer; central: one "
-                       "model on the scenes of all cars pooled; local: cars that never communicate; or your own, as "
-                       "mypackage.mymodule:MyAlgorithm. `fedsim algorithms` tells more.")
+                       "SCAFFOLD, FedDyn, FedNova; avgm, adagrad, adam, yogi: avg with that --server-optimizer; "
+                       "central: one model on the scenes of all cars pooled; local: cars that never communicate; or "
+                       "your own, as mypackage.mymodule:MyAlgorithm. `fedsim algorithms` tells more.")
     cars: int | None = option("Federation", None, "Cars. Default: as many as ranks, 4 with a single rank.")
     rounds: int = option("Federation", 16, "Rounds.")
     participation: float = option("Federation", 1.0, "Share of the cars that take part in a round, above 0 "

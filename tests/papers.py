@@ -28,6 +28,11 @@ def descend(start: np.ndarray, gradient: Gradient, steps: int, lr: float, moment
     return w
 
 
+def pulled(gradient: Gradient, weight: float, centre: np.ndarray, linear: np.ndarray | float = 0.0) -> Gradient:
+    """Of f(w) + <linear, w> + weight/2 |w - centre|^2."""
+    return lambda w: gradient(w) + linear + weight * (w - centre)
+
+
 def unit_length(steps: int, momentum: float, pull: float = 0.0, lr: float = 1.0) -> float:
     """‖a‖₁: what a constant unit gradient adds up to, by feeding one through the solver."""
     x = v = 0.0
@@ -40,8 +45,7 @@ def unit_length(steps: int, momentum: float, pull: float = 0.0, lr: float = 1.0)
 def fedprox(theta, gradients, p, rounds, momentum, mu):
     """Li et al. 2020, Algorithm 2; FedAvg (McMahan et al. 2017, Algorithm 1) with mu = 0."""
     for cars, steps, lr in rounds:
-        models = {i: descend(theta, lambda w, i=i: gradients[i](w) + mu * (w - theta), steps[i], lr, momentum)
-                  for i in cars}
+        models = {i: descend(theta, pulled(gradients[i], mu, theta), steps[i], lr, momentum) for i in cars}
         theta = sum(p[i] * models[i] for i in cars) / sum(p[i] for i in cars)
         yield theta
 
@@ -55,8 +59,8 @@ def fedadmm(theta, gradients, p, rounds, momentum, rho, own_start=False):
         change = np.zeros_like(theta)
         for i in cars:
             before = w[i] + y[i] / sent_rho[i]
-            local = descend(w[i] if own_start else theta, lambda v, i=i: gradients[i](v) + y[i] + now * (v - theta),
-                            steps[i], lr, momentum)
+            start = w[i] if own_start else theta
+            local = descend(start, pulled(gradients[i], now, theta, y[i]), steps[i], lr, momentum)
             w[i], y[i], sent_rho[i] = local, y[i] + now * (local - theta), now
             change = change + p[i] * (w[i] + y[i] / now - before)
         theta = theta + change
@@ -69,7 +73,7 @@ def scaffold(theta, gradients, p, rounds, momentum):
     for cars, steps, lr in rounds:
         move, change = np.zeros_like(theta), np.zeros_like(theta)
         for i in cars:
-            w = descend(theta, lambda v, i=i: gradients[i](v) - own[i] + c, steps[i], lr, momentum)
+            w = descend(theta, pulled(gradients[i], 0.0, theta, c - own[i]), steps[i], lr, momentum)
             new = own[i] - c + (theta - w) / (unit_length(steps[i], momentum) * lr)
             move = move + p[i] * (w - theta)
             change = change + p[i] * (new - own[i])
@@ -84,8 +88,7 @@ def feddyn(theta, gradients, p, rounds, momentum, alpha):
     for cars, steps, lr in rounds:
         models = {}
         for i in cars:
-            models[i] = descend(theta, lambda w, i=i: gradients[i](w) - g[i] + alpha * (w - theta), steps[i], lr,
-                                momentum)
+            models[i] = descend(theta, pulled(gradients[i], alpha, theta, -g[i]), steps[i], lr, momentum)
         for i in cars:
             g[i] = g[i] - alpha * (models[i] - theta)
             h = h - alpha * p[i] * (models[i] - theta)
@@ -98,8 +101,8 @@ def fednova(theta, gradients, p, rounds, momentum, mu=0.0):
     for cars, steps, lr in rounds:
         q = {i: p[i] / sum(p[j] for j in cars) for i in cars}
         length = {i: unit_length(steps[i], momentum, mu, lr) for i in cars}
-        d = {i: (theta - descend(theta, lambda w, i=i: gradients[i](w) + mu * (w - theta), steps[i], lr, momentum))
-             / (lr * length[i]) for i in cars}
+        d = {i: (theta - descend(theta, pulled(gradients[i], mu, theta), steps[i], lr, momentum)) / (lr * length[i])
+             for i in cars}
         tau = sum(q[i] * length[i] for i in cars)
         theta = theta - tau * lr * sum(q[i] * d[i] for i in cars)
         yield theta

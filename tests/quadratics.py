@@ -1,7 +1,7 @@
 """Federations whose minimiser is known, in float64, played through the very loop that trains networks.
 
-Two problems: quadratics, car i having f_i(w) = ½ (w - b_i)ᵀ A_i (w - b_i), where a "model" is one parameter vector and a
-"batch" is (A_i, b_i); and least squares, a linear model with mean squared error on a car's own rows.
+Two problems: quadratics, car i having f_i(w) = ½ (w - b_i)ᵀ A_i (w - b_i), where a "model" is one parameter vector and
+a "batch" is (A_i, b_i); and least squares, a linear model with mean squared error on a car's own rows.
 """
 
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ def half_square(w: Tensor, bowl: Bowl) -> Tensor:
 
 @dataclass(frozen=True)
 class Rows:
-    """A car's rows of a linear regression: f_i(w) = mean (x·w - y)². What of it is a quadratic is told as Bowl tells it."""
+    """A car's rows of a linear regression: f_i(w) = mean (x·w - y)², a quadratic too."""
 
     inputs: Tensor  # (n, d)
     targets: Tensor  # (n, 1)

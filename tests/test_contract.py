@@ -6,6 +6,7 @@ through the loop that trains networks. Each test names a mutation that it was se
 
 import copy
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import papers
@@ -23,8 +24,10 @@ from fedsim.rounds import initial_state, run_round
 
 # What needs an option to be tested well; everything else is as a user gets it.
 OPTIONS = {"prox": FedProx(mu=0.5), "admm": FedADMM(rho=1.0), "dyn": FedDyn(alpha=1.0)}
-FEDERATED = {name: OPTIONS.get(name, kind()) for name, kind in ALGORITHMS.items() if not (kind.personal or kind.pooled)}
-FEDERATED |= {"admm-auto": FedADMM(), "admm-balanced": BalancedFedADMM(), "admm-own": FedADMM(rho=1.0, local_start="own"),
+FEDERATED = {name: OPTIONS.get(name, kind()) for name, kind in ALGORITHMS.items()
+             if not (kind.personal or kind.pooled)}
+FEDERATED |= {"admm-auto": FedADMM(), "admm-balanced": BalancedFedADMM(),
+              "admm-own": FedADMM(rho=1.0, local_start="own"),
               "dyn-auto": FedDyn(), "nova-prox": FedNova(mu=0.5)}
 SERVERS = {"plain": Plain(), **{name: kind() for name, kind in SERVER_OPTIMIZERS.items()}}
 PAIRS = [(name, server) for name, algorithm in FEDERATED.items() for server in SERVERS
@@ -437,7 +440,7 @@ def test_the_balanced_penalty_keeps_theta_the_mean_of_augmented_models(participa
         seen.append(state.shared.rho)
     assert len(set(seen)) > 1 and min(seen) >= 0.002 and max(seen) <= 0.2
     changes = [number for number in range(1, 120) if seen[number] != seen[number - 1]]
-    assert len(changes) <= 10 and all(later - earlier > 5 for earlier, later in zip(changes, changes[1:], strict=False))
+    assert len(changes) <= 10 and all(later - earlier > 5 for earlier, later in pairwise(changes))
 
 
 def test_scaffold_begins_as_fedavg_and_is_fedavg_in_single_steps():

@@ -8,12 +8,13 @@ import pytest
 import tomli_w
 
 from fedsim.assembly import config
+from fedsim.catalogue import FULL_NAMES, NAMES, flag
 from fedsim.errors import SettingsError
 from fedsim.options import command, parse
-from fedsim.settings import CHOICES, Settings, flag
+from fedsim.settings import CHOICES, Settings
 
 SETTINGS = dataclasses.fields(Settings)
-THEMES = ("Federation", "Local training", "Model", "Data", "Machine")
+THEMES = ("Federation", "Algorithm", "Robustness", "Local training", "Model", "Data", "Machine")
 
 
 @pytest.fixture
@@ -82,15 +83,23 @@ def test_the_command_line_wins_over_a_preset_and_a_preset_over_the_default(setti
     given = {
         "algo": ("avg", "central"), "optimizer": ("adam", "sgd"), "lr_schedule": ("constant", "cosine"),
         "weighting": ("images", "uniform"), "batchnorm": ("pooled", "recalibrate"), "rho": ("0.5", "0.25"),
-        "class_weights": ("none", "median-frequency"),
+        "class_weights": ("none", "median-frequency"), "norm": ("group", "batch"), "local_epochs": ("1:3", "2"),
+        "mu": (0.5, 0.25), "dyn_alpha": ("0.5", "0.25"), "local_start": ("own", "global"), "server_step": (0.5, 0.25),
+        "server_optimizer": ("momentum", "yogi"), "server_momentum": (0.5, 0.25), "server_beta2": (0.5, 0.25),
+        "server_tau": (0.5, 0.25), "on_divergence": ("stop", "rollback"), "aggregator": ("median", "mean"),
+        "trim_fraction": (0.1, 0.25), "clip_norm": (0.5, 0.25), "attack": ("scale", "gaussian"),
+        "car_failures": (0.5, 0.25), "car_states": ("disk", "memory"),
         "partition": ("iid", "drive"),
         "eval_split": ("test", "train"), "device": ("cpu", "cuda"), "backend": ("gloo", "nccl"),
         "image_size": ("40x30", "16x8"), "data_root": ("here", "there"), "model": ("segnet", "segnet-basic"),
         "out": ("one", "other"), "flips": (False, True), "participation": (0.5, 0.25),
         "momentum": (0.5, 0.25),
     }.get(setting.name, (3, 2))
-    with_it = {"alpha": {"partition": "dirichlet"}, "data_root": {"data": "camvid"},
-               "optimizer": {"rho": "1"}}.get(setting.name, {})
+    with_it = {"alpha": {"partition": "dirichlet"}, "data_root": {"data": "camvid"}, "optimizer": {"rho": "1"},
+               "mu": {"algo": "prox"}, "dyn_alpha": {"algo": "dyn"}, "server_optimizer": {"algo": "avg"},
+               "server_momentum": {"algo": "avgm"}, "server_beta2": {"algo": "adam"}, "server_tau": {"algo": "adam"},
+               "trim_fraction": {"aggregator": "trimmed-mean"}, "krum_hostile": {"aggregator": "krum"},
+               "attack": {"attackers": 1}}.get(setting.name, {})
     text = tomli_w.dumps({**with_it, setting.name: given[0]})
     assert getattr(parse(preset(text)), setting.name) == given[0]
     words = [flag(setting.name)] if given[1] is True else [flag(setting.name), str(given[1])]
@@ -113,5 +122,15 @@ def test_a_whole_number_may_stand_for_a_decimal_in_a_preset_and_nothing_else_for
 
 
 def test_a_penalty_needs_no_quotes_in_a_preset(preset):
-    assert parse(preset("rho = 0.25")).penalty() == 0.25
-    assert parse(preset('rho = "auto"')).penalty() is None
+    assert parse(preset("rho = 0.25")).number_or_word("rho", "auto") == 0.25
+    assert parse(preset('rho = "auto"')).number_or_word("rho", "auto") is None
+    assert parse(preset("local_epochs = 3")).epochs() == (3, 3)
+    assert parse(preset('local_epochs = "1:5"')).epochs() == (1, 5)
+
+
+def test_full_names_stand_for_short_ones():
+    """fedavg for avg, in whatever is recorded too."""
+    for name in NAMES:
+        assert parse(["--algo", name]).algo == name
+    for full, short in FULL_NAMES.items():
+        assert parse(["--algo", full]) == parse(["--algo", short])

@@ -18,8 +18,10 @@ import torch
 from conftest import TINY_DRIVES
 from safetensors.torch import load_file
 
+from fedsim.assembly import config
 from fedsim.main import main
 from fedsim.models import build_model
+from fedsim.options import parse
 from fedsim.scenes.classes import CAMVID_11
 from fedsim.vector import FlatModel
 
@@ -30,6 +32,13 @@ JOBS = {
     "admm": ["--algo", "admm"],
     "half": ["--algo", "admm", "--participation", "0.5", "--batchnorm", "pooled", "--weighting", "images"],
     "avg": ["--algo", "avg", "--local-epochs", "2"],
+    "robust": ["--algo", "scaffold", "--aggregator", "geometric-median", "--clip-norm", "3", "--attackers", "1",
+               "--attack", "gaussian", "--batchnorm", "local", "--local-epochs", "1:2", "--car-failures", "0.2"],
+    "disk": ["--algo", "dyn", "--car-states", "disk", "--participation", "0.6", "--batchnorm", "local-statistics"],
+    "yogi": ["--algo", "nova", "--server-optimizer", "yogi", "--norm", "group", "--local-epochs", "1:2"],
+    "krum": ["--algo", "fedprox", "--aggregator", "multi-krum", "--attackers", "1", "--attack", "label-flip",
+             "--car-states", "disk", "--batchnorm", "average"],
+    "balanced": ["--algo", "admm", "--rho", "balanced", "--local-start", "own", "--car-failures", "0.3"],
     "local": ["--algo", "local"],
     "central": ["--algo", "central"],
 }
@@ -37,13 +46,13 @@ MAIN = "admm"  # started as a user would; the others share a start
 RANKS = (1, 2, 4)
 
 
-def start(ranks: int, *program: str) -> subprocess.CompletedProcess:
-    """Run a module or a script on so many ranks, without torchrun if it is one."""
+def start(ranks: int, *program: str, folder: Path | None = None) -> subprocess.CompletedProcess:
+    """Run a module or a script on so many ranks, without torchrun if it is one, in a folder (the project's own)."""
     root = Path(__file__).parent.parent
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
     launcher = torchrun if ranks > 1 else []
     return subprocess.run([sys.executable, *launcher, *program], capture_output=True, text=True, timeout=300,
-                          cwd=root, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)})
+                          cwd=folder or root, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)})
 
 
 def command(root: Path, out: Path, *options: str) -> list[str]:
@@ -98,7 +107,7 @@ def test_the_number_of_ranks_changes_no_bit(runs, job, ranks):
 def test_the_saved_weights_are_the_same_on_any_number_of_ranks(runs, job):
     """Catches buffers that count what a rank has played, such as BatchNorm's num_batches_tracked."""
     alone = {path.name: load_file(path) for path in (runs / f"{job}-1" / "checkpoints").glob("*.safetensors")}
-    assert len(alone) == (len(IMAGES) if job == "local" else 1)
+    assert len(alone) == {"local": len(IMAGES), "robust": 1 + len(IMAGES), "disk": 1 + len(IMAGES)}.get(job, 1)
     for ranks in RANKS[1:]:
         for name, weights in alone.items():
             here = load_file(runs / f"{job}-{ranks}" / "checkpoints" / name)
@@ -120,6 +129,15 @@ def test_a_run_directory_repeats_the_run_to_the_bit(runs):
     assert digests(runs / "again") == digests(runs / "admm-2")
     assert tomllib.loads((runs / "again" / "config.toml").read_text()) == tomllib.loads(
         (runs / "admm-2" / "config.toml").read_text())
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_what_was_decided_is_a_preset_that_decides_the_same(runs, job):
+    """Catches a default written down for an algorithm that then refuses it."""
+    path = runs / f"{job}-2" / "config.toml"
+    written = tomllib.loads(path.read_text())
+    assert config(parse(["--config", str(path)])) == written
+    assert written["threads"] == 1 and ("weighting" in written) == (job not in ("local", "central"))
 
 
 def test_another_seed_gives_another_run(runs):

@@ -1,0 +1,110 @@
+"""fedsim algorithms: what there is to choose from, read off the code itself."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import click
+import torch
+from torch import Tensor
+
+from fedsim import catalogue
+from fedsim.aggregation import AGGREGATORS
+from fedsim.algorithms import Local
+from fedsim.catalogue import flag
+from fedsim.contributions import to_parts
+
+
+class Row(NamedTuple):
+    """An algorithm, in words."""
+
+    algo: str
+    name: str
+    paper: str
+    weighting: str
+    keeps: str  # vectors a car keeps between rounds
+    up: str  # vectors a car sends in a round
+    down: str  # and is sent
+    options: str  # with defaults
+
+
+HEADER = Row("--algo", "name", "paper", "weights", "a car keeps", "up", "down", "options [default]")
+
+
+@click.command()
+@click.argument("own", nargs=-1, metavar="[MODULE:CLASS]...")
+def algorithms(own: tuple[str, ...]) -> None:
+    """List the algorithms: name, paper, what a car keeps, vectors up and down, options.
+
+    Vectors are as long as the model has parameters. Algorithms of your own are listed too where you name them.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = 140
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for title in HEADER:
+        table.add_column(title, overflow="fold")
+    for name in (*catalogue.NAMES, *own):
+        table.add_row(*row(name))
+    console.print(table)
+    for line in _further():
+        console.print(line, soft_wrap=True)
+
+
+def row(name: str) -> Row:
+    """What there is to know about an algorithm. Raises SettingsError for an unknown one."""
+    kind = catalogue.algorithm_class(name)
+    algorithm, theta = kind(), torch.zeros(1)
+    shared = algorithm.begin_round(algorithm.init_shared(theta), 1.0)
+    memory = algorithm.init_memory(theta)
+    sent = algorithm.contribute(Local(theta, 1, 1, 1.0), shared, memory)[0]
+    down = [value for field, value in shared._asdict().items() if field not in algorithm.server_only]
+    server = catalogue.COMBINATIONS.get(name)
+    paper = catalogue.server_class(server).paper if server else algorithm.paper
+    together = algorithm.pooled or algorithm.personal
+    return Row(name, f"Fed{_capitals(name)}" if server else algorithm.title or kind.__name__, paper,
+               "–" if together else algorithm.weighting, _vectors(memory),
+               "–" if together else _vectors(tuple(to_parts(sent))), "–" if together else _vectors(tuple(down)),
+               ", ".join(_options(kind, server, algorithm.free_server_step)) or "–")
+
+
+def _capitals(name: str) -> str:
+    return {"avgm": "AvgM"}.get(name, name.capitalize())
+
+
+def _vectors(values: Any) -> str:
+    """Such as "2", or "1 + 1 number"; "–" for nothing."""
+    fields = values if isinstance(values, tuple) else (values,)
+    vectors = sum(isinstance(value, Tensor) and value.ndim == 1 for value in fields)
+    numbers = sum((isinstance(value, Tensor) and value.ndim == 0) or isinstance(value, int | float) for value in fields)
+    words = [str(vectors)] if vectors else []
+    words += [f"{numbers} number{'s' if numbers > 1 else ''}"] if numbers else []
+    return " + ".join(words) or "–"
+
+
+def _options(kind: type, server: str | None, free_server_step: bool) -> Iterator[str]:
+    fields = catalogue.fields_of(kind)
+    flags: Mapping[str, str] = {field: flag(setting) for setting, field in catalogue.ALGORITHM_OPTIONS.items()}
+    words = {"rho": "auto", "alpha": "auto", "server_step": "the cars' weight"}
+    for field, default in fields.items():
+        if field in flags or field == "server_step":
+            yield f"{flags.get(field, flag(field))} [{words.get(field, '') if default is None else default}]"
+    if free_server_step:
+        if server is None:
+            yield "--server-optimizer [none]"
+        for field, default in catalogue.fields_of(catalogue.server_class(server)).items():
+            yield f"{flag(field)} [{default:g}]"
+
+
+def _further() -> Iterator[str]:
+    """What combines with them."""
+    servers = ", ".join(catalogue.COMBINATIONS.values())
+    yield f"--server-optimizer {servers}: with every algorithm that has the option."
+    options = {field: flag(setting) for setting, field in catalogue.AGGREGATOR_OPTIONS.items()}
+    for name, kind in AGGREGATORS.items():
+        read = ", ".join(f"{options[field]} [{default}]" for field, default in catalogue.fields_of(kind).items()
+                         if field in options)
+        yield f"--aggregator {name}{f': {read}' if read else ''}"

@@ -1,0 +1,106 @@
+"""A user's own algorithm: the one of docs/add-an-algorithm.md, and those that cannot be one."""
+
+import importlib
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from quadratics import bowls, federation, play
+from test_bad_input import FAST, refused  # noqa: F401 a fixture
+from test_torchrun import command, digests, start
+
+from fedsim.algorithms import FedAvg
+from fedsim.catalogue import algorithm_class
+from fedsim.cli.algorithms import row
+from fedsim.main import main
+
+PAGE = Path(__file__).parent.parent / "docs" / "add-an-algorithm.md"
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A function that writes mypackage/NAME.py in the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(name: str, code: str) -> str:
+        folder = tmp_path / "mypackage"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.py").write_text(code)
+        for module in [module for module in sys.modules if module.split(".")[0] == "mypackage"]:
+            del sys.modules[module]
+        importlib.invalidate_caches()
+        return f"mypackage.{name}"
+
+    path = list(sys.path)
+    yield write
+    sys.path[:] = path
+
+
+@pytest.fixture
+def fedexp(package) -> str:
+    """What the page tells people to type."""
+    code, = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 20, "about ten lines and two imports"
+    return f"{package('fedexp', code)}:FedExP"
+
+
+def test_the_pages_algorithm_trains_and_is_the_same_on_two_ranks(fedexp, tiny_camvid, tmp_path, monkeypatch):
+    """Through torchrun too. Catches a module that only the first rank finds."""
+    assert main(command(tiny_camvid, tmp_path / "one", "--algo", fedexp)) == 0
+    monkeypatch.setenv("PYTHONPATH", str(PAGE.parent.parent))
+    done = start(2, "-m", "fedsim.main", *command(tiny_camvid, tmp_path / "two", "--algo", fedexp), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert digests(tmp_path / "one") == digests(tmp_path / "two") and len(set(digests(tmp_path / "one"))) == 4
+
+
+def test_the_pages_algorithm_is_the_papers(fedexp):
+    """On quadratics: FedAvg where all cars agree, and by its formula further where they pull apart."""
+    own = algorithm_class(fedexp)
+    car = bowls(1)[0]
+    agreed = [play(federation(kind(), [car] * 3), 5).shared.theta for kind in (own, FedAvg)]
+    assert float((agreed[0] - agreed[1]).abs().max()) < 1e-12
+    moves = [play(federation(FedAvg(), [car]), 1).shared.theta for car in bowls()]  # from 0, a car at a time
+    mean = sum(moves) / 5
+    step = sum(float(move @ move) for move in moves) / 5 / (2 * float(mean @ mean))
+    assert step > 1
+    assert torch.allclose(play(federation(own(), bowls()), 1).shared.theta, step * mean, rtol=1e-9)
+
+
+def test_an_algorithm_of_ones_own_is_listed_where_it_is_named(fedexp):
+    assert row(fedexp)[1:7] == ("FedExP", "McMahan et al. 2017, arXiv:1602.05629", "images", "–", "1 + 1 number", "1")
+
+
+HEAD = "from typing import NamedTuple\nfrom fedsim.algorithms import Algorithm, FedAvg\n"
+
+
+@pytest.mark.parametrize(("code", "says"), [
+    ("Mine = 3", "Mine is no subclass of fedsim.algorithms.Algorithm"),
+    ("class Mine: pass", "Mine is no subclass of fedsim.algorithms.Algorithm"),
+    ("class Other(FedAvg): pass", "mypackage.mine has no 'Mine'"),
+    ("class Mine(Algorithm): pass", "Mine has no method contribute"),
+    ("class Mine(Algorithm):\n    def contribute(self, *a): return a[0].w, None", "Mine has no method update"),
+    ("class Mine(FedAvg):\n    def __init__(self, beta): pass", "give every option a default"),
+    ("1 / 0", "importing mypackage.mine failed (ZeroDivisionError: division by zero)"),
+    ("class Mine(FedAvg:", "importing mypackage.mine failed (SyntaxError"),
+    ("class Mine(FedAvg):\n    def contribute(self, local, shared, memory): return local.w", "must return a pair"),
+    ("class Mine(FedAvg):\n    def contribute(self, local, shared, memory): return local.w[:3], None",
+     "must be a tensor shaped as theta"),
+    ("class Mine(FedAvg):\n    def correction(self, w, shared, memory): return w[:3]", "correction returns a tensor"),
+    ("class Mine(FedAvg):\n    def update(self, shared, mean, participation): return mean", "update must return"),
+    ("class Mine(FedAvg):\n    def init_shared(self, theta): return theta", "init_shared must return a NamedTuple"),
+    ("class Mine(FedAvg):\n    def init_memory(self, theta): return {}", "a car keeps"),
+    ("class Mine(FedAvg):\n    def start(self, shared, memory): raise KeyError('x')", "it raises KeyError: 'x'"),
+])
+def test_what_is_no_algorithm_is_refused_with_the_reason(refused, package, tiny_camvid, code, says):  # noqa: F811
+    """Before training, in one sentence. Catches a traceback of the user's own code."""
+    module = package("mine", HEAD + code)
+    arguments = ["--data", "camvid", "--data-root", str(tiny_camvid), *FAST]
+    said = refused("--algo", f"{module}:Mine", *arguments, own_code=True)
+    assert said.startswith("--algo mypackage.mine:Mine: ") and says in said
+
+
+def test_a_module_that_is_not_there_is_refused(refused):  # noqa: F811
+    said = refused("--algo", "nowhere.at.all:Mine", *FAST, own_code=True)
+    assert "importing nowhere.at.all failed" in said and "PYTHONPATH" in said
