@@ -27,17 +27,17 @@ from pathlib import Path
 TUNING_SEED = 100
 LRS = [{"lr": lr} for lr in (0.1, 0.15, 0.2)]
 SERVER = [{"lr": 0.15, "server-step": step, "server-tau": tau}
-          for step, tau in ((0.03, 0.01), (0.1, 0.01), (0.01, 0.001), (0.03, 0.001))]
+          for step, tau in ((0.03, 0.01), (0.1, 0.01), (0.01, 0.001))]
 GRID: dict[str, list[dict[str, object]]] = {
     "central": LRS,
     "avg": LRS,
-    "prox": [*({"mu": 0.01} | point for point in LRS), {"mu": 0.1, "lr": 0.15}],
-    "admm": [*LRS, {"lr": 0.2, "local-start": "own"}, {"lr": 0.2, "rho": "balanced"}],
+    "prox": [{"mu": 0.01} | point for point in LRS],
+    "admm": LRS,
     "scaffold": LRS,
     "dyn": LRS,
     "nova": LRS,
     "avgm": [{"lr": 0.15, "server-momentum": beta, "server-step": step}
-             for beta, step in ((0.3, 1), (0.5, 0.7), (0.7, 0.5), (0.9, 0.3))],
+             for beta, step in ((0.3, 1), (0.6, 0.6), (0.9, 0.3))],
     "adagrad": SERVER,
     "adam": SERVER,
     "yogi": SERVER,

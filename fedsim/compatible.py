@@ -1,18 +1,14 @@
 """Which settings go together. What a chosen algorithm would not read is refused, not ignored."""
 
-from typing import TYPE_CHECKING
-
 from fedsim import catalogue
 from fedsim.aggregation import AGGREGATORS
 from fedsim.algorithms import Algorithm, FedADMM
 from fedsim.catalogue import flag
 from fedsim.errors import SettingsError
-
-if TYPE_CHECKING:
-    from fedsim.settings import Settings
+from fedsim.settings import Settings
 
 
-def check(settings: "Settings") -> None:
+def check(settings: Settings) -> None:
     """Raise SettingsError for the first contradiction."""
     algorithm = catalogue.algorithm_class(settings.algo)
     _check_algorithm(settings, algorithm)
@@ -24,18 +20,16 @@ def check(settings: "Settings") -> None:
     _check_data(settings)
 
 
-def _check_algorithm(settings: "Settings", algorithm: type[Algorithm]) -> None:
+def _check_algorithm(settings: Settings, algorithm: type[Algorithm]) -> None:
     for setting, field in catalogue.ALGORITHM_OPTIONS.items():
         if getattr(settings, setting) is not None and field not in catalogue.fields_of(algorithm):
             raise SettingsError(f"{flag(setting)} belongs to {catalogue.readers(setting)}; {settings.algo} has no such "
                                 "option: leave it out")
-    settings.number_or_word("rho", "auto", "balanced")
-    settings.number_or_word("dyn_alpha", "auto")
     if settings.rho == "balanced" and algorithm is not FedADMM:
         raise SettingsError(f"--rho balanced belongs to admm itself; {settings.algo} has its own rule: leave it out")
 
 
-def _check_server(settings: "Settings", algorithm: type[Algorithm]) -> None:
+def _check_server(settings: Settings, algorithm: type[Algorithm]) -> None:
     own, name = catalogue.COMBINATIONS.get(settings.algo), settings.server_optimizer
     if own and name not in (None, own):
         raise SettingsError(f"--algo {settings.algo} is avg with --server-optimizer {own}, so {name} contradicts it: "
@@ -55,11 +49,11 @@ def _check_server(settings: "Settings", algorithm: type[Algorithm]) -> None:
                                 "it out")
 
 
-def _with_server(settings: "Settings") -> str:
+def _with_server(settings: Settings) -> str:
     return settings.algo + (f" with {settings.server_optimizer}" if settings.server_optimizer else "")
 
 
-def _check_robustness(settings: "Settings") -> None:
+def _check_robustness(settings: Settings) -> None:
     for setting, field in catalogue.AGGREGATOR_OPTIONS.items():
         known = catalogue.fields_of(AGGREGATORS[settings.aggregator])
         if getattr(settings, setting) is not None and field not in known:
@@ -69,7 +63,7 @@ def _check_robustness(settings: "Settings") -> None:
         raise SettingsError(f"--attack {settings.attack} needs cars that attack: say how many with --attackers")
 
 
-def _check_without_federation(settings: "Settings") -> None:
+def _check_without_federation(settings: Settings) -> None:
     """central and local: no car sends anything to a server."""
     federated = {"participation": 1.0, "car_failures": 0.0, "weighting": None, "aggregator": "mean", "clip_norm": None,
                  "attackers": 0}
@@ -82,7 +76,7 @@ def _check_without_federation(settings: "Settings") -> None:
                             f"{settings.algo} take recalibrate or pooled")
 
 
-def _check_training(settings: "Settings", algorithm: type[Algorithm]) -> None:
+def _check_training(settings: Settings, algorithm: type[Algorithm]) -> None:
     if settings.optimizer == "adam" and settings.momentum != type(settings).momentum:
         raise SettingsError("--momentum belongs to --optimizer sgd; adam has its own: leave it out")
     number = {"admm": "rho", "dyn": "dyn_alpha"}.get(settings.algo)
@@ -96,7 +90,7 @@ def _check_training(settings: "Settings", algorithm: type[Algorithm]) -> None:
         raise SettingsError("--batchnorm belongs to --norm batch; group normalisation has no statistics: leave it out")
 
 
-def _check_data(settings: "Settings") -> None:
+def _check_data(settings: Settings) -> None:
     if settings.alpha is not None and settings.partition != "dirichlet":
         raise SettingsError(f"--alpha belongs to --partition dirichlet; {settings.partition} has none: leave it out")
     if settings.data == "camvid" and not settings.data_root:

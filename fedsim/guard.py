@@ -34,17 +34,17 @@ def watch(before: Watch, step: float, mean_dual: float | None) -> tuple[Watch, s
 
 
 def _wrong(name: str, norms: tuple[float, ...]) -> str | None:
-    """What is wrong with the latest of the norms; all are above 0."""
+    """What is wrong with the latest of the norms; all are above 0. Nothing, if there was one as large before."""
     *before, now = norms
-    if len(before) < ROUNDS:
+    if len(before) < ROUNDS or now <= max(before):
         return None
     usual = median(before[-2 * ROUNDS :])
-    if now > JUMP * usual and now > max(before):  # not what only is more than little
+    if now > JUMP * usual:
         return f"{name} is {now:.3g}, over {JUMP:g} times its usual {usual:.3g}"
     recent = norms[-ROUNDS - 1 :]
     if all(later >= GROWTH * earlier for earlier, later in pairwise(recent)):
         return f"{name} has grown in each of {ROUNDS} rounds, from {recent[0]:.3g} to {now:.3g}"
-    first, latest = median(norms[:ROUNDS]), median(norms[-ROUNDS:])
+    first, latest = median(norms[:ROUNDS]), median(recent[1:])
     if latest > JUMP * first * len(norms) / ROUNDS:
         return f"{name} has grown from {first:.3g} to {latest:.3g}, which is more than in proportion to the rounds"
     return None

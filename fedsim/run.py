@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedsim import compatible
 from fedsim.assembly import Experiment, assemble, config
 from fedsim.car_states import fits_in_memory
 from fedsim.errors import RankError
@@ -40,6 +41,7 @@ def run(settings: Settings) -> None:
 
     Raises UserError before training for a user's mistake, RunError for a fault in the run.
     """
+    compatible.check(settings)
     world = World.join(settings.device, settings.backend, settings.threads, settings.timeout)
     try:
         experiment = assemble(settings, world, _say if world.is_coordinator else _say_nothing)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from fedsim import catalogue, compatible
+from fedsim import catalogue
 from fedsim.aggregation import AGGREGATORS
 from fedsim.aggregation.server_optimizers import SERVER_OPTIMIZERS
 from fedsim.attacks import ATTACKS
@@ -48,7 +48,10 @@ def option(theme: str, default: Any, text: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """All that decides what a run computes, and where it leaves its results. None: decided by others."""
+    """All that decides what a run computes, and where it leaves its results. None: decided by others.
+
+    Each is checked by itself; `compatible.check` tells whether they go together.
+    """
 
     algo: str = option("Federation", "admm", "avg, prox, admm, scaffold, dyn, nova: FedAvg, FedProx, FedADMM, "
                        "SCAFFOLD, FedDyn, FedNova; avgm, adagrad, adam, yogi: avg with that --server-optimizer; "
@@ -161,7 +164,8 @@ class Settings:
         _check(self, "attackers", lambda value: value >= 0, "at least 0")
         self.epochs()
         self.input_size()
-        compatible.check(self)
+        self.number_or_word("rho", "auto", "balanced")
+        self.number_or_word("dyn_alpha", "auto")
 
     def number_or_word(self, name: str, *words: str) -> float | None:
         """A setting's number, above 0; None where it is one of the words, the first of which is its default."""

@@ -22,7 +22,7 @@ def commands() -> list[str]:
     for page in PAGES:
         for block in re.findall(r"```\w*\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
             lines += [line.split("  #")[0].strip() for line in block.replace("\\\n", " ").splitlines()]
-    wanted = ("torchrun ", "python -m fedsim.main", "launch/")
+    wanted = ("torchrun ", "python -m fedsim.main", "launch/", "fedsim ")
     return sorted({line for line in lines if line.startswith(wanted)})
 
 
@@ -34,11 +34,23 @@ def test_documented_runs_work(line, tiny_camvid, tmp_path):
     else:
         words[0] = sys.executable
     words = [str(tiny_camvid) if word == "CamVid" else word for word in words]
+    code, = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "add-an-algorithm.md").read_text(), re.DOTALL)
+    (tmp_path / "mypackage").mkdir()
+    (tmp_path / "mypackage" / "fedexp.py").write_text(code)  # in the working directory, as the page has it
     short = SHORT if "torchvision:" not in line else SHORT[:4]
     done = subprocess.run([*words, *short, "--out", str(tmp_path / "run")], cwd=tmp_path, capture_output=True,
                           text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "run" / "report" / "segmentation.png").exists()
+
+
+@pytest.mark.parametrize("line", [line for line in commands() if line.startswith("fedsim ")])
+def test_documented_commands_work(line, tmp_path):
+    """Of the console script."""
+    program = [sys.executable, "-c", "from fedsim.cli import main; main()"]
+    done = subprocess.run([*program, *shlex.split(line)[1:]], cwd=tmp_path, capture_output=True, text=True, timeout=300,
+                          env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0 and "FedADMM" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("line", [line for line in commands() if line.startswith("launch/")])

@@ -14,8 +14,8 @@ PATHS = [Path("runs/x/metrics.jsonl"), Path("runs/x/" + "long-" * 30 + "/report/
 @pytest.fixture(params=["printed", "markdown"])
 def summarise(request, capsys, tmp_path):
     """Both forms of the summary, as text."""
-    def call(records, baselines=BASELINES, weighting="images"):
-        where = {"split": "val", "weighting": weighting}
+    def call(records, baselines=BASELINES, notes=()):
+        where = {"split": "val", "notes": notes}
         if request.param == "printed":
             print_summary(records, CAMVID_11, baselines, PATHS, **where)
             return capsys.readouterr().out
@@ -58,10 +58,9 @@ def test_counts_are_of_the_whole_run(summarise, records):
     assert cells(text, "MB down")[-1] == "60.0"
 
 
-def test_split_and_weighting_are_stated(summarise, records):
-    assert "val split" in summarise(records, weighting="images")
-    assert "--weighting images" in summarise(records, weighting="images")
-    assert "--weighting uniform" in summarise(records, weighting="uniform")
+def test_the_split_and_what_else_has_to_be_known_are_stated(summarise, records):
+    text = summarise(records, notes=["Every car weighs the same.", "One of them is hostile."])
+    assert "val split" in text and "Every car weighs the same." in text and "One of them is hostile." in text
 
 
 def test_a_loss_of_an_earlier_round_says_which(summarise):
@@ -77,7 +76,7 @@ def test_cars_that_never_communicate_get_a_mean_and_a_worst(summarise):
     text = summarise(records, baselines={})
     assert "(town-1)" in " ".join(cells(text, "mIoU of the worst car"))
     assert cells(text, "02 town-2")[-1] == "0.320"
-    assert "Cars never communicated" in text and "--weighting" not in text
+    assert "Cars never communicated" in text
 
 
 def test_a_run_that_was_never_evaluated_is_summed_up(summarise):
@@ -96,8 +95,8 @@ def test_names_with_brackets_colons_and_bars_survive(summarise, records):
 
 def test_of_many_cars_the_screen_shows_the_first_and_the_file_all(capsys, tmp_path):
     records = make_records(rounds=1, cars=PRINTED_CARS + 5)
-    print_summary(records, CAMVID_11, {}, [], split="test", weighting="images")
+    print_summary(records, CAMVID_11, {}, [], split="test", notes=())
     shown = capsys.readouterr().out
     assert "town-31" in shown and "town-32" not in shown and "5 more" in shown
-    write_summary(records, CAMVID_11, {}, [], split="test", weighting="images", path=tmp_path / "s.md")
+    write_summary(records, CAMVID_11, {}, [], split="test", notes=(), path=tmp_path / "s.md")
     assert "town-36" in (tmp_path / "s.md").read_text(encoding="utf-8")
