@@ -25,9 +25,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 TUNING_SEED = 100
-LRS = [{"lr": lr} for lr in (0.1, 0.15, 0.2)]
-SERVER = [{"lr": 0.15, "server-step": step, "server-tau": tau}
-          for step, tau in ((0.03, 0.01), (0.1, 0.01), (0.01, 0.001))]
+LRS = [{"lr": lr} for lr in (0.1, 0.2)]
+SERVER = [{"lr": 0.1, "server-step": step, "server-tau": tau} for step, tau in ((0.03, 0.01), (0.01, 0.001))]
 GRID: dict[str, list[dict[str, object]]] = {
     "central": LRS,
     "avg": LRS,
@@ -36,8 +35,7 @@ GRID: dict[str, list[dict[str, object]]] = {
     "scaffold": LRS,
     "dyn": LRS,
     "nova": LRS,
-    "avgm": [{"lr": 0.15, "server-momentum": beta, "server-step": step}
-             for beta, step in ((0.3, 1), (0.6, 0.6), (0.9, 0.3))],
+    "avgm": [{"lr": 0.1, "server-momentum": beta, "server-step": step} for beta, step in ((0.3, 1), (0.6, 0.6))],
     "adagrad": SERVER,
     "adam": SERVER,
     "yogi": SERVER,

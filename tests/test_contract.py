@@ -5,8 +5,10 @@ through the loop that trains networks. Each test names a mutation that it was se
 """
 
 import copy
+import re
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import papers
@@ -15,6 +17,7 @@ import torch
 from quadratics import UNEQUAL, bowls, federation, minimiser, play, regressions, shares
 from scenery import on_ranks
 
+from fedsim.aggregation import AGGREGATORS
 from fedsim.aggregation.server_optimizers import SERVER_OPTIMIZERS, Adam, Momentum, Plain
 from fedsim.algorithms import ALGORITHMS, BalancedFedADMM, FedADMM, FedAvg, FedDyn, FedNova, FedProx, Scaffold
 from fedsim.contributions import to_parts
@@ -90,18 +93,19 @@ PAPERS = [(name, "plain") for name in FEDERATED if name not in ("admm-balanced",
 PAPERS += [("avg", name) for name in SERVER_OPTIMIZERS]
 
 
-@pytest.mark.parametrize("setting", ["all", "part", "messy", "momentum"])
+@pytest.mark.parametrize("setting", ["all", "part", "messy", "momentum", "cosine"])
 @PROBLEMS
 @pytest.mark.parametrize(("name", "server"), PAPERS)
 def test_trajectories_are_the_papers(name, server, problem, setting):
     """20 rounds against plain numpy, with part of the cars, failures, unequal steps, unequal weights and momentum.
 
     Catches, seen one by one: a dual or a control variate of the wrong sign, weights over all cars in the place of the
-    round's, K lr in the place of a momentum step's length, steps as configured in the place of those taken, v starting
-    at 0, tau inside the root, a bias correction.
+    round's, K lr in the place of a momentum step's length, steps as configured in the place of those taken, a learning
+    rate by participation in the place of the round's, v starting at 0, tau inside the root, a bias correction.
     """
     keys = {"all": {}, "part": {"participation": HALF}, "messy": MESSY,
-            "momentum": {"participation": HALF, "momentum": 0.8, "lr": 0.01}}[setting]
+            "momentum": {"participation": HALF, "momentum": 0.8, "lr": 0.01},
+            "cosine": {"participation": HALF, "cosine": True, "rounds": 20}}[setting]
     made = federation(FEDERATED[name], problem(), server=SERVERS[server], **keys)
     rounds = rounds_of(made, 20)
     expected = iter(paper_of(name, made, [one for one in rounds if one.cars]))
@@ -321,6 +325,46 @@ class TestEveryAlgorithm:
         assert (result.bytes_up, result.bytes_down) == (4 * 2 * up, 4 * 2 * (8 if name == "scaffold" else 4))
 
 
+@pytest.mark.parametrize("aggregator", AGGREGATORS)
+@pytest.mark.parametrize("name", ["avg", "admm", "scaffold", "nova"])
+class TestEveryAggregatorInTheLoop:
+    """Whatever an algorithm sends: a model, a difference, two vectors, a vector and a number."""
+
+    def test_cars_that_agree_are_combined_as_by_the_mean(self, name, aggregator):
+        """Catches a rule that is applied to one part of a contribution and not to the others."""
+        car = bowls(1)[0]
+        mean, other = (play(federation(FEDERATED[name], [car] * 5, aggregator=AGGREGATORS[rule]()), 10)
+                       for rule in ("mean", aggregator))
+        assert apart(mean, other.shared.theta) < 1e-12
+
+    def test_the_order_of_cars_and_the_number_of_ranks_change_no_bit(self, name, aggregator):
+        """Catches distances that are added up in order of arrival. Krum's ties go to the first: it needs six cars."""
+        cars = bowls(6, images=(*UNEQUAL, 6))
+
+        def theta(world, order=cars):
+            return play(federation(FEDERATED[name], order, world=world, aggregator=AGGREGATORS[aggregator]()),
+                        6).shared.theta
+
+        alone, = on_ranks(1, theta)
+        assert all(torch.equal(there, alone) for there in on_ranks(3, theta))
+        backward, = on_ranks(1, lambda world: theta(world, cars[::-1]))
+        assert torch.equal(backward, alone)
+
+    def test_a_round_that_too_few_cars_answer_is_one_that_nobody_answers(self, name, aggregator):
+        """Krum needs four. Catches a crash in the middle of a run, and memories of an answer that was not used."""
+        rule = AGGREGATORS[aggregator]()
+        made = federation(FEDERATED[name], bowls(), aggregator=rule, car_failures=0.5)
+        state, idle = initial_state(made), 0
+        for _ in range(15):
+            before, result = state, run_round(made, state)
+            state = result.state
+            assert len(result.reports) >= rule.minimum or not result.reports
+            if not result.reports:
+                idle += 1
+                assert torch.equal(state.shared.theta, before.shared.theta) and state.memories == before.memories
+        assert idle > 0 or rule.minimum == 1
+
+
 # Identities by number: the algorithms' relations to each other.
 
 def trajectories(*made, rounds=12):
@@ -443,6 +487,19 @@ def test_the_balanced_penalty_keeps_theta_the_mean_of_augmented_models(participa
     assert len(changes) <= 10 and all(later - earlier > 5 for earlier, later in pairwise(changes))
 
 
+@pytest.mark.parametrize(("primal", "dual", "factor"), [
+    (11.0, 1.0, 2.0), (1.0, 11.0, 0.5), (9.0, 1.0, 1.0), (1.0, 9.0, 1.0), (0.0, 0.0, 1.0)])
+def test_the_penalty_is_balanced_as_boyd_has_it(primal, dual, factor):
+    """Eq. 3.13, both ways. Catches a second test that is the first turned round: rho would fall almost always."""
+    algorithm = BalancedFedADMM(rho=1.0)
+    shared = algorithm.init_shared(torch.zeros(2))._replace(calm=5.0)
+    assert algorithm._balanced(shared, primal, dual) == factor
+    assert algorithm._balanced(shared._replace(calm=4.0), primal, dual) == 1.0, "the cool-down"
+    assert algorithm._balanced(shared._replace(changes=10.0), primal, dual) == 1.0, "finitely often"
+    assert 0.1 <= algorithm._balanced(shared._replace(rho=9.0), primal, dual) <= 10, "within bounds"
+    assert 0.1 <= algorithm._balanced(shared._replace(rho=0.11), primal, dual) <= 10, "within bounds"
+
+
 def test_scaffold_begins_as_fedavg_and_is_fedavg_in_single_steps():
     """Identity 11. Catches c_i that starts as a copy of the model (D9)."""
     keys = {"weighting": "uniform"}
@@ -480,3 +537,37 @@ def test_feddyn_and_fedadmm_memories_belong_to_cars_not_to_ranks():
         state = play(made, 1)
         held = [getattr(memory, "y", memory) for memory in (made.memory(state, 0), made.memory(state, 1))]
         assert torch.allclose(held[0], -held[1], atol=1e-12) and float(held[0].abs().max()) > 1e-3
+
+
+# Defects seen in public code of these algorithms, and the test here that would fail with each.
+DEFECTS = {
+    "FedADMM's message measured from theta, not from the car's stored w": "known_wrong_messages_and_server_steps",
+    "a dual that lives in whoever plays the cars in turn": "memories_belong_to_cars_not_to_ranks",
+    "duals, control variates or server moments over BatchNorm statistics": "server_optimiser_never_touches_statistics",
+    "a proximal term added up inside the parameter loop, detached, aliased, or linear":
+        "gradient_of_the_proximal_term_is_mu_times_the_distance",
+    "SCAFFOLD's c_i starting as a copy of the model": "scaffold_begins_as_fedavg",
+    "SCAFFOLD's correction added after the momentum step": "trajectories_are_the_papers",
+    "SCAFFOLD's option II with momentum, divided by K lr": "reaches_it_with_momentum",
+    "steps as configured, where a car took fewer": "reaches_it_in_any_mixture",
+    "an epoch that is one batch": "every_scene_is_seen_once_an_epoch",
+    "FedAdam with a bias correction of its own": "trajectories_are_the_papers",
+    "Krum's distances by ‖x‖² + ‖y‖² - 2xy in float32": "krum_sees_differences_far_smaller",
+    "parameters aggregated, BatchNorm statistics forgotten": "a_round_pools_the_statistics_of_its_cars",
+    "BatchNorm's batch counter averaged, or of one rank": "the_saved_weights_are_the_same_on_any_number_of_ranks",
+    "BatchNorm layers found by their name": "own_norms_leave_theta_without_the_norms_parameters",
+    "an adaptive penalty without bounds, or balanced the wrong way round": "penalty_is_balanced_as_boyd_has_it",
+    "a penalty that changes while theta is not re-based": "a_dual_that_is_not_rebased",
+    "a dual updated after every epoch": "the_first_round_of_fedadmm_is_fedprox",
+    "weights normalised over all cars where the round's are meant, or the other way round":
+        "what_the_server_holds_is_the_mean_of_what_all_cars_hold",
+    "a learning rate that advances by participation": "trajectories_are_the_papers",
+    "a small last batch skipped without being counted": "the_last_batch_of_an_epoch_may_be_small",
+}
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_every_known_defect_has_a_test(defect):
+    """By its name, so that the list stays true when tests are renamed."""
+    names = "\n".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.rglob("test_*.py"))
+    assert re.search(rf"def test_\w*{DEFECTS[defect]}", names)

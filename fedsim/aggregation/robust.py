@@ -155,7 +155,7 @@ class _Rule:
         return 1
 
     def gather(self, like: Sequence[Tensor], owners: Sequence[int], world: World, folder: Path | None) -> Kept:
-        assert len(owners) >= self.minimum, f"{len(owners)} contributions, of which {self.minimum} are needed"
+        assert not owners or len(owners) >= self.minimum, f"{len(owners)} contributions of {self.minimum} needed"
         return Kept(self.combined, like, owners, world, folder)
 
     def combined(self, kept: Kept) -> list[Tensor]:
