@@ -5,10 +5,10 @@
 1. The same local SGD steps (model, scenes, batches, count) in a bare PyTorch loop, as one writes it without
    thinking about speed, and in fedsim on one rank with one thread: processes in turn, ratios pair by pair of
    wall time over the rounds (evaluation apart) and of peak memory.
-2. Milliseconds per car and round beyond training, for a model of 0.1 M parameters.
-3. Seconds from start to the first local step, as a multiple of `import torch` (warm scene cache).
+2. Seconds from start to the first local step, as a multiple of `import torch` (warm scene cache).
 
-Ratios say something on any machine; the milliseconds of 2 hold for the machine at hand alone.
+Ratios say something on any machine. What a car costs that hardly trains, and how that grows with the number of cars,
+is measured by scale.py.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 CARS, ROUNDS = 4, 2  # of 1, after a round of warm-up
 
@@ -42,11 +43,7 @@ def main() -> None:
           f"{options.pairs} pairs")
     for figure in ("seconds", "peak_mib"):
         show(figure, [ours[figure] / bare[figure] for ours, bare in pairs])
-    print("2. milliseconds per car and round beyond training, 0.1 M parameters (and the bare loop's)")
-    beyond = [run("beyond", options) for _ in range(min(3, options.pairs))]
-    for figure in beyond[0]:
-        show(figure, [result[figure] for result in beyond])
-    print("3. start to first local step / import torch")
+    print("2. start to first local step / import torch")
     starts = [(run("start", options), run("import", options)["seconds"]) for _ in range(options.pairs)]
     show("all", [start["seconds"] / imported for start, imported in starts])
     show("but scoring of round 0", [(start["seconds"] - start["scoring"]) / imported for start, imported in starts])
@@ -57,9 +54,12 @@ def show(figure: str, values: list[float]) -> None:
 
 
 def run(worker: str, options: argparse.Namespace) -> dict[str, float]:
-    """One worker in a process of its own."""
-    command = [sys.executable, __file__, "--worker", worker, "--model", options.model,
-               "--image-size", options.image_size]
+    return in_process(__file__, worker, "--model", options.model, "--image-size", options.image_size)
+
+
+def in_process(program: str, worker: str, *arguments: str) -> dict[str, float]:
+    """One worker of a program, in a process of its own with one thread."""
+    command = [sys.executable, program, "--worker", worker, *arguments]
     before = time.time()
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True,
                             env=os.environ | {"OMP_NUM_THREADS": "1", "STARTED": repr(before)}).stdout
@@ -67,7 +67,13 @@ def run(worker: str, options: argparse.Namespace) -> dict[str, float]:
 
 
 def peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Of this process. On Linux ru_maxrss won't do: a process takes over its parent's, even across exec."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    peak = next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)  # KiB
+    if peak is None:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1)
+    return peak / 1024
 
 
 def fedsim_rounds(options: argparse.Namespace) -> dict[str, float]:
@@ -131,73 +137,10 @@ def bare_rounds(options: argparse.Namespace) -> dict[str, float]:
     return {"seconds": time.perf_counter() - started, "peak_mib": peak_mib(), "steps": steps}
 
 
-def beyond_training(options: argparse.Namespace) -> dict[str, float]:
-    """A perceptron of 101,770 parameters, one step a car and round: what is left when the step is taken off."""
-    import numpy as np
-    import torch
-    import torch.nn.functional as F
-    from torch import nn
-
-    from fedsim.algorithms import FedADMM, FedAvg
-    from fedsim.federation import Car, Federation
-    from fedsim.local import LocalTraining
-    from fedsim.optimizers import SGD
-    from fedsim.rounds import initial_state, run_round
-    from fedsim.vector import FlatModel
-    from fedsim.world import World
-
-    cars, rounds, world = 32, 15, World.join(threads=1)
-    inputs, targets = torch.randn(8, 784), torch.randint(0, 10, (8,))
-
-    class Fixed:
-        def __len__(self) -> int:
-            return 8
-
-        def batch(self, positions: np.ndarray, flips: None) -> tuple[torch.Tensor, torch.Tensor]:
-            return inputs, targets
-
-    model = FlatModel(nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10)), world.device)
-    step = SGD().start()
-
-    def steps_alone() -> None:
-        for _ in range(cars):
-            model.gradient.zero_()
-            F.cross_entropy(model.module(inputs), targets).backward()
-            step(model.parameters, model.gradient, 1e-3)
-
-    def milliseconds(action: object) -> float:
-        times = []
-        for _ in range(rounds):
-            started = time.perf_counter()
-            action()
-            times.append(time.perf_counter() - started)
-        return 1000 * statistics.median(times) / cars
-
-    result = {}
-    for name, algorithm in (("avg", FedAvg()), ("admm", FedADMM(rho=0.1))):
-        federation = Federation(
-            world=world, model=model, algorithm=algorithm,
-            training=LocalTraining(1, 8, SGD(), F.cross_entropy, False, 0),
-            cars=(Car("car", 8),) * cars, homes=(0,) * cars, scenes=dict.fromkeys(range(cars), Fixed()),
-            rounds=10**6, lr=1e-3, cosine=False, participation=1.0, weights=(8,) * cars, recalibrate=False, seed=0)
-        state = run_round(federation, initial_state(federation)).state
-        result[name] = milliseconds(lambda made=federation, state=state: run_round(made, state))
-        result[name] -= milliseconds(steps_alone)
-
-    def averaging_alone() -> None:
-        """What a bare loop does beyond its steps: load the average, add the result up."""
-        start, total = model.parameters.clone(), torch.zeros_like(model.parameters)
-        for _ in range(cars):
-            model.parameters.copy_(start)
-            total.add_(model.parameters, alpha=1 / cars)
-
-    return result | {"bare loop": milliseconds(averaging_alone)}
-
-
 def first_step(options: argparse.Namespace) -> dict[str, float]:
     """The command as typed, stopped at its first local step."""
     started = float(os.environ["STARTED"])
-    from fedsim import main, rounds, run
+    from fedsim import car_round, main, run
 
     scoring = []
     score = run.score
@@ -212,7 +155,7 @@ def first_step(options: argparse.Namespace) -> dict[str, float]:
         print(json.dumps({"seconds": time.time() - started, "scoring": sum(scoring)}), flush=True)
         os._exit(0)
 
-    run.score, rounds.train_locally = timed_score, stop
+    run.score, car_round.train_locally = timed_score, stop
     with tempfile.TemporaryDirectory() as folder:
         main.main(["--algo", "avg", "--threads", "1", "--out", f"{folder}/run"])
     raise AssertionError("there was no first step")
@@ -225,8 +168,7 @@ def import_torch(options: argparse.Namespace) -> dict[str, float]:
     return {"seconds": time.time() - started}
 
 
-WORKERS = {"fedsim": fedsim_rounds, "bare": bare_rounds, "beyond": beyond_training, "start": first_step,
-           "import": import_torch}
+WORKERS = {"fedsim": fedsim_rounds, "bare": bare_rounds, "start": first_step, "import": import_torch}
 
 if __name__ == "__main__":
     main()

@@ -25,7 +25,7 @@ class Played(NamedTuple):
     memory: Any  # handle
     norms: Norms | None  # that go with its local vector; None where cars don't keep their own
     report: CarReport
-    losses: Tensor  # (steps,)
+    losses: list[float]  # of every step; no tensors: between large vectors they would leave gaps that fit none
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class RankRound:
         report = CarReport(len(losses), loss, drift, 0.0 if dual is None else _norm(dual), finite)
         handle = federation.states.save(car, new_memory, self.state.memories.get(car))
         norms = model.copy_norms() if federation.has_own_models else None
-        self.played[car] = Played(handle, norms, report, losses)
+        self.played[car] = Played(handle, norms, report, losses.tolist())
 
     def _train(self, car: int, memory: Any) -> tuple[Local, Tensor]:
         federation, algorithm, scenes = self.federation, self.federation.algorithm, self.federation.scenes[car]

@@ -59,7 +59,7 @@ def train_locally(model: FlatModel, scenes: CarScenes, training: LocalTraining, 
     Every draw (order, flips, the model's own, such as dropout) belongs to (round, car) alone.
     """
     model.load(start)
-    if not model.module.training:  # to walk through all layers takes as long as a tiny car's step forward
+    if not model.module.training:  # a walk through all layers, which tiny cars would feel
         model.module.train()
     seed_torch(training.seed, "model", round_number, car)
     order = stream(training.seed, "shuffle", round_number, car)

@@ -123,7 +123,7 @@ def _collect(federation: Federation, number: int, answering: list[int],
         return {}, {}
     slot, training = {car: place for place, car in enumerate(answering)}, federation.training
     steps = {car: training.steps(federation.cars[car].images, number, car) for car in answering}
-    rows = {slot[car]: [*own.report, *own.losses.tolist()] for car, own in played.items()}
+    rows = {slot[car]: [*own.report, *own.losses] for car, own in played.items()}
     told = len(CarReport._fields)
     table = federation.world.table(rows, len(slot), told + max(steps.values())).tolist()
     reports = {car: CarReport(*row[:told]) for car, row in zip(answering, table, strict=True)}

@@ -48,7 +48,8 @@ class Aggregator(Protocol):
     def gather(self, like: Sequence[Tensor], owners: Sequence[int], world: World, folder: Path | None) -> Gathering:
         """Begin a round. like: parts shaped and typed as every contribution's.
 
-        owners: for each slot the rank that will add it, the same list on every rank; empty, nothing is combined. folder: where a rank may keep
-        contributions in files; None for memory. Raises OSError where files cannot be made.
+        owners: for each slot the rank that will add it, the same list on every rank; if it is empty, nothing is
+        combined. folder: where a rank may keep contributions in files; None for memory. Raises OSError where files
+        cannot be made.
         """
         ...

@@ -1,0 +1,167 @@
+"""What a car costs one rank, from 8 cars to 1,024: time beyond its training steps, and memory.
+
+    python benchmarks/scale.py [--pairs 3] [--cars 8 64 512 1024]
+
+1. Milliseconds per car and round beyond training: a perceptron of 0.1 M parameters, one step a car and round on a fixed
+   batch, all cars in every round, one thread. From every round the same steps without a federation are taken off, timed
+   right after it. Beside it the bare averaging loop (load the average, add the result up), and how many vectors an
+   algorithm keeps and sends for a car. With the median, all contributions are kept until the round ends, and sorted.
+2. Peak memory of a rank whose cars keep their states on disk: most cars / fewest cars.
+
+Every measurement is a process of its own. Times are processor time, which other programs disturb less than time by
+the clock: on an otherwise idle machine the two are the same. They hold for the machine at hand alone; ratios say
+something on any.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from overhead import in_process, peak_mib, show
+
+CAR_ROUNDS = 1024  # at least so many are timed in a process, in three rounds or more
+ALGORITHMS = ("avg", "scaffold", "dyn", "nova", "admm", "avg, median")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=3, help="processes a figure, at least 1 (default 3)")
+    parser.add_argument("--cars", type=int, nargs="+", default=[8, 64, 512, 1024], metavar="N",
+                        help="numbers of cars, in ascending order (default 8 64 512 1024)")
+    parser.add_argument("--worker", choices=WORKERS, help=argparse.SUPPRESS)
+    parser.add_argument("--algo", choices=ALGORITHMS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        print(json.dumps(WORKERS[options.worker](options.algo, options.cars[0])))
+        return
+    time_table(options.pairs, options.cars)
+    fewest, most = options.cars[0], options.cars[-1]
+    print(f"2. peak memory with states on disk, {most:,} cars / {fewest:,} cars")
+    for algo in ("avg", "admm"):
+        pairs = [[measure("memory", algo, cars)["peak_mib"] for cars in (most, fewest)] for _ in range(options.pairs)]
+        show(f"{algo}, from {statistics.median(few for _, few in pairs):.0f} MiB", [many / few for many, few in pairs])
+
+
+def time_table(pairs: int, counts: list[int]) -> None:
+    """Row by row, as they come."""
+    print("1. milliseconds per car and round beyond training, and as a multiple of avg's")
+    print(f"   {'':14}{'vectors':>8}" + "".join(f"{f'{cars:,} cars':>16}" for cars in counts), flush=True)
+    yardstick: list[float] = []
+    for algo in ALGORITHMS:
+        runs = [[measure("time", algo, cars) for _ in range(pairs)] for cars in counts]
+        beyond = [statistics.median(run["beyond"] for run in some) for some in runs]
+        yardstick = yardstick or beyond
+        print(f"   {algo:14}{runs[0][0]['vectors']:8}{cells(beyond, yardstick)}", flush=True)
+        if algo == "avg":
+            loop = [statistics.median(run["loop"] for run in some) for some in runs]
+            print(f"   {'bare loop':22}{cells(loop, yardstick)}", flush=True)
+
+
+def cells(row: list[float], yardstick: list[float]) -> str:
+    return "".join(f"{own:9.3f} ({own / avg:4.1f})" for own, avg in zip(row, yardstick, strict=True))
+
+
+def measure(worker: str, algo: str, cars: int) -> dict[str, float]:
+    return in_process(__file__, worker, "--algo", algo, "--cars", str(cars))
+
+
+def perceptron_federation(algo: str, cars: int, folder: Path | None = None) -> Any:
+    """A perceptron of 101,770 parameters, one step a car and round on a batch that is the same for all."""
+    import torch
+    import torch.nn.functional as F
+    from torch import nn
+
+    from fedsim.aggregation import Mean, Median
+    from fedsim.algorithms import FedADMM, FedAvg, FedDyn, FedNova, Scaffold
+    from fedsim.federation import Car, Federation
+    from fedsim.local import LocalTraining
+    from fedsim.optimizers import SGD
+    from fedsim.vector import FlatModel
+    from fedsim.world import World
+
+    world, batch = World.join(device="cpu", threads=1), (torch.randn(8, 784), torch.randint(0, 10, (8,)))
+
+    class Fixed:
+        def __len__(self) -> int:
+            return 8
+
+        def batch(self, positions: object, flips: object = None) -> tuple[torch.Tensor, torch.Tensor]:
+            return batch
+
+    classes = {"avg": FedAvg, "scaffold": Scaffold, "dyn": FedDyn, "nova": FedNova, "admm": FedADMM}
+    module = nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10))
+    return Federation(
+        world=world, model=FlatModel(module, world.device), algorithm=classes[algo.split(",")[0]](),
+        training=LocalTraining((1, 1), 8, SGD(), F.cross_entropy, False, 0),
+        cars=(Car("car", 8),) * cars, homes=(0,) * cars, scenes=dict.fromkeys(range(cars), Fixed()),
+        rounds=10**6, lr=1e-3, cosine=False, participation=1.0, weights=(8,) * cars, seed=0,
+        aggregator=Median() if algo.endswith("median") else Mean(), folder=folder)
+
+
+def beyond_training(algo: str, cars: int) -> dict[str, float]:
+    """What is left of a round when its steps are taken off; milliseconds per car."""
+    import torch
+
+    from fedsim.car_states import memory_bytes
+    from fedsim.contributions import to_parts
+    from fedsim.rounds import initial_state, run_round
+
+    federation = perceptron_federation(algo, cars)
+    model, training = federation.model, federation.training
+    step, (inputs, targets) = training.optimizer.start(), federation.scenes[0].batch(None)
+    state = run_round(federation, initial_state(federation)).state
+    state = run_round(federation, state).state  # by now memory has been asked of the system
+
+    def one_round() -> None:
+        nonlocal state
+        state = run_round(federation, state).state
+
+    def steps_alone() -> None:
+        for _ in range(cars):
+            model.gradient.zero_()
+            training.criterion(model.module(inputs), targets).backward()
+            step(model.parameters, model.gradient, federation.lr)
+
+    def averaging_alone() -> None:
+        """What a bare loop does beyond its steps: load the average, add the result up."""
+        start, total = model.parameters.clone(), torch.zeros_like(model.parameters)
+        for _ in range(cars):
+            model.parameters.copy_(start)
+            total.add_(model.parameters, alpha=1 / cars)
+
+    times = [[milliseconds(action) / cars for action in (one_round, steps_alone, averaging_alone)]
+             for _ in range(max(3, CAR_ROUNDS // cars))]
+    kept = memory_bytes(federation.algorithm.init_memory(model.theta)) // (model.theta.numel() * model.theta.itemsize)
+    return {"beyond": statistics.median(full - steps for full, steps, _ in times),
+            "loop": statistics.median(loop for _, _, loop in times),
+            "vectors": kept + sum(part.ndim for part in to_parts(federation.contribution_like))}
+
+
+def milliseconds(action: Callable[[], None]) -> float:
+    started = time.process_time()
+    action()
+    return 1000 * (time.process_time() - started)
+
+
+def peak_memory(algo: str, cars: int) -> dict[str, float]:
+    """Of three rounds, what cars keep being on disk."""
+    from fedsim.rounds import initial_state, run_round
+
+    with tempfile.TemporaryDirectory() as folder:
+        federation = perceptron_federation(algo, cars, Path(folder))
+        state = initial_state(federation)
+        for _ in range(3):
+            state = run_round(federation, state).state
+        federation.states.close()
+    return {"peak_mib": peak_mib()}
+
+
+WORKERS = {"time": beyond_training, "memory": peak_memory}
+
+if __name__ == "__main__":
+    main()
