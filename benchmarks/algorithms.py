@@ -26,7 +26,8 @@ from pathlib import Path
 
 TUNING_SEED = 100
 LRS = [{"lr": lr} for lr in (0.1, 0.2)]
-SERVER = [{"lr": 0.1, "server-step": step, "server-tau": tau} for step, tau in ((0.03, 0.01), (0.01, 0.001))]
+SERVER = [{"lr": 0.1, "server-step": step, "server-tau": tau}
+          for step, tau in ((0.01, 0.001), (0.03, 0.01), (0.1, 0.01), (0.3, 0.03))]
 GRID: dict[str, list[dict[str, object]]] = {
     "central": LRS,
     "avg": LRS,

@@ -110,7 +110,7 @@ def test_flipped_labels_are_an_involution_that_leaves_void():
 
 @pytest.mark.parametrize("flips", [None, np.array([True, False, True])], ids=["as-they-are", "mirrored"])
 def test_a_hostile_cars_scenes_have_their_pictures_and_wrong_labels(flips):
-    """Catches pictures or sizes that change, and labels of the scene set overwritten for everybody."""
+    """The scene set stays as it is. Catches pictures that change, and labels of scenes that are not mirrored along."""
     scenes, indices, where = scene_set(6), np.arange(1, 6), np.array([4, 0, 2])
     labels = scenes.labels.copy()
     honest, hostile = CarScenes(scenes, indices, CPU), Mislabelled(scenes, indices, CPU)
@@ -226,13 +226,13 @@ def distance(hostile, attack, aggregator) -> float:
 @pytest.mark.parametrize("attack", SENT)
 @pytest.mark.parametrize("hostile", [0, 3])
 def test_robust_rules_withstand_what_moves_the_mean(attack, hostile):
-    """One of five cars. They end within the honest cars' spread, the mean over five times it away.
+    """One of five cars. They end within the honest cars' spread, the mean over ten times it away.
 
-    Catches contributions that go into the mean whatever the aggregator, and an attack that nobody mounts.
+    Catches contributions that go into the mean whatever the aggregator, and an attack that nobody makes.
     """
     for name, kind in AGGREGATORS.items():
         away = distance(hostile, attack, kind())
-        assert away > 5 * SPREAD if name == "mean" else away <= SPREAD, (name, away)
+        assert away > 10 * SPREAD if name == "mean" else away <= SPREAD, (name, away)
 
 
 @pytest.mark.parametrize("name", [name for name, kind in AGGREGATORS.items() if kind().robust])

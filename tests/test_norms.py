@@ -51,7 +51,7 @@ def differ(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def test_average_is_the_weighted_mean_of_means_and_of_variances(trained):
-    """Catches pooling, equal weights, and a median."""
+    """By the cars' weights. Catches pooling, equal weights, and a median."""
     made = federation(FedAvg(), SIZES, batchnorm="average")
     state = run_round(made, initial_state(made)).state
     expected = weighted([after.statistics for _, _, after in trained])
@@ -60,7 +60,7 @@ def test_average_is_the_weighted_mean_of_means_and_of_variances(trained):
 
 
 def test_pooling_adds_the_spread_of_the_means(trained):
-    """To what averaging gives for the same training. Catches a rule that does not say which of them it is."""
+    """To what averaging gives for the same training. Catches either in the other's place."""
     states = []
     for batchnorm in ("average", "pooled"):
         made = federation(FedAvg(), SIZES, batchnorm=batchnorm)
@@ -78,8 +78,8 @@ def test_pooling_adds_the_spread_of_the_means(trained):
 def test_a_car_starts_from_its_own_statistics_only_where_it_keeps_them(trained, batchnorm):
     """Its second round from the end of its first, or from the global ones.
 
-    Catches statistics of the car played before, global ones where cars have their own, and own ones where they have
-    none.
+    Catches statistics of the car played before, global ones where cars have their own, and global weights and biases
+    with own statistics.
     """
     made = federation(FedAvg(), SIZES, batchnorm=batchnorm)
     first = run_round(made, initial_state(made)).state
@@ -136,7 +136,7 @@ def test_own_norms_leave_theta_without_the_norms_parameters_and_nothing_else(nam
 
 @pytest.mark.parametrize("name", ["segnet-small", "torchvision:lraspp_mobilenet_v3_large"])
 def test_the_layout_changes_no_bit_of_what_a_network_computes(name):
-    """Forward, gradient, and what a step leaves, as in the ordinary layout. Catches a parameter laid out twice."""
+    """Forward, gradient, and what a step leaves, as in the ordinary layout. Catches a gradient laid out elsewhere."""
     results = []
     for own in (False, True):
         torch.manual_seed(0)
@@ -175,7 +175,7 @@ def test_a_model_is_loaded_and_copied_with_its_own_norms():
 def test_with_local_norms_the_federation_sees_theta_alone(trained, algorithm):
     """Contributions, duals and drift have its length; the norms train along, each car's its own.
 
-    Catches a drift over all parameters, and affine parts averaged into the next round.
+    Catches a drift over all parameters, and a layout that shares the norms after all.
     """
     made = federation(algorithm, SIZES, batchnorm="local")
     begin = initial_state(made)
@@ -199,7 +199,10 @@ def test_with_local_norms_the_federation_sees_theta_alone(trained, algorithm):
 
 @pytest.mark.parametrize("batchnorm", OWN)
 def test_the_global_model_has_the_norms_of_all_cars_pooled(trained, batchnorm):
-    """By the cars' weights: moments of the statistics, the mean of weights and biases. Catches a car's own."""
+    """By the cars' weights: moments of the statistics, the mean of weights and biases.
+
+    Catches equal weights, the norms of one of the cars, and weights and biases of round 0.
+    """
     made = federation(FedAvg(), SIZES, batchnorm=batchnorm)
     state = run_round(made, initial_state(made)).state
     affine = weighted([after.affine for _, _, after in trained])
@@ -244,7 +247,7 @@ def test_a_cars_score_is_of_theta_with_its_own_norms_and_the_overall_one_of_the_
 
 
 def test_a_car_that_never_took_part_is_scored_with_the_global_norms():
-    """Catches a car without norms that has none of the global ones either."""
+    """Catches norms of an untrained model for such a car."""
     made = replace(federation(FedAvg(), SIZES, batchnorm="local"), participation=0.5)
     result = run_round(made, initial_state(made))
     scored = score(made, result.state, scene_set(5, seed=3), criterion())
@@ -297,7 +300,7 @@ def absurd(made, car: int):
 def test_robust_rules_take_medians_of_what_training_left(trained, batchnorm, aggregator):
     """Coordinate by coordinate, of means and of variances, one car being absurd; of weights and biases too.
 
-    Catches a weighted mean, and a median of mean squares. Four cars: the mean of the two in the middle.
+    Four cars: the mean of the two in the middle. Catches a weighted mean, and a median of mean squares.
     """
     made = absurd(federation(FedAvg(), SIZES, batchnorm=batchnorm, aggregator=aggregator), 2)
     state = run_round(made, initial_state(made)).state
@@ -314,7 +317,7 @@ def test_robust_rules_take_medians_of_what_training_left(trained, batchnorm, agg
 
 
 def test_robust_rules_take_medians_of_what_is_measured():
-    """recalibrate: with the new theta. Catches a mean of moments."""
+    """recalibrate: with the new theta. Catches a mean, and a median of mean squares."""
     made = absurd(federation(FedAvg(), SIZES, aggregator=Median()), 2)
     state = run_round(made, initial_state(made)).state
     made.model.load(state.shared.theta)
@@ -330,7 +333,8 @@ def test_robust_rules_take_medians_of_what_is_measured():
 def test_bytes_are_those_of_what_cars_share(batchnorm):
     """Four bytes a number, of all four cars down and of those that answer up.
 
-    Catches statistics sent down to cars that keep their own, and a new theta that is measured and never sent.
+    Catches statistics sent down to cars that keep their own, and a new theta that is not sent to be measured with, or
+    that is sent to cars that have failed.
     """
     made = replace(federation(FedAvg(), SIZES, batchnorm=batchnorm), car_failures=0.5)
     result = run_round(made, initial_state(made))
@@ -384,7 +388,7 @@ def test_group_norm_takes_the_place_of_every_batchnorm(name, width):
 
 
 def test_cars_that_never_communicate_keep_their_own_statistics(trained):
-    """Measured under the car's own model. Catches pooled statistics, and those of theta."""
+    """Measured under the car's own model. Catches global statistics, and those of theta, and none measured."""
     made = federation(LocalOnly(), SIZES)
     first = run_round(made, initial_state(made)).state
     assert set(first.own_norms) == {0, 1, 2, 3} and made.has_own_models
