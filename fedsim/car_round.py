@@ -83,7 +83,8 @@ class RankRound:
         if federation.attack:
             contribution = federation.attack.disguise(contribution, *about, round_number=self.number, car=car)
         if federation.clip_norm is not None:
-            contribution = clip(contribution, *about, federation.clip_norm)
+            unit = federation.algorithm.unit(contribution)
+            contribution = clip(contribution, *about, federation.clip_norm, unit)
         return contribution
 
     def _pool_norms(self, car: int, slot: int, weight: int) -> bool:

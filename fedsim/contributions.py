@@ -41,13 +41,15 @@ def move_norm(contribution: Any, theta: Tensor, sends_model: bool) -> float:
     return float(torch.linalg.vector_norm(first - theta if sends_model else first, dtype=torch.float64))
 
 
-def clip(contribution: Any, theta: Tensor, sends_model: bool, bound: float) -> Any:
+def clip(contribution: Any, theta: Tensor, sends_model: bool, bound: float, unit: float = 1.0) -> Any:
     """Shorten the move to `bound` if it is longer, and whatever else is sent by the same factor.
+
+    unit: how far theta is to move for a first vector of length 1.
 
     Norm bounding: Sun, Kairouz, Suresh, McMahan 2019, "Can You Really Backdoor Federated Learning?", arXiv:1911.07963.
     A contribution within the bound is left as it is, to the bit.
     """
-    norm = move_norm(contribution, theta, sends_model)
+    norm = unit * move_norm(contribution, theta, sends_model)
     if norm <= bound:
         return contribution
     return move_by(contribution, theta, sends_model, lambda move: move * (bound / norm))

@@ -14,6 +14,8 @@ ROUNDS = 5  # in a row; and the first ones, that show what is usual
 JUMP = 10.0  # times what is usual
 
 ACTIONS = ("warn", "stop", "rollback")
+REMEDY = "try a smaller --lr, and with admm a larger --rho and no --server-step of your own"
+MOST_ROLLBACKS = 3  # a run that diverges again at an eighth of its learning rate has another reason
 
 
 class Watch(NamedTuple):

@@ -18,7 +18,7 @@ from fedsim.car_round import Played, RankRound, recalibrate
 from fedsim.contributions import from_parts, to_parts
 from fedsim.errors import RunError
 from fedsim.federation import CarReport, Federation, Residuals, RoundResult, State
-from fedsim.guard import Watch, watch
+from fedsim.guard import MOST_ROLLBACKS, REMEDY, Watch, watch
 from fedsim.participation import answering_cars, chosen_cars
 from fedsim.world import World
 
@@ -35,13 +35,19 @@ def initial_state(federation: Federation) -> State:
 
 
 def simulate(federation: Federation, state: State) -> Iterator[RoundResult]:
-    """Play the rounds after `state`, to the last. Raises RunError after one that diverges, if told to stop there."""
+    """Play the rounds after `state`, to the last.
+
+    Raises RunError after one that diverges, if told to stop there, or if rolling back has not helped.
+    """
     while state.round < federation.rounds:
         result = _guarded(federation, state, run_round(federation, state))
         state = result.state
         yield result
         if result.trouble and federation.on_divergence == "stop":
-            raise RunError(f"round {state.round}: stopped, for {result.trouble}")
+            raise RunError(f"round {state.round}: stopped, for {result.trouble}; {REMEDY}")
+        if state.lr_factor < 0.5**MOST_ROLLBACKS:
+            raise RunError(f"round {state.round}: stopped, for it diverges again after {MOST_ROLLBACKS} rounds were "
+                           f"undone; {REMEDY}")
 
 
 def run_round(federation: Federation, state: State) -> RoundResult:
@@ -71,7 +77,8 @@ def run_round(federation: Federation, state: State) -> RoundResult:
     after = _counted(federation, state, chosen)
     if answering:
         after = _pooled_norms(federation, _stepped(federation, after, here), answering, here)
-    step = float(torch.linalg.vector_norm(after.shared.theta - shared.theta))
+    # The coordinator's, so that all ranks judge alike.
+    step = float(world.table({world.rank: [_norm(after.shared.theta - shared.theta)]}, world.size, 1)[0, 0])
     combined = time.perf_counter()
     return RoundResult(after, lr, reports, [car for car in chosen if car not in answering], step_losses, step,
                        _residuals(federation, shared, after, reports, step), *traffic(federation, chosen, answering),
@@ -180,9 +187,9 @@ def _residuals(federation: Federation, shared: Any, after: State, reports: dict[
     penalty = federation.algorithm.penalty(shared)
     if penalty is None or after.mean_dual is None:
         return None
-    drifts = [report.drift**2 for report in reports.values()]
+    drifts, world = [report.drift**2 for report in reports.values()], federation.world
     return Residuals(penalty, primal=math.sqrt(sum(drifts) / len(drifts)) if drifts else None, dual=penalty * step,
-                     mean_dual=float(torch.linalg.vector_norm(after.mean_dual)))
+                     mean_dual=float(world.table({world.rank: [_norm(after.mean_dual)]}, world.size, 1)[0, 0]))
 
 
 def traffic(federation: Federation, chosen: list[int], answering: list[int]) -> tuple[int, int]:
@@ -206,6 +213,10 @@ def traffic(federation: Federation, chosen: list[int], answering: list[int]) -> 
 
 def _numbers(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() for tensor in tensors)
+
+
+def _norm(vector: Tensor) -> float:
+    return float(torch.linalg.vector_norm(vector))
 
 
 def _guarded(federation: Federation, before: State, result: RoundResult) -> RoundResult:

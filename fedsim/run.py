@@ -18,6 +18,7 @@ from fedsim.car_states import fits_in_memory
 from fedsim.errors import RankError
 from fedsim.evaluate import predict
 from fedsim.federation import RoundResult, State
+from fedsim.guard import REMEDY
 from fedsim.methods import notes
 from fedsim.record.round_record import round_record
 from fedsim.record.run_directory import RunDirectory, default_path
@@ -31,8 +32,6 @@ from fedsim.world import World
 if TYPE_CHECKING:
     from fedsim.record.journal import Journal, Shown
 
-_REMEDY = {"warn": "; the run may diverge: try a smaller --lr, with admm also a larger --rho and no --server-step",
-           "stop": "", "rollback": ""}
 SHOWN_SCENES = 4  # of the evaluated split, evenly spread: the columns of the image panel
 
 
@@ -117,7 +116,8 @@ def _record(experiment: Experiment, journal: "Journal | None", state: State, res
                               seconds)
         journal.write(record, result.step_losses if result else {})
         if result is not None and result.trouble:
-            journal.warn(f"round {state.round}: {result.trouble}{_REMEDY[settings.on_divergence]}")
+            remedy = f"; the run may diverge: {REMEDY}" if settings.on_divergence == "warn" else ""
+            journal.warn(f"round {state.round}: {result.trouble}{remedy}")
         if shown is not None:
             journal.show(state.round, shown)
 

@@ -11,7 +11,7 @@ import torch
 from quadratics import UNEQUAL, bowls, federation, play
 from scenery import on_ranks
 
-from fedsim.algorithms import ALGORITHMS
+from fedsim.algorithms import ALGORITHMS, FedNova
 from fedsim.algorithms.fednova import Contribution as Direction
 from fedsim.algorithms.scaffold import Contribution as Pair
 from fedsim.contributions import clip, from_parts, move_by, move_norm, to_parts
@@ -120,6 +120,18 @@ def test_all_vectors_shrink_by_one_factor_and_numbers_stay():
     assert clip(long, theta.float(), False, 0.5) is long, "the bound is on the first vector alone"
     nova = clip(Direction(vector(2), 0.3), theta.float(), False, 0.5)
     assert nova.step_length == 0.3 and length(nova.direction) == pytest.approx(0.5)
+
+
+def test_fednovas_move_is_its_direction_times_its_length():
+    """Through the loop: no round moves theta by more than the bound. Catches a bound on the direction alone."""
+    made = federation(FedNova(), bowls(), clip_norm=0.05, momentum=0.9)
+    state = initial_state(made)
+    for _ in range(5):
+        result = run_round(made, state)
+        assert result.step <= 0.05 * (1 + 1e-9)
+        state = result.state
+    free = federation(FedNova(), bowls(), momentum=0.9)
+    assert run_round(free, initial_state(free)).step > 0.05
 
 
 def test_huge_moves_are_shortened_too():

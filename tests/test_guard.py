@@ -14,7 +14,7 @@ from quadratics import UNEQUAL, bowls, federation
 
 from fedsim.algorithms import ALGORITHMS, FedADMM, FedAvg, Scaffold
 from fedsim.errors import RunError
-from fedsim.guard import Watch, watch
+from fedsim.guard import MOST_ROLLBACKS, REMEDY, Watch, watch
 from fedsim.rounds import initial_state, run_round, simulate
 
 ROUNDS = 200
@@ -146,7 +146,7 @@ def test_a_run_told_to_stop_stops_after_the_round_it_names():
     warned, _ = played(diverging("warn"))
     number = next(result.state.round for result in warned if result.trouble)
     assert len(results) == number and results[-1].trouble
-    assert str(error) == f"round {number}: stopped, for {results[-1].trouble}"
+    assert str(error) == f"round {number}: stopped, for {results[-1].trouble}; {REMEDY}"
 
 
 def rolled_back(made):
@@ -197,6 +197,13 @@ def test_a_rollback_saves_a_run_whose_learning_rate_was_too_high(lr):
     assert float(torch.linalg.vector_norm(results[-1].state.shared.theta)) < 2
     alone, _ = played(federation(FedAvg(), cars, lr=lr, rounds=60))
     assert float(torch.linalg.vector_norm(alone[-1].state.shared.theta)) > 1e4
+
+
+def test_a_run_that_rolling_back_does_not_help_stops():
+    """The step is to blame, not the learning rate: it says so in the end. Catches halving for ever, to 1e43."""
+    results, error = played(diverging("rollback", rounds=400))
+    assert sum(result.trouble is not None for result in results) == MOST_ROLLBACKS + 1
+    assert f"after {MOST_ROLLBACKS} rounds were undone" in str(error) and "--server-step" in str(error)
 
 
 def test_a_rolled_back_run_is_the_same_with_its_memories_on_disk(tmp_path):

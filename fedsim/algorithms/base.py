@@ -83,6 +83,10 @@ class Algorithm:
         """What the car sends, and its new memory. Sent is a (d,) tensor, or a NamedTuple of (d,) tensors and floats."""
         raise NotImplementedError
 
+    def unit(self, contribution: Any) -> float:
+        """How far the car would move theta for a first vector of length 1: a bound on its move needs to know."""
+        return 1.0
+
     def update(self, shared: Any, mean: Any, participation: float) -> Any:
         """The server step: the new shared state.
 

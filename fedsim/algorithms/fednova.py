@@ -44,5 +44,8 @@ class FedNova(FedProx):
         assert local.step_length is not None
         return Contribution((local.w - shared.theta) / local.step_length, local.step_length), memory
 
+    def unit(self, contribution: Contribution) -> float:
+        return contribution.step_length
+
     def update(self, shared: Any, mean: Contribution, participation: float) -> Any:
         return shared._replace(theta=shared.theta + mean.step_length * mean.direction)
