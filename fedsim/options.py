@@ -8,13 +8,17 @@ from typing import Any
 
 import click
 
+from fedsim.catalogue import NAMES, flag
 from fedsim.errors import SettingsError
-from fedsim.settings import CHOICES, Settings, flag, type_name
+from fedsim.settings import CHOICES, Settings, type_name
 
 HELP = """Train one segmentation network from many cars that never share their pictures.
 
 Ranks are started by torchrun: torchrun --nproc_per_node=4 -m fedsim.main --algo admm. Without it, one rank
 plays all cars."""
+FORMS = {"algo": "|".join((*NAMES, "MODULE:CLASS")), "rho": "auto|balanced|X", "dyn_alpha": "auto|X",
+         "local_epochs": "N|LEAST:MOST", "image_size": "WIDTHxHEIGHT"}
+PLAIN = {"int": "N", "float": "X", "str": "TEXT"}
 TYPES = {"int": click.INT, "float": click.FLOAT, "str": click.STRING}
 
 
@@ -88,4 +92,4 @@ def _option(setting: "dataclasses.Field[Any]") -> Option:
     choices = CHOICES.get(setting.name)
     kind = type_name(setting.type).removesuffix(" | None")
     return Option(flag(setting.name), theme=theme, default=None, help=text, type=TYPES[kind],
-                  metavar="|".join(choices) if choices else {"int": "N", "float": "X", "str": "TEXT"}[kind])
+                  metavar="|".join(choices) if choices else FORMS.get(setting.name, PLAIN[kind]))
