@@ -14,13 +14,22 @@ from torch import nn
 
 import fedsim
 from fedsim import catalogue
-from fedsim.attacks import Attack, Mislabelled, hostile_cars
+from fedsim.algorithms import Algorithm
+from fedsim.attacks import Mislabelled
 from fedsim.batchnorm import NORM_RULES
 from fedsim.errors import SettingsError
 from fedsim.federation import Car, Federation
 from fedsim.local import LocalTraining
 from fedsim.loss import CrossEntropy, class_counts, class_weights
-from fedsim.methods import check_federation, make_aggregator, make_algorithm, make_server, server_name, warnings
+from fedsim.methods import (
+    check_federation,
+    make_aggregator,
+    make_algorithm,
+    make_attack,
+    make_server,
+    server_name,
+    warnings,
+)
 from fedsim.models import build_model, check_image_size, check_single_scene
 from fedsim.optimizers import SGD, Adam
 from fedsim.participation import number_of_cars, place_cars
@@ -96,7 +105,7 @@ def assemble(settings: Settings, world: World, say: Callable[[str], None]) -> Ex
     if overlap := sorted(set(train_set.drives) & set(eval_set.drives)) if settings.eval_split != "train" else []:
         say(f"WARNING: {settings.data}'s {settings.eval_split} split shares drives with train ({', '.join(overlap)}): "
             "neighbouring frames may stand on both sides, so scores tell little about unseen drives")
-    federation, criterion = _federation(settings, world, train_set, shards, module)
+    federation, criterion = _federation(settings, world, train_set, shards, module, algorithm)
     say(f"{len(shards)} car(s) on {world.size} rank(s), {world.device.type} with {world.threads} thread(s) a rank, "
         f"{world.backend} ({world.why}); {settings.model} with {federation.model.parameters.numel():,} parameters")
     for warning in warnings(federation, settings.aggregator):
@@ -106,13 +115,13 @@ def assemble(settings: Settings, world: World, say: Callable[[str], None]) -> Ex
     return Experiment(resolved, source, train_set, eval_set, shards, federation, criterion)
 
 
-def _federation(settings: Settings, world: World, train_set: SceneSet, shards: list[Shard],
-                module: nn.Module) -> tuple[Federation, CrossEntropy]:
+def _federation(settings: Settings, world: World, train_set: SceneSet, shards: list[Shard], module: nn.Module,
+                algorithm: Algorithm) -> tuple[Federation, CrossEntropy]:
     """The federation, and the loss that its cars train with and its model is scored by."""
     homes = place_cars([len(shard.indices) for shard in shards], world.size)
     mine = [car for car, home in enumerate(homes) if home == world.rank]
     criterion = _criterion(settings, world, train_set, [shards[car] for car in mine])
-    algorithm, attack = make_algorithm(settings), _attack(settings, len(shards))
+    attack = make_attack(settings, len(shards))
     weighting, rule = settings.weighting or algorithm.weighting, NORM_RULES[settings.batchnorm or "recalibrate"]
 
     def scenes_of(car: int) -> CarScenes:
@@ -134,12 +143,6 @@ def _federation(settings: Settings, world: World, train_set: SceneSet, shards: l
     return federation, criterion
 
 
-def _attack(settings: Settings, cars: int) -> Attack | None:
-    if not settings.attackers:
-        return None
-    return Attack(settings.attack or "sign-flip", hostile_cars(settings.seed, cars, settings.attackers), settings.seed)
-
-
 def _resolved(settings: Settings, federation: Federation) -> dict[str, Any]:
     """What was left to others to decide, and what they have decided."""
     algorithm, server = federation.algorithm, federation.server
@@ -149,15 +152,16 @@ def _resolved(settings: Settings, federation: Federation) -> dict[str, Any]:
         "batchnorm": (settings.batchnorm or "recalibrate") if settings.norm == "batch" else None}
     found |= {
         setting: getattr(algorithm, field) for setting, field in catalogue.ALGORITHM_OPTIONS.items()
-        if hasattr(algorithm, field)}
+        if field in catalogue.fields_of(type(algorithm))}
     for name in ("rho", "dyn_alpha"):
         if name in found:
             found[name] = getattr(settings, name) or "auto"
     if algorithm.free_server_step:
-        found |= {name: getattr(server, name) for name in catalogue.SERVER_OPTIONS if hasattr(server, name)}
+        found |= {name: getattr(server, name) for name in catalogue.SERVER_OPTIONS
+                  if name in catalogue.fields_of(type(server))}
         found["server_optimizer"] = server_name(settings)
     found |= {setting: getattr(federation.aggregator, field) for setting, field in catalogue.AGGREGATOR_OPTIONS.items()
-              if hasattr(federation.aggregator, field)}
+              if field in catalogue.fields_of(type(federation.aggregator))}
     if federation.attack:
         found["attack"] = federation.attack.name
     return found
@@ -165,13 +169,13 @@ def _resolved(settings: Settings, federation: Federation) -> dict[str, Any]:
 
 def _check_cars(settings: Settings, cars: int) -> None:
     """Raise SettingsError where so many cars are too few for what is asked of them."""
-    if not number_of_cars(cars, settings.participation):
+    taking_part, aggregator = number_of_cars(cars, settings.participation), make_aggregator(settings)
+    if not taking_part:
         raise SettingsError(f"--participation is {settings.participation}, which of {cars} cars selects none; take at "
                             f"least {1 / cars:.3g}, one car")
     if settings.attackers >= cars:
         raise SettingsError(f"--attackers is {settings.attackers}, but there are {cars} cars, and one at least must be "
                             f"honest; take at most {cars - 1}")
-    taking_part, aggregator = number_of_cars(cars, settings.participation), make_aggregator(settings)
     if taking_part < aggregator.minimum:
         raise SettingsError(f"--aggregator {settings.aggregator} needs at least {aggregator.minimum} cars in a round, "
                             f"and {taking_part} take part; raise --cars or --participation")

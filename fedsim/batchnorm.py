@@ -29,7 +29,7 @@ class NormRule:
     recalibrates: bool = False  # statistics are measured with the new theta; else they are the training's running ones
     averages: bool = False  # variances are plainly averaged, without the spread of the means
     own_statistics: bool = False  # cars go on from their own statistics, and are scored with them
-    own_affine: bool = False  # cars keep weights and biases too; the federation never sees them
+    own_affine: bool = False  # cars keep weights and biases too; no car is ever sent another's
 
 
 NORM_RULES = {

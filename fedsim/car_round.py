@@ -16,7 +16,7 @@ from fedsim.contributions import clip, to_parts
 from fedsim.errors import RankError
 from fedsim.federation import CarReport, Federation, State
 from fedsim.local import train_locally
-from fedsim.vector import Norms
+from fedsim.vector import Norms, norm
 
 
 class Played(NamedTuple):
@@ -50,16 +50,17 @@ class RankRound:
         federation, algorithm, model = self.federation, self.federation.algorithm, self.federation.model
         memory, weight = federation.memory(self.state, car), federation.weights[car]
         if model.norms:
-            model.load_norms(self.state.own_norms.get(car, self.state.norms))
+            first = self.state.initial_norms if federation.norms.own_statistics else self.state.norms
+            model.load_norms(self.state.own_norms.get(car, first))
         local, losses = self._train(car, memory)
-        loss, drift = float(losses.mean()), _norm(local.w - self.shared.theta)
+        loss, drift = float(losses.mean()), norm(local.w - self.shared.theta)
         contribution, new_memory = algorithm.contribute(local, self.shared, memory)
         finite = self.contributions.add(slot, to_parts(self._sent(contribution, car)), weight) and math.isfinite(loss)
         dual, dual_before = algorithm.dual(new_memory), algorithm.dual(memory)
         if self.dual_change is not None and dual is not None and dual_before is not None:
             self.dual_change.add(dual - dual_before, weight)
         finite = self._pool_norms(car, slot, weight) and finite
-        report = CarReport(len(losses), loss, drift, 0.0 if dual is None else _norm(dual), finite)
+        report = CarReport(len(losses), loss, drift, 0.0 if dual is None else norm(dual), finite)
         handle = federation.states.save(car, new_memory, self.state.memories.get(car))
         norms = model.copy_norms() if federation.has_own_models else None
         self.played[car] = Played(handle, norms, report, losses.tolist())
@@ -104,7 +105,3 @@ def recalibrate(federation: Federation, number: int, car: int) -> Tensor:
     """(2, c) moments of the car's scenes under the parameters that the model holds."""
     return recalibrated_moments(federation.model, federation.scenes[car], round_number=number, car=car,
                                 batch_size=federation.training.batch_size, seed=federation.seed)
-
-
-def _norm(vector: Tensor) -> float:
-    return float(torch.linalg.vector_norm(vector))

@@ -79,7 +79,8 @@ def _check_without_federation(settings: Settings) -> None:
 def _check_training(settings: Settings, algorithm: type[Algorithm]) -> None:
     if settings.optimizer == "adam" and settings.momentum != type(settings).momentum:
         raise SettingsError("--momentum belongs to --optimizer sgd; adam has its own: leave it out")
-    number = {"admm": "rho", "dyn": "dyn_alpha"}.get(settings.algo)
+    number = next((setting for setting in ("rho", "dyn_alpha")
+                   if catalogue.ALGORITHM_OPTIONS[setting] in catalogue.fields_of(algorithm)), None)
     if settings.optimizer == "adam" and number and settings.number_or_word(number, "auto", "balanced") is None:
         raise SettingsError(f"{flag(number)} {getattr(settings, number) or 'auto'} matches it to the length of sgd's "
                             f"steps, which adam's do not have: give a number, e.g. {flag(number)} 0.01")

@@ -124,6 +124,7 @@ class State:
     shared: Any  # of the algorithm; equal on every rank, but for what it keeps from cars
     server: Any  # of the server optimiser; the coordinator's is the one that counts
     norms: Norms  # of the global model; equal on every rank
+    initial_norms: Norms  # of a car that keeps its own and has not taken part yet
     initial_memory: Any  # of a car that has not taken part yet
     memories: dict[int, Any]  # car -> handle of its memory, for this rank's cars that have taken part
     own_norms: dict[int, Norms]  # car -> its own, where cars keep them; else empty

@@ -6,14 +6,16 @@ from typing import Any
 from torch import Tensor
 
 from fedsim import catalogue
-from fedsim.aggregation import AGGREGATORS, Aggregator
+from fedsim.aggregation import AGGREGATORS, Aggregator, Krum, TrimmedMean
 from fedsim.aggregation.server_optimizers import ServerOptimizer
 from fedsim.algorithms import Algorithm, BalancedFedADMM, FedADMM, Local
-from fedsim.car_states import memory_bytes
+from fedsim.attacks import Attack, hostile_cars
+from fedsim.car_states import make_car_states
 from fedsim.catalogue import flag
-from fedsim.contributions import to_parts
-from fedsim.errors import SettingsError
+from fedsim.contributions import from_parts, to_parts
+from fedsim.errors import FedsimError, SettingsError
 from fedsim.federation import Federation
+from fedsim.participation import number_of_cars
 from fedsim.settings import Settings
 
 
@@ -53,14 +55,26 @@ def make_aggregator(settings: Settings) -> Aggregator:
     return catalogue.make(kind, options, {field: flag(name) for name, field in catalogue.AGGREGATOR_OPTIONS.items()})
 
 
+def make_attack(settings: Settings, cars: int) -> Attack | None:
+    """The hostile ones of so many cars; None without any."""
+    if not settings.attackers:
+        return None
+    return Attack(settings.attack or "sign-flip", hostile_cars(settings.seed, cars, settings.attackers), settings.seed)
+
+
 def check_federation(federation: Federation, name: str) -> None:
     """Play the algorithm's functions through once, for their types alone. Raises SettingsError where one is wrong.
 
     A user's own algorithm may be.
     """
+    check_algorithm(federation.algorithm, federation.model.theta.clone(), name)
+
+
+def check_algorithm(algorithm: Algorithm, theta: Tensor, name: str) -> None:
+    """The same, for any theta (d,)."""
     try:
-        wrong = _what_is_wrong(federation.algorithm, federation.model.theta.clone())
-    except SettingsError as error:
+        wrong = _what_is_wrong(algorithm, theta)
+    except FedsimError as error:
         wrong = str(error)
     except Exception as error:  # whatever a user's own code does
         wrong = f"it raises {type(error).__name__}: {' '.join(str(error).split())}"
@@ -69,26 +83,40 @@ def check_federation(federation: Federation, name: str) -> None:
 
 
 def _what_is_wrong(algorithm: Algorithm, theta: Tensor) -> str | None:
-    shared = algorithm.begin_round(algorithm.init_shared(theta), 1.0)
-    if not (hasattr(shared, "_replace") and isinstance(getattr(shared, "theta", None), Tensor)):
-        return "init_shared must return a NamedTuple with a theta"
-    memory = algorithm.init_memory(theta)
-    memory_bytes(memory)
-    correction = algorithm.correction(algorithm.start(shared, memory), shared, memory)
+    shared = algorithm.init_shared(theta)
+    if not _is_shared(shared, theta):
+        return "init_shared must return a NamedTuple with a theta, of tensors shaped as theta and numbers"
+    shared, memory = algorithm.begin_round(shared, 1.0), algorithm.init_memory(theta)
+    if not _is_shared(shared, theta):
+        return "begin_round must return a shared state such as it was given"
+    if algorithm.start(shared, memory).shape != theta.shape:
+        return "start must return a tensor shaped as theta"
+    correction = algorithm.correction(theta, shared, memory)
     if correction is not None and correction.shape != theta.shape:
         return f"correction returns a tensor of shape {tuple(correction.shape)}, not theta's {tuple(theta.shape)}"
-    sent = algorithm.contribute(Local(theta, 1, 1, 1.0), shared, memory)
-    if not (isinstance(sent, tuple) and len(sent) == 2 and not hasattr(sent, "_fields")):
+    sent = algorithm.contribute(Local(theta, 2, 1, 1.0), shared, memory)
+    if type(sent) is not tuple or len(sent) != 2:
         return "contribute must return a pair: what the car sends, and its new memory"
-    parts = to_parts(sent[0])
-    if not parts or any(part.shape not in (theta.shape, ()) for part in parts) or parts[0].shape != theta.shape:
+    if type(sent[0]) is tuple or not _are_parts(sent[0], theta):
         return "what contribute sends must be a tensor shaped as theta, or a NamedTuple of such tensors and floats"
-    mean = sent[0].double() if isinstance(sent[0], Tensor) else type(sent[0])(
-        *(field.double() if isinstance(field, Tensor) else field for field in sent[0]))
-    after = algorithm.update(shared, mean, 1.0)
-    if type(after) is not type(shared) or after.theta.shape != theta.shape:
-        return "update must return a shared state such as it was given"
+    make_car_states(memory, [0], None).save(0, sent[1], None)
+    mean = from_parts([part.double() for part in to_parts(sent[0])], sent[0])
+    for participation in (1.0, 0.5):
+        after = algorithm.update(shared, mean, participation)
+        if type(after) is not type(shared) or not _is_shared(after, theta):
+            return "update must return a shared state such as it was given"
     return None
+
+
+def _is_shared(shared: Any, theta: Tensor) -> bool:
+    return hasattr(shared, "_fields") and isinstance(getattr(shared, "theta", None), Tensor) and all(
+        isinstance(value, int | float) or (isinstance(value, Tensor) and value.shape == theta.shape)
+        for value in shared)
+
+
+def _are_parts(sent: Any, theta: Tensor) -> bool:
+    parts = to_parts(sent)
+    return bool(parts) and parts[0].shape == theta.shape and all(part.shape in (theta.shape, ()) for part in parts)
 
 
 def warnings(federation: Federation, aggregator: str) -> Iterator[str]:
@@ -98,10 +126,16 @@ def warnings(federation: Federation, aggregator: str) -> Iterator[str]:
     bent += ["--clip-norm"] if federation.clip_norm is not None else []
     if bent and algorithm.rests_on_mean:
         yield f"{' and '.join(bent)} with {algorithm.title}: {algorithm.rests_on_mean}"
+    taking_part = number_of_cars(len(federation.cars), federation.participation)
     guaranteed = getattr(chosen, "guaranteed", 0)
-    if guaranteed > len(federation.cars) * federation.participation:
+    if guaranteed > taking_part:
         yield (f"--aggregator {aggregator} is proved to withstand its hostile cars with {guaranteed} cars in a round "
                "or more, and here are fewer")
+    if isinstance(chosen, TrimmedMean) and chosen.fraction and not chosen.dropped(taking_part):
+        yield (f"--trim-fraction {chosen.fraction:g} of {taking_part} cars drops none, which leaves a mean; take at "
+               f"least {1 / taking_part:.3g}")
+    if isinstance(chosen, Krum) and federation.attack and len(federation.attack.cars) > chosen.hostile:
+        yield f"--krum-hostile is {chosen.hostile}, but {len(federation.attack.cars)} cars are hostile"
     eta: Any = getattr(algorithm, "server_step", None)
     if eta is not None:
         yield (f"--server-step {eta:g}: theta settles where the gradient is rho (1 - P/{eta:g}) (theta - theta of "

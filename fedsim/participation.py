@@ -9,7 +9,7 @@ from fedsim.seeds import stream
 
 
 def number_of_cars(cars: int, participation: float) -> int:
-    """How many take part in a round: participation * cars, rounded; 0 if that is less than half a car."""
+    """How many take part in a round: participation * cars, rounded, halves to even; 0 for half a car or less."""
     return round(participation * cars)
 
 

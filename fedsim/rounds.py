@@ -18,8 +18,9 @@ from fedsim.car_round import Played, RankRound, recalibrate
 from fedsim.contributions import from_parts, to_parts
 from fedsim.errors import RunError
 from fedsim.federation import CarReport, Federation, Residuals, RoundResult, State
-from fedsim.guard import MOST_ROLLBACKS, REMEDY, Watch, watch
+from fedsim.guard import MOST_ROLLBACKS, REMEDY, watch
 from fedsim.participation import answering_cars, chosen_cars
+from fedsim.vector import norm
 from fedsim.world import World
 
 
@@ -31,7 +32,8 @@ def initial_state(federation: Federation) -> State:
     algorithm = federation.algorithm
     memory = algorithm.init_memory(theta)
     mean_dual = None if algorithm.dual(memory) is None else torch.zeros_like(theta, dtype=torch.float64)
-    return State(0, algorithm.init_shared(theta), federation.server.init_state(theta), norms, memory, {}, {}, mean_dual)
+    return State(0, algorithm.init_shared(theta), federation.server.init_state(theta), norms, norms, memory, {}, {},
+                 mean_dual)
 
 
 def simulate(federation: Federation, state: State) -> Iterator[RoundResult]:
@@ -58,9 +60,9 @@ def run_round(federation: Federation, state: State) -> RoundResult:
     """
     world, algorithm, number = federation.world, federation.algorithm, state.round + 1
     chosen = chosen_cars(federation.seed, number, len(federation.cars), federation.participation)
-    answering = answering_cars(federation.seed, number, chosen, federation.car_failures)
-    if len(answering) < federation.aggregator.minimum:
-        answering = []  # too few to be combined, so nothing of them is used
+    answered = answering_cars(federation.seed, number, chosen, federation.car_failures)
+    # Too few to be combined are of no use, and keep nothing of a round that came to nothing.
+    answering = answered if len(answered) >= federation.aggregator.minimum else []
     lr = federation.learning_rate(number) * state.lr_factor
     shared = algorithm.begin_round(state.shared, federation.step_length(lr))
     started = time.perf_counter()
@@ -77,11 +79,10 @@ def run_round(federation: Federation, state: State) -> RoundResult:
     after = _counted(federation, state, chosen)
     if answering:
         after = _pooled_norms(federation, _stepped(federation, after, here), answering, here)
-    # The coordinator's, so that all ranks judge alike.
-    step = float(world.table({world.rank: [_norm(after.shared.theta - shared.theta)]}, world.size, 1)[0, 0])
+    step = world.number(norm(after.shared.theta - shared.theta))
     combined = time.perf_counter()
-    return RoundResult(after, lr, reports, [car for car in chosen if car not in answering], step_losses, step,
-                       _residuals(federation, shared, after, reports, step), *traffic(federation, chosen, answering),
+    return RoundResult(after, lr, reports, [car for car in chosen if car not in answered], step_losses, step,
+                       _residuals(federation, shared, after, reports, step), *traffic(federation, chosen, answered),
                        seconds={"local": trained - started, "combine": combined - trained})
 
 
@@ -178,7 +179,7 @@ def _sent_to_all(world: World, shared: Any, server_only: tuple[str, ...], dtype:
             tensor = isinstance(value, Tensor)
             wire = value.to(dtype, copy=True) if tensor else torch.tensor([value], dtype=torch.float64)
             world.broadcast_(wire)
-            fields[name] = wire if tensor else float(wire)
+            fields[name] = wire if tensor else type(value)(float(wire))
     return shared._replace(**fields)
 
 
@@ -187,9 +188,9 @@ def _residuals(federation: Federation, shared: Any, after: State, reports: dict[
     penalty = federation.algorithm.penalty(shared)
     if penalty is None or after.mean_dual is None:
         return None
-    drifts, world = [report.drift**2 for report in reports.values()], federation.world
+    drifts = [report.drift**2 for report in reports.values()]
     return Residuals(penalty, primal=math.sqrt(sum(drifts) / len(drifts)) if drifts else None, dual=penalty * step,
-                     mean_dual=float(world.table({world.rank: [_norm(after.mean_dual)]}, world.size, 1)[0, 0]))
+                     mean_dual=federation.world.number(norm(after.mean_dual)))
 
 
 def traffic(federation: Federation, chosen: list[int], answering: list[int]) -> tuple[int, int]:
@@ -201,7 +202,8 @@ def traffic(federation: Federation, chosen: list[int], answering: list[int]) -> 
     """
     if federation.algorithm.personal or federation.algorithm.pooled:
         return 0, 0
-    theta, rule, norms = federation.model.theta, federation.norms, _numbers(federation.model.copy_norms())
+    theta, rule = federation.model.theta, federation.norms
+    norms = federation.model.affine.numel() + federation.model.statistics.numel()
     shared = federation.algorithm.init_shared(theta)._asdict()
     sent = [value for name, value in shared.items() if name not in federation.algorithm.server_only]
     down = _numbers(value for value in sent if isinstance(value, Tensor))
@@ -215,23 +217,16 @@ def _numbers(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() for tensor in tensors)
 
 
-def _norm(vector: Tensor) -> float:
-    return float(torch.linalg.vector_norm(vector))
-
-
 def _guarded(federation: Federation, before: State, result: RoundResult) -> RoundResult:
     """The result with the guard's word on it; told to roll back, the guard undoes the round and halves the rate."""
     mean_dual = result.residuals.mean_dual if result.residuals else None
     seen, trouble = watch(before.watch, result.step, mean_dual)
-    after = replace(result.state, watch=seen)
     if trouble and federation.on_divergence == "rollback":
+        after = result.state
+        # What was seen is kept, the undone round's norms too: only what grows beyond them is trouble again.
         undone = replace(before, round=after.round, pictures=after.pictures, sequential_steps=after.sequential_steps,
-                         watch=Watch(), lr_factor=before.lr_factor / 2)
+                         watch=seen, lr_factor=before.lr_factor / 2)
         return replace(result, state=undone, trouble=f"{trouble}: the round was undone and the learning rate halved")
-    if trouble and before.watch.warned:
-        return replace(result, state=after)
-    if trouble:
-        after = replace(after, watch=seen._replace(warned=True))
-    return replace(result, state=after, trouble=trouble)
-
-
+    told = None if before.watch.warned else trouble
+    after = replace(result.state, watch=seen._replace(warned=before.watch.warned or trouble is not None))
+    return replace(result, state=after, trouble=told)

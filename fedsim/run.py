@@ -3,6 +3,7 @@
 import shlex
 import sys
 import time
+import traceback
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -13,9 +14,11 @@ import torch
 from torch import Tensor
 
 from fedsim import compatible
+from fedsim.algorithms import Algorithm
 from fedsim.assembly import Experiment, assemble, config
 from fedsim.car_states import fits_in_memory
-from fedsim.errors import RankError
+from fedsim.catalogue import NAMES
+from fedsim.errors import FedsimError, RankError
 from fedsim.evaluate import predict
 from fedsim.federation import RoundResult, State
 from fedsim.guard import REMEDY
@@ -47,14 +50,30 @@ def run(settings: Settings) -> None:
         journal = world.together(lambda: _open_journal(experiment) if world.is_coordinator else None)
         try:
             _train(_with_room(experiment, world.tell(str(journal.directory.path) if journal else "")), journal)
+        except FedsimError:
+            raise
         except OSError as error:
             where = f" ({error.filename})" if error.filename else ""
             raise RankError(f"rank {world.rank}, while {world.doing}: {error.strerror or error}{where}") from error
+        except Exception as error:
+            if settings.algo not in NAMES and (place := _in_own_code(error, experiment.federation.algorithm)):
+                said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                raise RankError(f"rank {world.rank}, while {world.doing}: --algo {settings.algo} raises {said} "
+                                f"({place})") from error
+            raise
         finally:
             if journal:
                 journal.close()
     finally:
         world.leave()
+
+
+def _in_own_code(error: Exception, algorithm: Algorithm) -> str | None:
+    """FILE:LINE of a user's own algorithm where an exception comes from; None where it comes from elsewhere."""
+    own = sys.modules[type(algorithm).__module__].__file__
+    places = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)
+              if frame.filename == own]
+    return places[-1] if places else None
 
 
 def _with_room(experiment: Experiment, directory: str) -> Experiment:

@@ -168,7 +168,7 @@ class Settings:
         self.number_or_word("dyn_alpha", "auto")
 
     def number_or_word(self, name: str, *words: str) -> float | None:
-        """A setting's number, above 0; None where it is one of the words, the first of which is its default."""
+        """A setting's number, 1e-30 to 1e30; None where it is one of the words, the first of which is its default."""
         text = getattr(self, name)
         if text is None or text in words:
             return None
@@ -176,9 +176,9 @@ class Settings:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not (value > 0 and math.isfinite(value)):
-            raise SettingsError(f"{flag(name)} is {text!r}; it must be {', '.join(words)} or a number above 0, e.g. "
-                                f"{flag(name)} 0.01")
+        if not 1e-30 <= value <= 1e30:
+            raise SettingsError(f"{flag(name)} is {text!r}; it must be {', '.join(words)} or a number from 1e-30 to "
+                                f"1e30, e.g. {flag(name)} 0.01")
         return value
 
     def epochs(self) -> tuple[int, int]:

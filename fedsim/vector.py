@@ -13,6 +13,11 @@ import torch
 from torch import Tensor, nn
 
 
+def norm(vector: Tensor) -> float:
+    """‖vector‖, Euclidean."""
+    return float(torch.linalg.vector_norm(vector))
+
+
 class Norms(NamedTuple):
     """What belongs to the BatchNorm layers of a model beside its shared parameters."""
 
@@ -33,7 +38,7 @@ class FlatModel:
     def __init__(self, module: nn.Module, device: torch.device, own_norms: bool = False) -> None:
         self.module = module.to(device)
         self.norms = list(_batch_norms(module))
-        own = {id(p) for norm in self.norms for p in norm.parameters()} if own_norms else set()
+        own = {id(p) for layer in self.norms for p in layer.parameters()} if own_norms else set()
         trainable = sorted((p for p in module.parameters() if p.requires_grad), key=lambda p: id(p) in own)
         size = sum(p.numel() for p in trainable)
         self.parameters = torch.empty(size, device=device, dtype=trainable[0].dtype)
@@ -49,15 +54,15 @@ class FlatModel:
         shared = size - sum(p.numel() for p in trainable if id(p) in own)
         self.theta, self.affine = self.parameters[:shared], self.parameters[shared:]
         self.theta_gradient = self.gradient[:shared]
-        channels = sum(norm.num_features for norm in self.norms)
+        channels = sum(layer.num_features for layer in self.norms)
         self.statistics = torch.empty(2, channels, device=device)
         offset = 0
-        for norm in self.norms:
-            here = slice(offset, offset + norm.num_features)
+        for layer in self.norms:
+            here = slice(offset, offset + layer.num_features)
             for row, name in enumerate(("running_mean", "running_var")):
                 view = self.statistics[row, here]
-                view.copy_(getattr(norm, name))
-                setattr(norm, name, view)
+                view.copy_(getattr(layer, name))
+                setattr(layer, name, view)
             offset = here.stop
 
     @property

@@ -106,6 +106,12 @@ class World:
         self._collective(tensor, send)
         return [own.to(tensor.device) for own in everyone] if self.is_coordinator else None
 
+    def number(self, value: float) -> float:
+        """The coordinator's number, on every rank: where all must judge alike."""
+        wire = torch.tensor([value], dtype=torch.float64)
+        self.broadcast_(wire)
+        return float(wire)
+
     def tell(self, text: str) -> str:
         """The coordinator's text, on every rank."""
         length = int(self.table({0: [len(text.encode())]} if self.is_coordinator else {}, 1, 1)[0, 0])

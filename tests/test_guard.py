@@ -182,7 +182,7 @@ def test_a_rollback_undoes_the_round_and_halves_the_learning_rate(algorithm):
     assert after.round == before.round + 1 and after.pictures > before.pictures
     assert result.trouble.endswith(": the round was undone and the learning rate halved")
     assert result.lr == made.lr and run_round(made, after).lr == made.lr / 2
-    assert after.watch == Watch()
+    assert after.watch.steps == (*before.watch.steps, result.step), "what was seen is not forgotten"
 
 
 @pytest.mark.parametrize("lr", [0.6, 0.7, 1.0])

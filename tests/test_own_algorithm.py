@@ -14,7 +14,10 @@ from test_torchrun import command, digests, start
 from fedsim.algorithms import FedAvg
 from fedsim.catalogue import algorithm_class
 from fedsim.cli.algorithms import row
+from fedsim.compatible import check
+from fedsim.errors import SettingsError
 from fedsim.main import main
+from fedsim.settings import Settings
 
 PAGE = Path(__file__).parent.parent / "docs" / "add-an-algorithm.md"
 
@@ -69,7 +72,7 @@ def test_the_pages_algorithm_is_the_papers(fedexp):
 
 
 def test_an_algorithm_of_ones_own_is_listed_where_it_is_named(fedexp):
-    assert row(fedexp)[1:7] == ("FedExP", "McMahan et al. 2017, arXiv:1602.05629", "images", "–", "1 + 1 number", "1")
+    assert row(fedexp)[1:7] == ("FedExP", "Jhunjhunwala et al. 2023, arXiv:2301.09604", "images", "–", "1 + 1 number", "1")
 
 
 HEAD = "from typing import NamedTuple\nfrom fedsim.algorithms import Algorithm, FedAvg\n"
@@ -92,6 +95,15 @@ HEAD = "from typing import NamedTuple\nfrom fedsim.algorithms import Algorithm, 
     ("class Mine(FedAvg):\n    def init_shared(self, theta): return theta", "init_shared must return a NamedTuple"),
     ("class Mine(FedAvg):\n    def init_memory(self, theta): return {}", "a car keeps"),
     ("class Mine(FedAvg):\n    def start(self, shared, memory): raise KeyError('x')", "it raises KeyError: 'x'"),
+    ("class Mine(FedAvg):\n    def start(self, shared, memory): return shared.theta[:1]", "start must return a tensor"),
+    ("class Mine(FedAvg):\n    def contribute(self, local, shared, memory): return (local.w, 1.0), None",
+     "must be a tensor shaped as theta, or a NamedTuple"),
+    ("class Mine(FedAvg):\n    def contribute(self, local, shared, memory): return local.w, local.w",
+     "does not keep what the algorithm's init_memory returns"),
+    ("class S(NamedTuple):\n    theta: object\n    extra: object = None\n"
+     "class Mine(FedAvg):\n    def init_shared(self, theta): return S(theta)", "tensors shaped as theta and numbers"),
+    ("class Mine(FedAvg):\n    def update(self, shared, mean, participation): return shared if participation == 1 "
+     "else None", "update must return"),
 ])
 def test_what_is_no_algorithm_is_refused_with_the_reason(refused, package, tiny_camvid, code, says):  # noqa: F811
     """Before training, in one sentence. Catches a traceback of the user's own code."""
@@ -99,6 +111,41 @@ def test_what_is_no_algorithm_is_refused_with_the_reason(refused, package, tiny_
     arguments = ["--data", "camvid", "--data-root", str(tiny_camvid), *FAST]
     said = refused("--algo", f"{module}:Mine", *arguments, own_code=True)
     assert said.startswith("--algo mypackage.mine:Mine: ") and says in said
+
+
+def test_options_of_ones_own_are_no_settings_of_ours(package, tiny_camvid, tmp_path):
+    """A plain attribute named mu, and a counter of whole numbers. Catches a config.toml that refuses itself."""
+    module = package("mine", HEAD + """
+class Count(NamedTuple):
+    theta: object
+    rounds: int
+
+class Mine(FedAvg):
+    mu = 0.5
+    def init_shared(self, theta): return Count(theta, 0)
+    def update(self, shared, mean, participation): return Count(mean, shared.rounds + [1, 1, 1, 1][shared.rounds])
+""")
+    assert main(command(tiny_camvid, tmp_path / "one", "--algo", f"{module}:Mine")) == 0
+    assert main(["--config", str(tmp_path / "one" / "config.toml"), "--out", str(tmp_path / "two")]) == 0
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")
+
+
+def test_adam_goes_with_a_subclass_of_fedadmm_that_has_a_penalty(package):
+    """Catches a check by name, which says that it divides by a step length."""
+    module = package("mine", HEAD + "from fedsim.algorithms import FedADMM\nclass Mine(FedADMM): pass")
+    check(Settings(algo=f"{module}:Mine", optimizer="adam", rho="0.1"))
+    with pytest.raises(SettingsError, match=r"give a number, e\.g\. --rho 0\.01"):
+        check(Settings(algo=f"{module}:Mine", optimizer="adam"))
+
+
+def test_what_fails_in_training_is_told_with_its_place(package, tiny_camvid, tmp_path, capsys):
+    """File and line of the user's code. Catches a traceback."""
+    module = package("mine", HEAD + "class Mine(FedAvg):\n    def update(self, shared, mean, participation):\n"
+                             "        return shared._replace(theta=mean / (1 if bool((mean == shared.theta).all())"
+                             " else [][0]))")
+    assert main(command(tiny_camvid, tmp_path / "run", "--algo", f"{module}:Mine")) == 1
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == 1 and "raises IndexError" in told and "mypackage/mine.py:5" in told
 
 
 def test_a_module_that_is_not_there_is_refused(refused):  # noqa: F811

@@ -35,10 +35,14 @@ def median(u: Tensor) -> Tensor:
 
 def trimmed_mean(u: Tensor, fraction: float) -> Tensor:
     """(n, b) -> (b,) mean without the floor(fraction · n) least and greatest of every coordinate."""
-    # In floating point 0.29 * 100 is below 29, and 3 / 7 * 7 may be below 3. The bound keeps one at least.
-    dropped = min(int(fraction * len(u) + 1e-9), (len(u) - 1) // 2)
+    dropped = _dropped(fraction, len(u))
     kept = _ascending(u)[dropped : len(u) - dropped]
     return _added(kept) / len(kept)
+
+
+def _dropped(fraction: float, count: int) -> int:
+    # In floating point 0.29 * 100 is below 29, and 3 / 7 * 7 may be below 3. The bound keeps one at least.
+    return min(int(fraction * count + 1e-9), (count - 1) // 2)
 
 
 def squared_distances(u: Tensor) -> Tensor:
@@ -155,7 +159,8 @@ class _Rule:
         return 1
 
     def gather(self, like: Sequence[Tensor], owners: Sequence[int], world: World, folder: Path | None) -> Kept:
-        assert not owners or len(owners) >= self.minimum, f"{len(owners)} contributions of {self.minimum} needed"
+        assert not owners or len(owners) >= self.minimum, \
+            f"{len(owners)} contributions, of which {self.minimum} are needed"
         return Kept(self.combined, like, owners, world, folder)
 
     def combined(self, kept: Kept) -> list[Tensor]:
@@ -209,6 +214,10 @@ class TrimmedMean(_ByCoordinate):
     def __post_init__(self) -> None:
         if not 0 <= self.fraction < 0.5:
             raise ValueError(f"fraction is {self.fraction}; what is trimmed at each end is at least 0 and below 0.5")
+
+    def dropped(self, count: int) -> int:
+        """How many of `count` contributions are left out at each end."""
+        return _dropped(self.fraction, count)
 
     def along(self, u: Tensor) -> Tensor:
         return trimmed_mean(u, self.fraction)

@@ -12,9 +12,12 @@ HELP = """Federated learning of driving-scene segmentation, simulated with torch
 Training itself: torchrun --nproc_per_node=4 -m fedsim.main --algo admm, or without ranks python -m fedsim.main."""
 
 
-@click.group(help=HELP)
-def commands() -> None:
-    """The commands there are."""
+@click.group(help=HELP, invoke_without_command=True)
+@click.pass_context
+def commands(context: click.Context) -> None:
+    """The commands there are; their help without one."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 commands.add_command(algorithms)

@@ -12,6 +12,7 @@ from fedsim.aggregation import AGGREGATORS
 from fedsim.algorithms import Local
 from fedsim.catalogue import flag
 from fedsim.contributions import to_parts
+from fedsim.methods import check_algorithm
 
 
 class Row(NamedTuple):
@@ -55,9 +56,11 @@ def algorithms(own: tuple[str, ...]) -> None:
 
 
 def row(name: str) -> Row:
-    """What there is to know about an algorithm. Raises SettingsError for an unknown one."""
+    """What there is to know about an algorithm. Raises SettingsError for one that is unknown or wrong."""
     kind = catalogue.algorithm_class(name)
     algorithm, theta = kind(), torch.zeros(1)
+    check_algorithm(algorithm, theta, name)
+    own = {field: vars(kind).get(field) for field in ("title", "paper")} if ":" in name else {}
     shared = algorithm.begin_round(algorithm.init_shared(theta), 1.0)
     memory = algorithm.init_memory(theta)
     sent = algorithm.contribute(Local(theta, 1, 1, 1.0), shared, memory)[0]
@@ -65,7 +68,10 @@ def row(name: str) -> Row:
     server = catalogue.COMBINATIONS.get(name)
     paper = catalogue.server_class(server).paper if server else algorithm.paper
     together = algorithm.pooled or algorithm.personal
-    return Row(name, f"Fed{_capitals(name)}" if server else algorithm.title or kind.__name__, paper,
+    title = f"Fed{_capitals(name)}" if server else algorithm.title
+    if own:  # not what it inherits from an algorithm of ours
+        title, paper = own["title"] or kind.__name__, own["paper"] or "–"
+    return Row(name, title, paper,
                "–" if together else algorithm.weighting, _vectors(memory),
                "–" if together else _vectors(tuple(to_parts(sent))), "–" if together else _vectors(tuple(down)),
                ", ".join(_options(kind, server, algorithm.free_server_step)) or "–")
