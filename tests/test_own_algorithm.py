@@ -72,7 +72,8 @@ def test_the_pages_algorithm_is_the_papers(fedexp):
 
 
 def test_an_algorithm_of_ones_own_is_listed_where_it_is_named(fedexp):
-    assert row(fedexp)[1:7] == ("FedExP", "Jhunjhunwala et al. 2023, arXiv:2301.09604", "images", "–", "1 + 1 number", "1")
+    paper = "Jhunjhunwala et al. 2023, arXiv:2301.09604"
+    assert row(fedexp)[1:7] == ("FedExP", paper, "images", "–", "1 + 1 number", "1")
 
 
 HEAD = "from typing import NamedTuple\nfrom fedsim.algorithms import Algorithm, FedAvg\n"
