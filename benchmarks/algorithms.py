@@ -7,7 +7,7 @@ A car is a drive of streets; all cars take part in every round with the same loc
 1. tune: every algorithm at every point of its GRID, on a seed of its own, by the last round's mIoU on the validation
    drives (never the test drives).
 2. run: its best point with each of the seeds, scored after every round on test drives that nobody trained on.
-3. time: two rounds of each, in turn, three times: what a round takes as a multiple of FedAvg's.
+3. time: two rounds of each, in turn, --turns times: what a round takes as a multiple of FedAvg's.
 
 Every run is a directory under --out. What is there already is not run again, so the program may be stopped and started.
 The worst car is the one for whose own kind of place and light the final model does worst, on the test drive of that
@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("--cars", type=int, default=4, help="as fedsim's --cars (default 4)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the final runs (default 0 1 2)")
     parser.add_argument("--target", type=float, default=0.6, help="mIoU whose cost is asked for (default 0.6)")
+    parser.add_argument("--turns", type=int, default=3, help="of timing, at least 1 (default 3)")
     parser.add_argument("--only", nargs="+", choices=GRID, default=list(GRID), metavar="ALGO", help="a few of them")
     parser.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="further options of fedsim, to the end")
     options = parser.parse_args()
@@ -85,9 +86,9 @@ def compare(best: dict[str, dict[str, object]], options: argparse.Namespace) -> 
 
 
 def time_rounds(best: dict[str, dict[str, object]], options: argparse.Namespace) -> dict[str, float]:
-    """What a round's training and combining takes, as a multiple of FedAvg's: medians of three pairs."""
+    """What a round's training and combining takes, as a multiple of FedAvg's: the median over the turns."""
     seconds: dict[str, list[float]] = {name: [] for name in best}
-    for turn in range(3):
+    for turn in range(options.turns):
         for name, point in best.items():
             run = options.out / "time" / f"{name}-{turn}"
             in_parallel([command(name, point, run, 0, options, "--rounds", "3", "--evaluate-every", "3")], 1)
