@@ -136,8 +136,7 @@ def warnings(federation: Federation, aggregator: str) -> Iterator[str]:
                f"least {1 / taking_part:.3g}")
     if isinstance(chosen, Krum) and federation.attack and len(federation.attack.cars) > chosen.hostile:
         yield f"--krum-hostile is {chosen.hostile}, but {len(federation.attack.cars)} cars are hostile"
-    eta: Any = getattr(algorithm, "server_step", None)
-    if eta is not None:
+    if isinstance(algorithm, FedADMM) and (eta := algorithm.server_step) is not None:
         yield (f"--server-step {eta:g}: theta settles where the gradient is rho (1 - P/{eta:g}) (theta - theta of "
                "round 0), P being the share of the cars in a round, and not at a minimum; it may diverge where "
                f"{eta:g} > P. Leave it out for the step P, which has no bias")

@@ -5,7 +5,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from fedsim.errors import RunError
 from fedsim.federation import CarReport, Federation, Residuals, RoundResult, State
 from fedsim.guard import MOST_ROLLBACKS, REMEDY, watch
 from fedsim.participation import answering_cars, chosen_cars
+from fedsim.traffic import traffic
 from fedsim.vector import norm
 from fedsim.world import World
 
@@ -191,30 +192,6 @@ def _residuals(federation: Federation, shared: Any, after: State, reports: dict[
     drifts = [report.drift**2 for report in reports.values()]
     return Residuals(penalty, primal=math.sqrt(sum(drifts) / len(drifts)) if drifts else None, dual=penalty * step,
                      mean_dual=federation.world.number(norm(after.mean_dual)))
-
-
-def traffic(federation: Federation, chosen: list[int], answering: list[int]) -> tuple[int, int]:
-    """Bytes up and down that the round's cars would exchange with a coordinator, four to a number.
-
-    Down, to every car of the round: the vectors of the shared state and, unless cars keep their own, the statistics.
-    Up, from those that answer: the contribution and what the global model's norms are made of; before recalibration,
-    the new theta goes down to them once more.
-    """
-    if federation.algorithm.personal or federation.algorithm.pooled:
-        return 0, 0
-    theta, rule = federation.model.theta, federation.norms
-    norms = federation.model.affine.numel() + federation.model.statistics.numel()
-    shared = federation.algorithm.init_shared(theta)._asdict()
-    sent = [value for name, value in shared.items() if name not in federation.algorithm.server_only]
-    down = _numbers(value for value in sent if isinstance(value, Tensor))
-    again = theta.numel() if rule.recalibrates and norms else 0
-    up = _numbers(to_parts(federation.contribution_like)) + norms
-    return (4 * len(answering) * up,
-            4 * len(chosen) * (down + (0 if rule.own_statistics else norms)) + 4 * len(answering) * again)
-
-
-def _numbers(tensors: Iterable[Tensor]) -> int:
-    return sum(tensor.numel() for tensor in tensors)
 
 
 def _guarded(federation: Federation, before: State, result: RoundResult) -> RoundResult:

@@ -21,7 +21,7 @@ LAYERS = [
     ["options", "run"],
     ["record"],
     ["assembly", "methods", "compatible", "settings", "catalogue"],
-    ["scoring", "rounds", "car_round", "federation", "attacks", "batchnorm", "evaluate", "guard", "local",
+    ["scoring", "rounds", "car_round", "traffic", "federation", "attacks", "batchnorm", "evaluate", "guard", "local",
      "participation", "optimizers", "contributions", "loss"],
     ["algorithms"],
     ["aggregation", "models", "metrics", "scenes"],

@@ -25,7 +25,7 @@ def test_a_share_of_less_than_half_a_car_is_none():
 
 
 def test_cars_fail_independently_and_as_often_as_told():
-    """2,000 rounds of 10 cars at 0.2: 2,000 or so fail a car-hundredth, whoever else takes part.
+    """2,000 rounds of 10 cars at 0.2: four in five answer, to a fiftieth, and a car's answer is its own.
 
     Catches a draw that depends on how many were chosen, and failures that are counted from 1 - p.
     """
