@@ -20,12 +20,12 @@ LAYERS = [
     ["main", "cli"],
     ["options", "run"],
     ["record"],
-    ["assembly", "methods", "compatible", "settings", "catalogue"],
-    ["scoring", "rounds", "car_round", "traffic", "federation", "attacks", "batchnorm", "evaluate", "guard", "local",
+    ["assembly", "dealing", "methods", "compatible", "settings", "catalogue"],
+    ["scoring", "robustness", "rounds", "car_round", "traffic", "federation", "attacks", "batchnorm", "evaluate", "guard", "local",
      "participation", "optimizers", "contributions", "loss"],
     ["algorithms"],
     ["aggregation", "models", "metrics", "scenes"],
-    ["world", "vector", "car_states", "rows", "seeds", "errors"],
+    ["world", "vector", "car_states", "rows", "seeds", "download", "unpack", "errors"],
 ]
 ORDER = [module for layer in LAYERS for module in layer]
 FOR_ALGORITHMS = {"__future__", "collections", "dataclasses", "math", "typing", "torch", "fedsim.algorithms"}

@@ -1,0 +1,124 @@
+"""Files out of a .tar.gz that nobody vouches for, and digests that tell whether they are the right ones.
+
+Of a member only name, kind and size are looked at, and the name only to ask where its content is wanted. So no path,
+link, device, owner, mode or time of an archive reaches the disk, on any version of tarfile.
+"""
+
+import gzip
+import hashlib
+import shutil
+import tarfile
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from fedsim.errors import DataError, FedsimError
+
+AT_ONCE = 2**20  # bytes held in memory; also the longest header, which tarfile reads in one piece
+
+
+class Bounds(NamedTuple):
+    """What an archive may hold at most."""
+
+    members: int = 20_000
+    file: int = 2**24  # bytes of a file that is wanted
+    total: int = 2**31  # bytes of all members and their headers
+
+
+BOUNDS = Bounds()
+
+
+def unpack(archive: Path, folder: Path, place: Callable[[str], str | None], bounds: Bounds = BOUNDS) -> None:
+    """Make `folder` and write into it the members that `place` gives a path below it, and no others.
+
+    Raises DataError where the archive is damaged, goes beyond the bounds, or would put anything but a file in such a
+    path, or two; OSError where the disk fails. What is written by then stays.
+    """
+    folder.mkdir()
+    try:
+        with gzip.open(archive) as whole:
+            content: Any = _Forwards(whole, bounds.total)
+            with tarfile.open(fileobj=content, mode="r:") as members:
+                for count, member in enumerate(members, 1):
+                    if count > bounds.members:
+                        raise DataError(f"the archive holds more than {bounds.members:,} files")
+                    path = place(member.name)
+                    if path is not None:
+                        _write(members, member, folder, PurePosixPath(path), bounds.file)
+            while content.read(AT_ONCE):  # the checksum stands at the end
+                pass
+    except (FedsimError, OSError) as error:
+        if isinstance(error, gzip.BadGzipFile):
+            raise _damaged(error) from error
+        raise
+    except Exception as error:  # tarfile throws nearly anything at a damaged or hostile header
+        raise _damaged(error) from error
+
+
+def _write(members: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, path: PurePosixPath, largest: int) -> None:
+    if path.is_absolute() or ".." in path.parts:
+        raise DataError(f"the archive would write {str(path)!r}, outside its folder")
+    source = members.extractfile(member) if member.isreg() and not member.issparse() else None
+    if source is None:
+        raise DataError(f"the archive holds {member.name!r}, which is no regular file")
+    if not 0 <= member.size <= largest:
+        raise DataError(f"the archive holds {member.name!r} of {member.size:,} bytes, more than {largest:,}")
+    target = folder / path
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with source, open(target, "xb") as file:
+            shutil.copyfileobj(source, file, AT_ONCE)
+    except FileExistsError as error:
+        raise DataError(f"the archive holds {member.name!r} twice") from error
+
+
+class _Forwards:
+    """A file read from beginning to end once, at most `limit` bytes of it and AT_ONCE in one piece."""
+
+    def __init__(self, file: gzip.GzipFile, limit: int) -> None:
+        self.file, self.limit, self.position = file, limit, 0
+
+    def tell(self) -> int:
+        return self.position
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= AT_ONCE:
+            raise tarfile.ReadError("a header is too long")
+        data = self.file.read(size)
+        self._advance(self.position + len(data))
+        return data
+
+    def seek(self, position: int) -> None:
+        self._advance(position)
+        self.file.seek(position)
+
+    def _advance(self, position: int) -> None:
+        if position < self.position:
+            raise tarfile.ReadError("a size is negative")
+        if position > self.limit:
+            raise tarfile.ReadError(f"it holds more than {self.limit:,} bytes")
+        self.position = position
+
+
+def _damaged(error: Exception) -> DataError:
+    reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return DataError(f"the archive is damaged or is none ({reason})")
+
+
+def read_digests(path: Path) -> dict[str, str]:
+    """{path of a file: its SHA-256 in hexadecimal} of what `sha256sum` wrote."""
+    lines = (line.split("  ", 1) for line in path.read_text(encoding="utf-8").splitlines())
+    return {name: digest for digest, name in lines}
+
+
+def first_fault(folder: Path, digests: Mapping[str, str]) -> str | None:
+    """What is wrong with the first file below `folder` that is not the right one; None where all are. Reads all."""
+    for name, right in digests.items():
+        try:
+            with open(folder / name, "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            return f"{name} cannot be read ({error.strerror})"
+        if digest != right:
+            return f"{name} has another content"
+    return None
