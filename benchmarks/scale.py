@@ -81,6 +81,7 @@ def perceptron_federation(algo: str, cars: int, folder: Path | None = None) -> A
     from fedsim.federation import Car, Federation
     from fedsim.local import LocalTraining
     from fedsim.optimizers import SGD
+    from fedsim.scenes.augment import Unchanged
     from fedsim.vector import FlatModel
     from fedsim.world import World
 
@@ -90,14 +91,14 @@ def perceptron_federation(algo: str, cars: int, folder: Path | None = None) -> A
         def __len__(self) -> int:
             return 8
 
-        def batch(self, positions: object, flips: object = None) -> tuple[torch.Tensor, torch.Tensor]:
+        def batch(self, positions: object, augment: object = None) -> tuple[torch.Tensor, torch.Tensor]:
             return batch
 
     classes = {"avg": FedAvg, "scaffold": Scaffold, "dyn": FedDyn, "nova": FedNova, "admm": FedADMM}
     module = nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10))
     return Federation(
         world=world, model=FlatModel(module, world.device), algorithm=classes[algo.split(",")[0]](),
-        training=LocalTraining((1, 1), 8, SGD(), F.cross_entropy, False, 0),
+        training=LocalTraining((1, 1), 8, SGD(), F.cross_entropy, Unchanged, 0),
         cars=(Car("car", 8),) * cars, homes=(0,) * cars, scenes=dict.fromkeys(range(cars), Fixed()),
         rounds=10**6, lr=1e-3, cosine=False, participation=1.0, weights=(8,) * cars, seed=0,
         aggregator=Median() if algo.endswith("median") else Mean(), folder=folder)

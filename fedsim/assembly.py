@@ -4,7 +4,6 @@ import json
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from fedsim import catalogue
 from fedsim.algorithms import Algorithm
 from fedsim.attacks import Mislabelled
 from fedsim.batchnorm import NORM_RULES
+from fedsim.dealing import Dealt, alpha_of, cars_of, deal, source_of
 from fedsim.errors import SettingsError
 from fedsim.federation import Car, Federation
 from fedsim.local import LocalTraining
@@ -33,16 +33,14 @@ from fedsim.methods import (
 from fedsim.models import build_model, check_image_size, check_single_scene
 from fedsim.optimizers import SGD, Adam
 from fedsim.participation import number_of_cars, place_cars
-from fedsim.scenes import cache, open_source
+from fedsim.scenes.augment import AUGMENTATIONS
 from fedsim.scenes.car_scenes import CarScenes
-from fedsim.scenes.partition import DEFAULT_ALPHA, Shard, partition
-from fedsim.scenes.scene_set import SceneSet, Source
+from fedsim.scenes.partition import Shard
+from fedsim.scenes.scene_set import SceneSet
 from fedsim.seeds import seed_torch
 from fedsim.settings import Settings
 from fedsim.vector import FlatModel
 from fedsim.world import World
-
-MAX_STREET_DRIVES = 16  # more cars than that share drives, cut in time: drawing a thousand drives takes minutes
 
 
 @dataclass(frozen=True)
@@ -50,10 +48,7 @@ class Experiment:
     """All that a run needs."""
 
     settings: Settings  # with every default resolved
-    source: Source
-    train_set: SceneSet
-    eval_set: SceneSet
-    shards: list[Shard]
+    dealt: Dealt
     federation: Federation
     criterion: CrossEntropy
 
@@ -66,53 +61,49 @@ class Experiment:
             "platform": platform.platform(),
             "device": str(world.device), "backend": world.backend, "backend_reason": world.why,
             "ranks": world.size, "threads": world.threads,
-            "data": {"train": self.train_set.fingerprint, self.settings.eval_split: self.eval_set.fingerprint},
+            "data": {"train": self.dealt.train_set.fingerprint,
+                     self.settings.eval_split: self.dealt.eval_set.fingerprint},
             "parameters": self.federation.model.parameters.numel(),
             "statistics": self.federation.model.statistics.numel(),
-            "partition": [{"car": car, "name": shard.name, "rank": self.federation.homes[car],
-                           "scenes": [self.train_set.names[index] for index in shard.indices]}
-                          for car, shard in enumerate(self.shards)],
+            "partition": [{"car": number, "name": car.name, "images": car.images, "rank": home} for number, (car, home)
+                          in enumerate(zip(self.federation.cars, self.federation.homes, strict=True))],
         }
 
     def model_card(self) -> dict[str, str]:
         """What a reader of the weights must know to use them."""
-        return {"fedsim": fedsim.__version__, "classes": json.dumps(self.train_set.classes.names),
+        return {"fedsim": fedsim.__version__, "classes": json.dumps(self.dealt.train_set.classes.names),
                 "input": "each scene standardised by its own mean and deviation per channel",
                 "settings": json.dumps(config(self.settings))}
 
 
 def assemble(settings: Settings, world: World, say: Callable[[str], None]) -> Experiment:
     """Everything a run needs, on every rank. Raises UserError, the same on all ranks."""
-    cars = settings.cars or (world.size if world.size > 1 else 4)
+    cars = world.together(lambda: cars_of(settings, world.size))
     algorithm = make_algorithm(settings)
     _check_cars(settings, cars)
     if cars < world.size and not algorithm.pooled:
         raise SettingsError(f"{cars} cars on {world.size} ranks: every rank plays at least one car; "
                             f"start {cars} ranks, or raise --cars to {world.size}")
-    source = open_source(settings.data, Path(settings.data_root) if settings.data_root else None,
-                         min(cars, MAX_STREET_DRIVES))
+    source = world.together(lambda: source_of(settings, cars))
     size = settings.input_size() or source.image_size
-    module = world.together(lambda: _module(settings, len(source.classes), size))
-    train_set, eval_set = (world.together(partial(cache.load, source, split, size, say), first_on_each_node=True)
-                           for split in ("train", settings.eval_split))
-    if settings.partition == "dirichlet" and settings.alpha is None:
-        settings = replace(settings, alpha=DEFAULT_ALPHA)
-    shards = world.together(lambda: partition(settings.partition, train_set, cars, settings.seed, settings.alpha))
+    module = world.together(lambda: make_module(settings, len(source.classes), size))
+    dealt = deal(settings, source, cars, world, say)
+    shards = dealt.shards
     if algorithm.pooled:
         shards = [Shard("all cars", np.sort(np.concatenate([shard.indices for shard in shards])))]
     if any(len(shard.indices) % settings.batch_size == 1 % settings.batch_size for shard in shards):
         world.together(lambda: check_single_scene(settings.model, module, size))
-    if overlap := sorted(set(train_set.drives) & set(eval_set.drives)) if settings.eval_split != "train" else []:
-        say(f"WARNING: {settings.data}'s {settings.eval_split} split shares drives with train ({', '.join(overlap)}): "
-            "neighbouring frames may stand on both sides, so scores tell little about unseen drives")
-    federation, criterion = _federation(settings, world, train_set, shards, module, algorithm)
+    for warning in dealt.warnings():
+        say(f"WARNING: {warning}")
+    federation, criterion = _federation(settings, world, dealt.train_set, shards, module, algorithm)
     say(f"{len(shards)} car(s) on {world.size} rank(s), {world.device.type} with {world.threads} thread(s) a rank, "
         f"{world.backend} ({world.why}); {settings.model} with {federation.model.parameters.numel():,} parameters")
     for warning in warnings(federation, settings.aggregator):
         say(f"WARNING: {warning}")
     resolved = replace(settings, **_resolved(settings, federation), cars=cars, image_size=f"{size[0]}x{size[1]}",
+                       alpha=alpha_of(settings),
                        data_root=settings.data_root and str(Path(settings.data_root).resolve()))
-    return Experiment(resolved, source, train_set, eval_set, shards, federation, criterion)
+    return Experiment(resolved, dealt, federation, criterion)
 
 
 def _federation(settings: Settings, world: World, train_set: SceneSet, shards: list[Shard], module: nn.Module,
@@ -181,7 +172,7 @@ def _check_cars(settings: Settings, cars: int) -> None:
                             f"and {taking_part} take part; raise --cars or --participation")
 
 
-def _module(settings: Settings, classes: int, size: tuple[int, int]) -> nn.Module:
+def make_module(settings: Settings, classes: int, size: tuple[int, int]) -> nn.Module:
     """The untrained network; its weights depend on the seed alone."""
     check_image_size(settings.model, size)
     seed_torch(settings.seed, "initial weights")
@@ -193,7 +184,7 @@ def _criterion(settings: Settings, world: World, train_set: SceneSet, shards: li
     classes = len(train_set.classes)
     counts = torch.zeros(2, classes, dtype=torch.int64)
     for shard in shards:
-        counts += torch.from_numpy(class_counts(train_set.labels[shard.indices], classes))
+        counts += torch.from_numpy(class_counts(train_set.histograms[shard.indices]))
     world.sum_(counts)
     return CrossEntropy(torch.from_numpy(class_weights(settings.class_weights, counts.numpy())).to(world.device))
 
@@ -201,8 +192,8 @@ def _criterion(settings: Settings, world: World, train_set: SceneSet, shards: li
 def _training(settings: Settings, criterion: CrossEntropy) -> LocalTraining:
     optimizer = (SGD(settings.momentum, settings.weight_decay) if settings.optimizer == "sgd"
                  else Adam(settings.weight_decay))
-    return LocalTraining(settings.epochs(), settings.batch_size, optimizer, criterion, settings.flips,
-                         settings.seed)
+    return LocalTraining(settings.epochs(), settings.batch_size, optimizer, criterion,
+                         AUGMENTATIONS[settings.augment], settings.seed)
 
 
 def config(settings: Settings) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fedsim.contributions import move_by
+from fedsim.scenes.augment import Unchanged
 from fedsim.scenes.car_scenes import CarScenes
 from fedsim.scenes.classes import VOID
 from fedsim.seeds import derive, stream
@@ -68,6 +69,6 @@ def _noise_like(move: Tensor, draw: torch.Generator) -> Tensor:
 class Mislabelled(CarScenes):
     """A hostile car's scenes: the pictures as they are, the labels flipped."""
 
-    def batch(self, positions: np.ndarray, flips: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
-        images, labels = super().batch(positions, flips)
+    def batch(self, positions: np.ndarray, augment: Unchanged | None = None) -> tuple[Tensor, Tensor]:
+        images, labels = super().batch(positions, augment)
         return images, flip_labels(labels, len(self.classes))

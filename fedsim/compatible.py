@@ -1,10 +1,13 @@
 """Which settings go together. What a chosen algorithm would not read is refused, not ignored."""
 
+from pathlib import Path
+
 from fedsim import catalogue
 from fedsim.aggregation import AGGREGATORS
 from fedsim.algorithms import Algorithm, FedADMM
 from fedsim.catalogue import flag
 from fedsim.errors import SettingsError
+from fedsim.scenes.partition import DEFAULT_ALPHA, PARTITIONS
 from fedsim.settings import Settings
 
 
@@ -92,10 +95,14 @@ def _check_training(settings: Settings, algorithm: type[Algorithm]) -> None:
 
 
 def _check_data(settings: Settings) -> None:
-    if settings.alpha is not None and settings.partition != "dirichlet":
-        raise SettingsError(f"--alpha belongs to --partition dirichlet; {settings.partition} has none: leave it out")
-    if settings.data == "camvid" and not settings.data_root:
-        raise SettingsError("--data camvid needs --data-root, the folder that holds train.txt and train/")
+    if settings.partition not in PARTITIONS and not Path(settings.partition).is_file():
+        raise SettingsError(f"--partition is {settings.partition!r}; choose from {', '.join(PARTITIONS)}, or name a "
+                            "file that a run or `fedsim data inspect` has written (partition.json)")
+    if settings.alpha is not None and settings.partition not in DEFAULT_ALPHA:
+        raise SettingsError(f"--alpha belongs to --partition {', '.join(DEFAULT_ALPHA)}; {settings.partition} has "
+                            "none: leave it out")
+    if settings.data != "streets" and not settings.data_root:
+        raise SettingsError(f"--data {settings.data} needs --data-root, its folder on this machine")
     if settings.out == "":
         raise SettingsError("--out is empty; name a new directory, or leave it out")
     if settings.data == "streets" and settings.data_root is not None:

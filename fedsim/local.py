@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fedsim.optimizers import SGD, Adam
+from fedsim.scenes.augment import Unchanged
 from fedsim.scenes.car_scenes import CarScenes
 from fedsim.seeds import seed_torch, stream
 from fedsim.vector import FlatModel
@@ -24,7 +25,7 @@ class LocalTraining:
     batch_size: int
     optimizer: SGD | Adam
     criterion: Criterion
-    flips: bool
+    augmentation: type[Unchanged]
     seed: int
 
     def epochs_in(self, round_number: int, car: int) -> int:
@@ -56,22 +57,20 @@ def train_locally(model: FlatModel, scenes: CarScenes, training: LocalTraining, 
 
     Parameters that the car keeps for itself train along, without correction.
 
-    Every draw (order, flips, the model's own, such as dropout) belongs to (round, car) alone.
+    Every draw (order, augmentation, the model's own, such as dropout) belongs to (round, car) alone.
     """
     model.load(start)
     if not model.module.training:  # a walk through all layers, which tiny cars would feel
         model.module.train()
     seed_torch(training.seed, "model", round_number, car)
     order = stream(training.seed, "shuffle", round_number, car)
-    mirror = stream(training.seed, "flip", round_number, car) if training.flips else None
+    augment = training.augmentation(training.seed, round_number, car)
     step = training.optimizer.start()
     losses: list[Tensor] = []
     for _ in range(training.epochs_in(round_number, car)):
         positions = order.permutation(len(scenes))
         for first in range(0, len(scenes), training.batch_size):
-            batch = positions[first : first + training.batch_size]
-            flips = mirror.random(len(batch)) < 0.5 if mirror else None
-            images, labels = scenes.batch(batch, flips)
+            images, labels = scenes.batch(positions[first : first + training.batch_size], augment)
             model.gradient.zero_()
             loss = training.criterion(model.module(images), labels)
             loss.backward()

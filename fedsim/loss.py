@@ -36,13 +36,9 @@ class CrossEntropy:
         return float(self.weights.double()[labels[labels != VOID]].sum())
 
 
-def class_counts(labels: np.ndarray, classes: int) -> np.ndarray:
-    """(N, h, w) labels -> (2, C) int64: pixels of each class, and labelled pixels of scenes that have it."""
-    counts = np.zeros((2, classes), np.int64)
-    for label in labels:
-        pixels = np.bincount(label.ravel(), minlength=256)[:classes]
-        counts += [pixels, np.where(pixels > 0, pixels.sum(), 0)]
-    return counts
+def class_counts(histograms: np.ndarray) -> np.ndarray:
+    """Labelled pixels by scene and class (N, C) -> (2, C) int64: of each class, and of all scenes that have it."""
+    return np.stack([histograms.sum(0), histograms.sum(1) @ (histograms > 0)])
 
 
 def class_weights(kind: str, counts: np.ndarray) -> np.ndarray:

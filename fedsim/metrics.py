@@ -1,6 +1,7 @@
 """Scores from one integer confusion matrix: counts add up over scenes, ranks and cars without rounding."""
 
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -49,6 +50,14 @@ def scores(confusion: Tensor) -> Scores:
     class_iou = [hit / union if union else None for hit, union in zip(hits.tolist(), unions, strict=True)]
     present = [iou for iou in class_iou if iou is not None]
     return Scores(sum(present) / len(present), int(hits.sum()) / total, class_iou)
+
+
+def mean_scores(several: list[Scores]) -> Scores:
+    """The plain mean over models; a class's IoU over those that have one."""
+    by_class = zip(*(one.class_iou for one in several), strict=True)
+    present = [[iou for iou in column if iou is not None] for column in by_class]
+    return Scores(fmean(one.miou for one in several), fmean(one.pixel_accuracy for one in several),
+                  [fmean(column) if column else None for column in present])
 
 
 def _tensor(numbers: Tensor | np.ndarray) -> Tensor:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import click
 
 from fedsim.catalogue import NAMES, flag
 from fedsim.errors import SettingsError
+from fedsim.scenes.partition import PARTITIONS
 from fedsim.settings import CHOICES, Settings, type_name
 
 HELP = """Train one segmentation network from many cars that never share their pictures.
@@ -17,7 +18,7 @@ HELP = """Train one segmentation network from many cars that never share their p
 Ranks are started by torchrun: torchrun --nproc_per_node=4 -m fedsim.main --algo admm. Without it, one rank
 plays all cars."""
 FORMS = {"algo": "|".join((*NAMES, "MODULE:CLASS")), "rho": "auto|balanced|X", "dyn_alpha": "auto|X",
-         "local_epochs": "N|LEAST:MOST", "image_size": "WIDTHxHEIGHT"}
+         "local_epochs": "N|LEAST:MOST", "image_size": "WIDTHxHEIGHT", "partition": "|".join((*PARTITIONS, "FILE"))}
 PLAIN = {"int": "N", "float": "X", "str": "TEXT"}
 TYPES = {"int": click.INT, "float": click.FLOAT, "str": click.STRING}
 
@@ -50,8 +51,14 @@ def parse(arguments: Sequence[str]) -> Settings | None:
         values = command().main(list(arguments), prog_name="python -m fedsim.main", standalone_mode=False)
     except click.ClickException as error:
         raise SettingsError(_in_a_sentence(error)) from error
-    if not isinstance(values, dict):
-        return None
+    return make_settings(values) if isinstance(values, dict) else None
+
+
+def make_settings(values: dict[str, Any]) -> Settings:
+    """Settings from values of options, None where one was not given, and the preset that `config` names, if any.
+
+    Raises SettingsError.
+    """
     preset = values.pop("config")
     given = {name: value for name, value in values.items() if value is not None}
     if preset is None:
@@ -76,19 +83,23 @@ def _in_a_sentence(error: click.ClickException) -> str:
 
 def command() -> click.Command:
     """The command, made from the fields of Settings. Options not given are None: a preset can fill in."""
-    options: list[click.Parameter] = [_option(setting) for setting in dataclasses.fields(Settings)]
+    names = [setting.name for setting in dataclasses.fields(Settings)]
+    return Command("fedsim", params=setting_options(names), callback=lambda **values: values, help=HELP)
+
+
+def setting_options(names: Collection[str]) -> list[click.Parameter]:
+    """The options of these settings, and --config."""
+    options: list[click.Parameter] = [_option(setting) for setting in dataclasses.fields(Settings)
+                                      if setting.name in names]
     options.append(Option("--config", theme="Machine", type=click.STRING, default=None, metavar="FILE",
                           help="TOML file of settings, such as a run directory's config.toml."))
-    return Command("fedsim", params=options, callback=lambda **values: values, help=HELP)
+    return options
 
 
 def _option(setting: "dataclasses.Field[Any]") -> Option:
     text, theme = setting.metadata["help"], setting.metadata["theme"]
     if setting.default is not None:
         text += f"  [default: {setting.default}]"
-    if setting.type is bool:
-        both = f"{flag(setting.name)}/--no-{flag(setting.name).removeprefix('--')}"
-        return Option(both, theme=theme, default=None, help=text)
     choices = CHOICES.get(setting.name)
     kind = type_name(setting.type).removesuffix(" | None")
     return Option(flag(setting.name), theme=theme, default=None, help=text, type=TYPES[kind],

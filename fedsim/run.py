@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from fedsim import compatible
 from fedsim.algorithms import Algorithm
@@ -24,12 +23,14 @@ from fedsim.federation import RoundResult, State
 from fedsim.guard import REMEDY
 from fedsim.methods import notes
 from fedsim.record.round_record import round_record
-from fedsim.record.run_directory import RunDirectory, default_path
+from fedsim.record.run_directory import SPLIT_FILE, RunDirectory, default_path
+from fedsim.record.weights import weights_of
 from fedsim.rounds import initial_state, simulate
+from fedsim.scenes.partition import PARTITIONS
 from fedsim.scenes.scene_set import SceneSet
+from fedsim.scenes.split_file import write_split
 from fedsim.scoring import models, score, trivial_baselines
 from fedsim.settings import Settings
-from fedsim.vector import FlatModel
 from fedsim.world import World
 
 if TYPE_CHECKING:
@@ -106,17 +107,11 @@ def _train(experiment: Experiment, journal: "Journal | None") -> None:
     for name, theta, norms in models(federation, state):
         if journal:
             federation.model.load(theta, norms)
-            journal.save_model(name, _weights(federation.model), experiment.model_card())
-    trivial = trivial_baselines(federation, experiment.train_set, experiment.eval_set)
+            journal.save_model(name, weights_of(federation.model.module), experiment.model_card())
+    trivial = trivial_baselines(federation, experiment.dealt.train_set, experiment.dealt.eval_set)
     shown = _shown(experiment, state)
     if journal and shown is not None:
         journal.finish(shown, trivial)
-
-
-def _weights(model: FlatModel) -> dict[str, Tensor]:
-    """The network's state, but for BatchNorm's count of batches, which depends on the cars a rank played."""
-    return {name: tensor for name, tensor in model.module.state_dict().items()
-            if not name.endswith("num_batches_tracked")}
 
 
 def _record(experiment: Experiment, journal: "Journal | None", state: State, result: RoundResult | None,
@@ -126,12 +121,12 @@ def _record(experiment: Experiment, journal: "Journal | None", state: State, res
     federation.world.doing = f"scoring round {state.round}"
     due = state.round % settings.evaluate_every == 0 or state.round == settings.rounds
     before = time.perf_counter()
-    scored = score(federation, state, experiment.eval_set, experiment.criterion) if due else None
+    scored = score(federation, state, experiment.dealt.eval_set, experiment.criterion) if due else None
     seconds = {"local": 0.0, "combine": 0.0} if result is None else dict(result.seconds)
     seconds |= {"evaluate": time.perf_counter() - before, "total": time.perf_counter() - started}
     shown = _shown(experiment, state) if due and result is not None else None
     if journal:
-        record = round_record(settings.algo, federation, state, result, scored, experiment.eval_set.classes.names,
+        record = round_record(settings.algo, federation, state, result, scored, experiment.dealt.eval_set.classes.names,
                               seconds)
         journal.write(record, result.step_losses if result else {})
         if result is not None and result.trouble:
@@ -148,7 +143,7 @@ def _shown(experiment: Experiment, state: State) -> np.ndarray | None:
     if not federation.world.is_coordinator:
         return None
     federation.model.load(theta, norms)
-    logits = predict(federation.model, experiment.eval_set, _which_shown(experiment.eval_set))
+    logits = predict(federation.model, experiment.dealt.eval_set, _which_shown(experiment.dealt.eval_set))
     return logits.argmax(1).to("cpu", torch.uint8).numpy()
 
 
@@ -162,14 +157,17 @@ def _open_journal(experiment: Experiment) -> "Journal":
     # Here, because its writers take long to import and only the coordinator needs them.
     from fedsim.record.journal import Journal
 
-    settings, federation = experiment.settings, experiment.federation
-    path = Path(settings.out) if settings.out else default_path(settings.algo, settings.data)
+    settings, federation, dealt = experiment.settings, experiment.federation, experiment.dealt
+    path = Path(settings.out) if settings.out else default_path("runs", f"{settings.algo}-{settings.data}")
+    if settings.partition not in PARTITIONS:  # a file, of which the run keeps a copy
+        settings = replace(settings, partition=str(path.resolve() / SPLIT_FILE))
     size = federation.world.size
     start = "python" if size == 1 else f"torchrun --nproc_per_node={size}"
     directory = RunDirectory.create(
         path, config(settings), experiment.environment() | {"command": shlex.join(sys.argv)},
         header=f"repeat with: {start} -m fedsim.main --config {path / 'config.toml'}")
-    return Journal(directory, experiment.train_set.classes, [car.name for car in federation.cars], settings.rounds,
+    write_split(directory.path / SPLIT_FILE, dealt.shards, dealt.train_set, settings.data)
+    return Journal(directory, dealt.train_set.classes, [car.name for car in federation.cars], settings.rounds,
                    split=settings.eval_split, notes=[*notes(federation, settings.aggregator)],
                    shown=lambda: _shown_scenes(experiment))
 
@@ -178,9 +176,9 @@ def _shown_scenes(experiment: Experiment) -> "Shown":
     """The panels' scenes. The network sees pictures at its own size; people see them as the data set has them."""
     from fedsim.record.journal import Shown
 
-    scenes = experiment.eval_set
+    scenes = experiment.dealt.eval_set
     where = _which_shown(scenes)
-    originals = islice(experiment.source.scenes(experiment.settings.eval_split), int(where[-1]) + 1)
+    originals = islice(experiment.dealt.source.scenes(experiment.settings.eval_split), int(where[-1]) + 1)
     images = [scene.image for index, scene in enumerate(originals) if index in where]
     return Shown([scenes.names[index] for index in where], np.stack(images), scenes.labels[where])
 

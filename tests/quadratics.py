@@ -17,6 +17,7 @@ from fedsim.local import LocalTraining
 from fedsim.optimizers import SGD
 from fedsim.participation import place_cars
 from fedsim.rounds import initial_state, run_round
+from fedsim.scenes.augment import Unchanged
 from fedsim.vector import FlatModel
 from fedsim.world import Place, World
 
@@ -46,7 +47,7 @@ class Bowl:
     def __len__(self) -> int:
         return self.images
 
-    def batch(self, positions: np.ndarray, flips: None) -> tuple[Tensor, "Bowl"]:
+    def batch(self, positions: np.ndarray, augment: object) -> tuple[Tensor, "Bowl"]:
         return torch.empty(0, dtype=torch.float64), self
 
     def gradient(self, w: Tensor) -> Tensor:
@@ -68,7 +69,7 @@ class Rows:
     def __len__(self) -> int:
         return len(self.inputs)
 
-    def batch(self, positions: np.ndarray, flips: None) -> tuple[Tensor, Tensor]:
+    def batch(self, positions: np.ndarray, augment: object) -> tuple[Tensor, Tensor]:
         return self.inputs[positions], self.targets[positions]
 
     @property
@@ -135,7 +136,7 @@ def federation(algorithm: Algorithm, cars: list, *, steps: int = 5, lr: float = 
     return Federation(
         world=world, model=FlatModel(module, torch.device("cpu")), algorithm=algorithm,
         training=LocalTraining(epochs or (steps, steps), 10**6, SGD(momentum),
-                               nn.functional.mse_loss if linear else half_square, False, 3),
+                               nn.functional.mse_loss if linear else half_square, Unchanged, 3),
         cars=tuple(Car(f"car-{i}", len(car)) for i, car in enumerate(cars)), homes=tuple(homes),
         scenes={i: car for i, car in enumerate(cars) if homes[i] == world.rank}, rounds=rounds, lr=lr, cosine=cosine,
         participation=participation, weights=tuple(len(car) if weighting == "images" else 1 for car in cars), seed=3,

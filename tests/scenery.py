@@ -16,9 +16,10 @@ from fedsim.loss import CrossEntropy
 from fedsim.models import build_model
 from fedsim.optimizers import SGD
 from fedsim.participation import place_cars
+from fedsim.scenes.augment import AUGMENTATIONS
 from fedsim.scenes.car_scenes import CarScenes
 from fedsim.scenes.classes import CAMVID_11, VOID
-from fedsim.scenes.scene_set import SceneSet
+from fedsim.scenes.scene_set import SceneSet, class_histogram
 from fedsim.vector import FlatModel
 from fedsim.world import Place, World
 
@@ -34,8 +35,9 @@ def scene_set(count: int, size: tuple[int, int] = (32, 24), label_size: tuple[in
     random = np.random.default_rng(seed)
     labels = random.integers(0, CLASSES + 1, (count, label_size[1], label_size[0]), np.uint8)
     labels[labels == CLASSES] = VOID
-    return SceneSet(random.integers(0, 256, (count, 3, size[1], size[0]), np.uint8), labels,
-                    tuple(f"s{i}" for i in range(count)), ("d",) * count, CAMVID_11, "made up")
+    histograms = np.stack([class_histogram(label, CLASSES) for label in labels])
+    return SceneSet(random.integers(0, 256, (count, 3, size[1], size[0]), np.uint8), labels, histograms,
+                    tuple(f"s{i}" for i in range(count)), ("d",) * count, (None,) * count, CAMVID_11, "made up")
 
 
 def segnet(own_norms: bool = False) -> FlatModel:
@@ -49,8 +51,8 @@ def criterion() -> CrossEntropy:
 
 
 def training(epochs: int = 1, batch_size: int = 2, momentum: float = 0.0,
-             flips: bool = True) -> LocalTraining:
-    return LocalTraining((epochs, epochs), batch_size, SGD(momentum), criterion(), flips, seed=5)
+             augment: str = "flip") -> LocalTraining:
+    return LocalTraining((epochs, epochs), batch_size, SGD(momentum), criterion(), AUGMENTATIONS[augment], seed=5)
 
 
 def federation(algorithm: Algorithm, sizes: list[int], *, world: World = SOLO, batchnorm: str = "recalibrate",

@@ -17,6 +17,7 @@ from fedsim.algorithms.scaffold import Contribution as Pair
 from fedsim.attacks import ATTACKS, Attack, Mislabelled, flip_labels, hostile_cars
 from fedsim.contributions import to_parts
 from fedsim.rounds import initial_state, run_round
+from fedsim.scenes.augment import Flip
 from fedsim.scenes.car_scenes import CarScenes
 from fedsim.scenes.classes import VOID
 
@@ -108,15 +109,15 @@ def test_flipped_labels_are_an_involution_that_leaves_void():
     assert flip_labels(labels, 11).dtype == labels.dtype
 
 
-@pytest.mark.parametrize("flips", [None, np.array([True, False, True])], ids=["as-they-are", "mirrored"])
-def test_a_hostile_cars_scenes_have_their_pictures_and_wrong_labels(flips):
+@pytest.mark.parametrize("augment", [lambda: None, lambda: Flip(0, 1, 0)], ids=["as-they-are", "mirrored"])
+def test_a_hostile_cars_scenes_have_their_pictures_and_wrong_labels(augment):
     """The scene set stays as it is. Catches pictures that change, and labels of scenes that are not mirrored along."""
     scenes, indices, where = scene_set(6), np.arange(1, 6), np.array([4, 0, 2])
     labels = scenes.labels.copy()
     honest, hostile = CarScenes(scenes, indices, CPU), Mislabelled(scenes, indices, CPU)
-    images, right = honest.batch(where, flips)
+    images, right = honest.batch(where, augment())
     for _ in range(2):
-        same, wrong = hostile.batch(where, flips)
+        same, wrong = hostile.batch(where, augment())
         assert torch.equal(same, images) and same.stride() == images.stride()
         assert torch.equal(wrong, torch.where(right == VOID, VOID, 10 - right)) and bool((right == VOID).any())
     assert len(hostile) == len(honest) and np.array_equal(scenes.labels, labels)

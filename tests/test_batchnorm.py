@@ -120,7 +120,7 @@ def test_a_round_can_pool_the_cars_running_statistics_instead():
     """
     made = federation(FedAvg(), SIZES, batchnorm="pooled")
     begin = initial_state(made)
-    local, alone = training(epochs=2, batch_size=8, flips=False), []
+    local, alone = training(epochs=2, batch_size=8, augment="none"), []
     for car in range(len(SIZES)):
         others = {"scenes": {0: made.scenes[car]}, "cars": (made.cars[car],), "homes": (0,), "weights": (1,)}
         only = replace(made, **others, model=segnet(), training=local)

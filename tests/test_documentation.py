@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fedsim.main import main
 from fedsim.options import parse
 
 ROOT = Path(__file__).parent.parent
@@ -44,13 +45,29 @@ def test_documented_runs_work(line, tiny_camvid, tmp_path):
     assert (tmp_path / "run" / "report" / "segmentation.png").exists()
 
 
-@pytest.mark.parametrize("line", [line for line in commands() if line.startswith("fedsim ")])
-def test_documented_commands_work(line, tmp_path):
-    """Of the console script."""
+def console(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """The console script in a folder."""
     program = [sys.executable, "-c", "from fedsim.cli import main; main()"]
-    done = subprocess.run([*program, *shlex.split(line)[1:]], cwd=tmp_path, capture_output=True, text=True, timeout=300,
+    return subprocess.run([*program, *words], cwd=folder, capture_output=True, text=True, timeout=300,
                           env=os.environ | {"PYTHONPATH": str(ROOT)})
-    assert done.returncode == 0 and "FedADMM" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("line", [line for line in commands() if line.startswith("fedsim ") and " fetch " not in line])
+def test_documented_commands_work(line, tiny_camvid, tmp_path):
+    """On runs of the names that they mention, and on a tiny CamVid."""
+    words = [str(tiny_camvid) if word == "CamVid" else word for word in shlex.split(line)[1:]]
+    for path in [word for word in words if word.startswith("runs/")]:
+        arguments = ["--data", "camvid", "--data-root", str(tiny_camvid), *SHORT, "--out", str(tmp_path / path)]
+        assert main([*arguments, "--algo", Path(path).name]) == 0
+    done = console(words, tmp_path)
+    assert done.returncode == 0 and len(done.stdout.splitlines()) > 10, done.stderr
+
+
+@pytest.mark.parametrize("line", [line for line in commands() if line.startswith("fedsim ") and " fetch " in line])
+def test_documented_downloads_are_asked_for_rightly(line, tmp_path):
+    """Of a mirror that is not there."""
+    done = console([*shlex.split(line)[1:], "--url", "http://127.0.0.1:9/camvid.tgz"], tmp_path)
+    assert done.returncode == 2 and "http://127.0.0.1:9/camvid.tgz" in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("line", [line for line in commands() if line.startswith("launch/")])

@@ -615,10 +615,14 @@ except FedsimError as error:
 
 
 def process(url: str, to: Path, largest: int = -1) -> subprocess.Popen:
-    """The command in a process of its own, that can write files of at most `largest` bytes."""
+    """The command in a process of its own, that can write files of at most `largest` bytes.
+
+    It hears SIGINT, even where the tests themselves were started in a shell's background, which ignores it.
+    """
     here = Path(__file__).parent
     return subprocess.Popen([sys.executable, "-c", PROCESS, url, str(to), str(here), str(here.parent), str(largest)],
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
 
 @pytest.mark.parametrize(("number", "leaves"), [(signal.SIGKILL, -9), (signal.SIGINT, 1), (signal.SIGTERM, -15)])

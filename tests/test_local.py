@@ -8,8 +8,9 @@ from scenery import CPU, criterion, federation, scene_set, segnet, training
 from fedsim.algorithms import Central, FedAvg
 from fedsim.local import train_locally
 from fedsim.rounds import initial_state, run_round
-from fedsim.scenes.batches import flip, shrink_labels, standardise
+from fedsim.scenes.batches import flip, standardise
 from fedsim.scenes.car_scenes import CarScenes
+from fedsim.scenes.resize import shrink_labels
 from fedsim.seeds import stream
 
 SCENES = scene_set(5)
@@ -59,9 +60,9 @@ def test_every_scene_is_seen_once_an_epoch():
     seen = []
 
     class Watched(CarScenes):
-        def batch(self, positions, flips=None):
+        def batch(self, positions, augment=None):
             seen.append(positions.tolist())
-            return super().batch(positions, flips)
+            return super().batch(positions, augment)
 
     train_locally(segnet(), Watched(SCENES, np.arange(5), CPU), training(2, 2), start=segnet().parameters,
                   correction=lambda w: None, lr=0.1, round_number=1, car=0)

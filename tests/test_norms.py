@@ -289,8 +289,8 @@ def absurd(made, car: int):
         def __len__(self):
             return len(self.scenes)
 
-        def batch(self, positions, flips=None):
-            images, labels = self.scenes.batch(positions, flips)
+        def batch(self, positions, augment=None):
+            images, labels = self.scenes.batch(positions, augment)
             return images * 1e4 + 3e4, labels
 
     return replace(made, scenes=made.scenes | {car: Bright(made.scenes[car])})

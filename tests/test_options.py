@@ -92,7 +92,7 @@ def test_the_command_line_wins_over_a_preset_and_a_preset_over_the_default(setti
         "partition": ("iid", "drive"),
         "eval_split": ("test", "train"), "device": ("cpu", "cuda"), "backend": ("gloo", "nccl"),
         "image_size": ("40x30", "16x8"), "data_root": ("here", "there"), "model": ("segnet", "segnet-basic"),
-        "out": ("one", "other"), "flips": (False, True), "participation": (0.5, 0.25),
+        "out": ("one", "other"), "augment": ("none", "standard"), "participation": (0.5, 0.25),
         "momentum": (0.5, 0.25),
     }.get(setting.name, (3, 2))
     with_it = {"alpha": {"partition": "dirichlet"}, "data_root": {"data": "camvid"}, "optimizer": {"rho": "1"},
@@ -102,19 +102,18 @@ def test_the_command_line_wins_over_a_preset_and_a_preset_over_the_default(setti
                "attack": {"attackers": 1}}.get(setting.name, {})
     text = tomli_w.dumps({**with_it, setting.name: given[0]})
     assert getattr(parse(preset(text)), setting.name) == given[0]
-    words = [flag(setting.name)] if given[1] is True else [flag(setting.name), str(given[1])]
-    assert getattr(parse([*preset(text), *words]), setting.name) == given[1]
+    assert getattr(parse([*preset(text), flag(setting.name), str(given[1])]), setting.name) == given[1]
 
 
 def test_the_settings_of_a_run_are_a_preset_that_gives_them_again(preset):
     """Catches a type that the reader refuses although the writer wrote it, such as a truth value."""
-    settings = parse(["--algo", "avg", "--no-flips", "--cars", "3", "--image-size", "40x30", "--lr", "1"])
+    settings = parse(["--algo", "avg", "--augment", "none", "--cars", "3", "--image-size", "40x30", "--lr", "1"])
     assert parse(preset(tomli_w.dumps(config(settings)))) == settings
 
 
 def test_a_whole_number_may_stand_for_a_decimal_in_a_preset_and_nothing_else_for_another_type(preset):
     assert parse(preset("lr = 1")).lr == 1
-    for text, expected in [("rounds = 1.5", "int"), ('rounds = "3"', "int"), ("flips = 1", "bool"),
+    for text, expected in [("rounds = 1.5", "int"), ('rounds = "3"', "int"), ("classes = 1.5", "int"),
                            ("lr = true", "float"), ("cars = true", "int"), ("algo = 3", "str"),
                            ("out = []", "str"), ("rounds = {}", "int"), ("seed = 2020-01-01", "int")]:
         with pytest.raises(SettingsError, match=f"expected {expected}$"):

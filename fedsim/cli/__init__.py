@@ -1,10 +1,10 @@
-"""The console script `fedsim`: one module a command."""
+"""The console script `fedsim`: one module a command, imported when it is asked for."""
 
+import importlib
 import sys
 
 import click
 
-from fedsim.cli.algorithms import algorithms
 from fedsim.errors import FedsimError
 
 HELP = """Federated learning of driving-scene segmentation, simulated with torch.distributed.
@@ -12,15 +12,46 @@ HELP = """Federated learning of driving-scene segmentation, simulated with torch
 Training itself: torchrun --nproc_per_node=4 -m fedsim.main --algo admm, or without ranks python -m fedsim.main."""
 
 
-@click.group(help=HELP, invoke_without_command=True)
+class Group(click.Group):
+    """Commands by name, each with what it does, or a group of its own: help is shown without importing any."""
+
+    def __init__(self, name: str, known: "dict[str, str | Group]", help: str) -> None:
+        super().__init__(name, help=help, no_args_is_help=False, invoke_without_command=True, callback=_show_help)
+        self._known = known
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(self._known)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        known = self._known.get(name)
+        if not isinstance(known, str):
+            return known
+        command: click.Command = getattr(importlib.import_module(f"fedsim.cli.{name}"), name)
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, known if isinstance(known, str) else known.get_short_help_str(limit=100))
+                                for name, known in self._known.items()])
+
+
 @click.pass_context
-def commands(context: click.Context) -> None:
-    """The commands there are; their help without one."""
+def _show_help(context: click.Context) -> None:
+    """What a group says without a command."""
     if context.invoked_subcommand is None:
         print(context.get_help())
 
 
-commands.add_command(algorithms)
+data = Group("data", {
+    "fetch": "Download a data set, check it and unpack it.",
+    "inspect": "Tell what every car would have, before training.",
+}, help="Data sets: get them, and see how their scenes are dealt to cars.")
+
+commands = Group("fedsim", {
+    "algorithms": "List the algorithms: paper, what a car keeps and sends, options.",
+    "data": data,
+    "evaluate": "Score the models of runs, clean and under driving perturbations.",
+}, help=HELP)
 
 
 def main() -> None:
@@ -30,6 +61,8 @@ def main() -> None:
     except click.ClickException as error:
         print(f"fedsim: {error.format_message()}", file=sys.stderr)
         sys.exit(2)
+    except click.Abort:
+        sys.exit(130)  # as a shell reports what Ctrl-C has ended
     except FedsimError as error:
         print(f"fedsim: {error}", file=sys.stderr)
         sys.exit(error.exit_status)

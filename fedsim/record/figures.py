@@ -21,12 +21,12 @@ from fedsim.record.panel import tiles
 from fedsim.scenes.classes import ClassTable
 
 # Okabe & Ito 2008, told apart by the colour-blind; black is the global model's, yellow too faint on white.
-_CAR_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+LINE_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 _CAR_LINES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 _NAMED_CARS = 20  # of more, thin grey lines and their median
 _BASELINE_LINES = ((0, (6, 3)), (0, (2, 2)), (0, (8, 2, 2, 2)), (0, (1, 3)))
 
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.family": "sans-serif", "font.size": 9, "axes.titlesize": 9, "legend.fontsize": 8,
     "text.parse_math": False,  # a name may hold a dollar sign
     "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8,
@@ -40,7 +40,7 @@ def draw_loss(records: list[dict], path: Path) -> None:
 
     records: lines of metrics.jsonl. A car that takes part in some rounds only has a mark in each of them.
     """
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.6, 3.8), layout="constrained")
         axes = figure.add_subplot()
         cars = _car_losses(records)
@@ -48,8 +48,8 @@ def draw_loss(records: list[dict], path: Path) -> None:
             _draw_many(axes, cars)
         else:
             for index, (name, rounds, losses) in enumerate(cars):
-                axes.plot(rounds, losses, color=_CAR_COLOURS[index % len(_CAR_COLOURS)],
-                          linestyle=_CAR_LINES[index // len(_CAR_COLOURS)], linewidth=1.3,
+                axes.plot(rounds, losses, color=LINE_COLOURS[index % len(LINE_COLOURS)],
+                          linestyle=_CAR_LINES[index // len(LINE_COLOURS)], linewidth=1.3,
                           marker="o" if _has_gaps(rounds) else None, markersize=3, label=name)
         rounds, losses = _evaluated(records, "loss")
         axes.plot(rounds, losses, color="black", linewidth=2, marker="o", markersize=3, zorder=3,
@@ -69,7 +69,7 @@ def draw_miou(records: list[dict], path: Path, baselines: dict[str, float]) -> N
 
     baselines: name -> mIoU of a trivial answer, a dashed line each.
     """
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         # The padding, in inches, keeps the last number of one axis from the other's first.
         figure = Figure(figsize=(6.6, 3.2), layout=ConstrainedLayoutEngine(w_pad=0.1))
         left, right = figure.subplots(1, 2, sharey=True)
@@ -77,11 +77,11 @@ def draw_miou(records: list[dict], path: Path, baselines: dict[str, float]) -> N
         for axes, key, label in ((left, "pictures", "pictures seen by all cars"),
                                  (right, "sequential_steps", "sequential local steps")):
             amounts = [record[key] for record in scored]
-            axes.plot(amounts, [record["global"]["miou"] for record in scored], color=_CAR_COLOURS[0],
+            axes.plot(amounts, [record["global"]["miou"] for record in scored], color=LINE_COLOURS[0],
                       linewidth=1.8, marker="o", markersize=3, label=_model_name(records))
             worst = [(record[key], record["worst"]["miou"]) for record in scored if "worst" in record]
             if worst:
-                axes.plot(*zip(*worst, strict=True), color=_CAR_COLOURS[5], linewidth=1.3, label="worst car")
+                axes.plot(*zip(*worst, strict=True), color=LINE_COLOURS[5], linewidth=1.3, label="worst car")
             for index, (name, miou) in enumerate(baselines.items()):
                 axes.axhline(miou, color="#666666", linewidth=1.1, label=f"{name} ({miou:.2f})",
                              linestyle=_BASELINE_LINES[index % len(_BASELINE_LINES)])
@@ -113,7 +113,7 @@ def draw_segmentation(images: np.ndarray, labels: np.ndarray, predictions: np.nd
     tile_height = tile * height / width
     page_height = title + 3 * tile_height + 2 * gap + 0.08 + 0.15 * legend_rows + 0.06
     margin = (page_width - tile * count - gap * (count - 1)) / 2
-    with matplotlib.rc_context(_STYLE | {"axes.grid": False}):
+    with matplotlib.rc_context(STYLE | {"axes.grid": False}):
         figure = Figure(figsize=(page_width, page_height))
         for row, row_title in enumerate(("scene", "truth", "prediction")):
             bottom = page_height - title - (row + 1) * tile_height - row * gap
@@ -150,7 +150,7 @@ def _draw_many(axes: Axes, cars: list[tuple[str, list[int], list[float]]]) -> No
         for number, loss in zip(rounds, losses, strict=True):
             of_round.setdefault(number, []).append(loss)
     numbers = sorted(of_round)
-    axes.plot(numbers, [np.median(of_round[number]) for number in numbers], color=_CAR_COLOURS[0],
+    axes.plot(numbers, [np.median(of_round[number]) for number in numbers], color=LINE_COLOURS[0],
               linewidth=1.8, label="median car")
 
 

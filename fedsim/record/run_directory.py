@@ -2,7 +2,8 @@
 
 <path>/
   config.toml        the resolved settings; a valid --config
-  environment.json   versions, device, ranks, threads, data fingerprint, partition
+  environment.json   versions, device, ranks, threads, data fingerprint, cars
+  partition.json     which car has which scenes; a valid --partition
   metrics.jsonl      one JSON object a round
   tensorboard/       event files, see fedsim/record/tensorboard.py
   checkpoints/
@@ -21,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from fedsim.errors import OutputError, RunError
+
+SPLIT_FILE = "partition.json"
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class RunDirectory:
             "metrics.jsonl": "",
         }
         run = cls(Path(path))
-        made_path = _make_empty(run.path)
+        made_path = make_empty(run.path)
         try:
             for name, text in files.items():
                 # "x": of two runs started at once in one empty directory, the first file has one maker.
@@ -108,17 +111,17 @@ class RunDirectory:
                 directory.rmdir()
 
 
-def default_path(algo: str, data: str) -> Path:
-    """Make runs/<algo>-<data>-<YYYYmmdd-HHMMSS>, with -2, -3, … where that is taken, an empty directory.
+def default_path(parent: str, name: str) -> Path:
+    """Make <parent>/<name>-<YYYYmmdd-HHMMSS>, with -2, -3, … where that is taken, an empty directory.
 
     Made rather than only named: a hundred jobs of a cluster may start within one second.
     Raises OutputError where it cannot be made.
     """
-    name = re.sub(r"[^\w.-]+", "-", algo)  # a user's own has a colon
-    stem = f"{name}-{data}-{time.strftime('%Y%m%d-%H%M%S')}"
+    plain = re.sub(r"[^\w.-]+", "-", name)  # that of a user's own algorithm has a colon
+    stem = f"{plain}-{time.strftime('%Y%m%d-%H%M%S')}"
     number = 1
     while True:
-        path = Path("runs") / (stem if number == 1 else f"{stem}-{number}")
+        path = Path(parent) / (stem if number == 1 else f"{stem}-{number}")
         try:
             path.parent.mkdir(exist_ok=True)
             path.mkdir()
@@ -151,8 +154,8 @@ def read_metrics(path: Path) -> list[dict]:
     return records
 
 
-def _make_empty(path: Path) -> bool:
-    """Make `path` unless it is an empty directory already; True where it was made."""
+def make_empty(path: Path) -> bool:
+    """Make a directory unless it is there, and empty; True where it was made. Raises OutputError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir()
@@ -176,7 +179,7 @@ def _not_empty(path: Path) -> OutputError:
 
 def _cannot_make(path: Path, error: OSError) -> OutputError:
     reason = "a file is in the way" if isinstance(error, FileExistsError) else error.strerror
-    return OutputError(f"cannot make the run directory {path} ({reason}); choose another with --out")
+    return OutputError(f"cannot make the directory {path} ({reason}); choose another with --out")
 
 
 def _for_toml(value: Any) -> Any:

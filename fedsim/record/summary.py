@@ -2,18 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
+from fedsim.record.tables import Table, markdown, print_tables
 from fedsim.scenes.classes import ClassTable
 
 PRINTED_CARS = 32  # on the screen; summary.md has every car
-
-class Table(NamedTuple):
-    """A table in words, for whatever shows it."""
-
-    title: str
-    header: list[str]
-    rows: list[list[str]]  # as many cells as the header; the first names the row
 
 
 def print_summary(records: list[dict], classes: ClassTable, baselines: dict[str, float],
@@ -23,28 +16,12 @@ def print_summary(records: list[dict], classes: ClassTable, baselines: dict[str,
     records: lines of metrics.jsonl, round 0 first; baselines: name -> mIoU of a trivial answer; split: the
     one that scores are of; notes: sentences on what else has to be known to read them.
     """
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table as RichTable
-
-    console = Console(highlight=False, markup=False, emoji=False)  # names are shown as they are
-    if not console.is_terminal:
-        console.width = 100
-    for table in (_scores(records, classes, baselines, split), _cars(records), _counts(records)):
-        shown = RichTable(title=table.title, title_style="bold", title_justify="left", box=SIMPLE_HEAD,
-                          pad_edge=False)
-        for index, column in enumerate(table.header):
-            shown.add_column(column, justify="right" if index else "left")
-        for row in table.rows[:PRINTED_CARS]:
-            shown.add_row(*row)
-        console.print(shown)
-        if len(table.rows) > PRINTED_CARS:
-            console.print(f"… and {len(table.rows) - PRINTED_CARS} more in summary.md\n")
+    print_tables((_scores(records, classes, baselines, split), _cars(records), _counts(records)), PRINTED_CARS)
     for note in _notes(records, baselines, split, notes):
-        console.print(note)
-    console.print("\nWritten:")
+        print(note)
+    print("\nWritten:")
     for path in paths:
-        console.print(f"  {path}", soft_wrap=True)
+        print(f"  {path}")
 
 
 def write_summary(records: list[dict], classes: ClassTable, baselines: dict[str, float],
@@ -52,16 +29,10 @@ def write_summary(records: list[dict], classes: ClassTable, baselines: dict[str,
     """Write the same as `print_summary`, with every car, as Markdown at `path`."""
     lines = [f"# {records[-1]['algo']}, {records[-1]['round']} rounds", ""]
     for table in (_scores(records, classes, baselines, split), _cars(records), _counts(records)):
-        lines += [f"## {table.title}", "", *_markdown(table), ""]
+        lines += [markdown(table), ""]
     lines += [f"- {note}" for note in _notes(records, baselines, split, notes)]
     lines += ["", "## Files", "", *(f"- `{written}`" for written in paths), ""]
     Path(path).write_text("\n".join(lines), encoding="utf-8")
-
-
-def _markdown(table: Table) -> list[str]:
-    rule = ["---", *["---:"] * (len(table.header) - 1)]
-    rows = [table.header, rule, *table.rows]
-    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
 
 
 def _scores(records: list[dict], classes: ClassTable, baselines: dict[str, float], split: str) -> Table:

@@ -4,7 +4,36 @@ import os
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from fedsim.errors import OutputError
+
+UNSAVED = "num_batches_tracked"
+
+
+def load_weights(path: Path, module: nn.Module) -> None:
+    """Fill a module with the weights of a file. Raises OutputError where they are damaged or another network's."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"{path} cannot be read as weights ({error}); train the run again") from error
+    wanted = weights_of(module)
+    wrong = [name for name in wanted.keys() | state.keys()
+             if name not in wanted or name not in state or wanted[name].shape != state[name].shape]
+    if wrong:
+        raise OutputError(f"{path} holds the weights of another network than its run's config.toml describes "
+                          f"({min(wrong)} differs); take the file and the config of one run")
+    if not all(tensor.isfinite().all() for tensor in state.values()):
+        raise OutputError(f"{path} holds numbers that are not finite; train the run again")
+    module.load_state_dict(state, strict=False)
+
+
+def weights_of(module: nn.Module) -> dict[str, Tensor]:
+    """A network's state, but for BatchNorm's count of batches, which depends on the cars a rank played."""
+    return {name: tensor for name, tensor in module.state_dict().items() if not name.endswith(UNSAVED)}
 
 
 def save_weights(state: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:

@@ -6,8 +6,8 @@ of all, so the baseline federates exactly.
 
 import numpy as np
 
-from fedsim.scenes.batches import nearest
 from fedsim.scenes.classes import VOID
+from fedsim.scenes.resize import nearest
 
 LEVELS = 8  # of each of red, green and blue
 ROWS, COLUMNS = 12, 16  # cells that a picture is divided into

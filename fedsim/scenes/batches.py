@@ -1,6 +1,5 @@
 """From scenes on disk to a network's input. Pure functions on whole batches."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,20 +18,6 @@ def standardise(images: Tensor) -> Tensor:
     centred = images.float().sub_(mean)
     variance = centred.square().mean((2, 3), keepdim=True)
     return centred.div_(variance.add_(FLOOR).sqrt_())
-
-
-def nearest(source: int, target: int) -> np.ndarray:
-    """Which of `source` pixels lies under the centre of each of `target` pixels: (target,) int64."""
-    return (2 * np.arange(target) + 1) * source // (2 * target)
-
-
-def shrink_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Labels (B, h, w) at another size (width, height), each pixel the one under its centre: (B, H, W).
-
-    Touches no other pixel, so a memory-mapped array stays on disk.
-    """
-    rows, columns = nearest(labels.shape[1], size[1]), nearest(labels.shape[2], size[0])
-    return labels[:, rows[:, None], columns]
 
 
 def flip(images: Tensor, labels: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """Scenes read once, kept on disk as two arrays, and memory-mapped from there ever after.
 
-    ROOT/<key>/images.npy (N, 3, H, W) uint8    ROOT/<key>/labels.npy (N, h, w) uint8    ROOT/<key>/meta.json
+    ROOT/<key>/images.npy (N, 3, H, W) uint8           ROOT/<key>/labels.npy (N, h, w) uint8
+    ROOT/<key>/histograms.npy (N, C) int64             ROOT/<key>/meta.json
 
 ROOT is $FEDSIM_CACHE, else $XDG_CACHE_HOME/fedsim, else ~/.cache/fedsim. The key is a digest of all that the
 arrays depend on, so an entry is never changed: it is written beside its place and renamed into it.
@@ -19,9 +20,10 @@ from typing import BinaryIO
 import numpy as np
 
 from fedsim.errors import DataError
-from fedsim.scenes.scene_set import SceneSet, Source
+from fedsim.scenes.resize import resize_picture
+from fedsim.scenes.scene_set import SceneSet, Source, class_histogram
 
-FORMAT_VERSION = 1  # raise it when the same source would give other files
+FORMAT_VERSION = 2  # raise it when the same source would give other files
 
 
 def load(source: Source, split: str, image_size: tuple[int, int] | None,
@@ -42,7 +44,8 @@ def load(source: Source, split: str, image_size: tuple[int, int] | None,
         scene_set = _open(entry, source)  # another process may have built it while this one waited
         if scene_set is None:
             if progress:
-                progress(f"Reading the {split} scenes of {source.name} into {entry.parent} (only this once)")
+                progress(f"Reading the {split} scenes of {source.name} at {size[0]}x{size[1]} into {entry.parent} "
+                         "(only this once)")
             _build(entry, source, split, size)
             scene_set = _open(entry, source)
     assert scene_set is not None, f"{entry} was built and cannot be opened"
@@ -63,8 +66,9 @@ def _open(entry: Path, source: Source) -> SceneSet | None:
         meta = json.loads((entry / "meta.json").read_text())
         images = _map(entry / "images.npy", meta["images"])
         labels = _map(entry / "labels.npy", meta["labels"])
-        return SceneSet(images, labels, tuple(meta["names"]), tuple(meta["drives"]), source.classes,
-                        meta["fingerprint"])
+        histograms = _map(entry / "histograms.npy", [len(labels), len(source.classes)])
+        return SceneSet(images, labels, histograms, tuple(meta["names"]), tuple(meta["drives"]),
+                        tuple(meta["times"]), source.classes, meta["fingerprint"])
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None
 
@@ -104,18 +108,21 @@ def _build(entry: Path, source: Source, split: str, size: tuple[int, int]) -> No
 
 
 def _write(part: Path, source: Source, split: str, size: tuple[int, int]) -> None:
-    names, drives = [], []
+    names, drives, times, histograms = [], [], [], []
     with open(part / "images.npy", "wb") as image_file, open(part / "labels.npy", "wb") as label_file:
         images, labels = _ArrayFile(image_file), _ArrayFile(label_file)
         for scene in source.scenes(split):
-            images.append(_resize(scene.image, size))
+            images.append(resize_picture(scene.image, size).transpose(2, 0, 1))
             labels.append(scene.label)
             names.append(scene.name)
             drives.append(scene.drive)
+            times.append(scene.time)
+            histograms.append(class_histogram(scene.label, len(source.classes)))
         meta: dict[str, object] = {"images": images.finish(), "labels": labels.finish(), "names": names,
                                    "drives": drives}
+    np.save(part / "histograms.npy", np.stack(histograms))
     content = json.dumps([meta, images.digest.hexdigest(), labels.digest.hexdigest()])
-    meta["fingerprint"] = hashlib.sha256(content.encode()).hexdigest()
+    meta |= {"times": times, "fingerprint": hashlib.sha256(content.encode()).hexdigest()}
     (part / "meta.json").write_text(json.dumps(meta))
 
 
@@ -148,16 +155,3 @@ class _ArrayFile:
         # numpy leaves room for the first axis to grow, so the header's length stays the same.
         header = {"descr": "|u1", "fortran_order": False, "shape": tuple(self.shape)}
         np.lib.format.write_array_header_1_0(self.file, header)
-
-
-def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(h, w, 3) uint8 -> (3, H, W) uint8 with (W, H) = size."""
-    height, width = image.shape[:2]
-    if (width, height) != size:
-        from PIL import Image  # here, because most starts find their scenes in the cache
-
-        # Shrinking, the mean over the area of a pixel: what a coarser camera would have seen.
-        shrinks = size[0] <= width and size[1] <= height
-        method = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
-        image = np.asarray(Image.fromarray(image).resize(size, method))
-    return image.transpose(2, 0, 1)

@@ -4,7 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedsim.scenes.batches import flip, shrink_labels, standardise
+from fedsim.scenes.augment import Unchanged
+from fedsim.scenes.batches import standardise
+from fedsim.scenes.resize import shrink_labels
 from fedsim.scenes.scene_set import SceneSet
 
 
@@ -20,8 +22,8 @@ class CarScenes:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def batch(self, positions: np.ndarray, flips: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
-        """The scenes at these positions, mirrored where `flips` (B,) says so.
+    def batch(self, positions: np.ndarray, augment: Unchanged | None = None) -> tuple[Tensor, Tensor]:
+        """The scenes at these positions, as they are or augmented.
 
         Returns images (B, 3, H, W) float32, channels_last, each scene standardised; labels (B, H, W) int64.
         """
@@ -30,11 +32,10 @@ class CarScenes:
         else:
             where = torch.from_numpy(positions).to(self._device)
             images, labels = (tensor[where] for tensor in self._resident)
+        if augment is not None:
+            images = augment.recolour(images)
         inputs = standardise(images).contiguous(memory_format=torch.channels_last)
-        targets = labels.long()
-        if flips is not None:
-            inputs, targets = flip(inputs, targets, torch.from_numpy(flips).to(self._device))
-        return inputs, targets
+        return augment.move(inputs, labels.long()) if augment is not None else (inputs, labels.long())
 
     def _read(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
         """uint8 images (B, 3, H, W) and labels (B, H, W) at the images' size, on the device."""

@@ -16,6 +16,7 @@ class Scene(NamedTuple):
     drive: str  # the recording it belongs to
     image: np.ndarray  # (h, w, 3) uint8 RGB
     label: np.ndarray  # (h, w) uint8 class index or VOID
+    time: float | None = None  # seconds on the clock of its drive, where the data set tells
 
 
 class Source(Protocol):
@@ -51,10 +52,17 @@ class SceneSet:
 
     images: np.ndarray  # (N, 3, H, W) uint8 RGB
     labels: np.ndarray  # (N, h, w) uint8 class index or VOID, at native resolution
+    histograms: np.ndarray  # (N, C) int64 labelled pixels of every scene by class
     names: tuple[str, ...]
     drives: tuple[str, ...]
+    times: tuple[float | None, ...]  # seconds on the clock of the scene's drive, where known
     classes: ClassTable
     fingerprint: str  # sha256 over pictures, labels, names and drives
 
     def __len__(self) -> int:
         return len(self.names)
+
+
+def class_histogram(label: np.ndarray, classes: int) -> np.ndarray:
+    """Labelled pixels by class: (h, w) uint8 -> (classes,) int64."""
+    return np.bincount(label.ravel(), minlength=256)[:classes]

@@ -58,7 +58,7 @@ def test_a_directory_that_holds_anything_is_refused_and_left_as_it_was(tmp_path,
 @pytest.mark.parametrize("below", ["", "deeper/still"])
 def test_a_file_in_the_way_is_refused_and_left_as_it_was(tmp_path, below):
     (tmp_path / "out").write_text("precious")
-    with pytest.raises(OutputError, match=r"cannot make the run directory .*out.*--out"):
+    with pytest.raises(OutputError, match=r"cannot make the directory .*out.*--out"):
         create(tmp_path / "out" / below)
     assert (tmp_path / "out").read_text() == "precious"
 
@@ -125,7 +125,7 @@ def test_of_eight_threads_one_makes_the_directory(tmp_path, existing):
 def test_default_paths_of_one_second_differ(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("time.strftime", lambda form: "20250102-030405")
-    names = [default_path("admm", "streets") for _ in range(3)]
+    names = [default_path("runs", "admm-streets") for _ in range(3)]
     stem = "admm-streets-20250102-030405"
     assert names == [Path("runs", stem), Path("runs", f"{stem}-2"), Path("runs", f"{stem}-3")]
     assert all(create(name).metrics.exists() for name in names)
@@ -135,7 +135,7 @@ def test_default_path_with_a_file_called_runs_is_an_output_error(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").write_text("")
     with pytest.raises(OutputError, match="a file is in the way"):
-        default_path("admm", "streets")
+        default_path("runs", "admm-streets")
 
 
 def test_appended_records_read_back_in_order_at_once(tmp_path, records):

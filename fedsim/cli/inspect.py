@@ -1,0 +1,45 @@
+"""fedsim data inspect: what every car would have, before training."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fedsim import compatible
+from fedsim.dealing import cars_of, deal, source_of
+from fedsim.options import Command, Option, make_settings, setting_options
+from fedsim.record.inspection import Inspection, write_inspection
+from fedsim.record.run_directory import default_path, make_empty
+from fedsim.world import World
+
+NAMES = ("data", "data_root", "classes", "image_size", "cars", "partition", "alpha", "eval_split", "seed")
+
+
+def _inspect(out: str | None, **values: Any) -> None:
+    settings = make_settings(values)
+    compatible.check(settings)
+    cars = cars_of(settings, ranks=1)
+    source = source_of(settings, cars)
+    if settings.image_size is None:  # people see pictures as the data set has them
+        height, width = next(iter(source.scenes("train"))).label.shape
+        settings = replace(settings, image_size=f"{width}x{height}")
+    inspection = Inspection(deal(settings, source, cars, World.join("cpu"), print))
+    if out:
+        make_empty(folder := Path(out))
+    else:
+        name = Path(settings.partition).stem
+        folder = default_path("inspections", f"{settings.data}-{name}")
+    write_inspection(inspection, folder)
+
+
+inspect: click.Command = Command(
+    "inspect", callback=_inspect, params=[
+        *setting_options(NAMES),
+        Option("--out", theme="Machine", type=click.STRING, metavar="DIR",
+               help="Where tables and figures go, new or empty. Default: inspections/DATA-PARTITION-TIME.")],
+    help="""Tell what every car would have, before training.
+
+    Per car: scenes, drives, pixels of each class, the distance of its classes (Jensen-Shannon, in bits) and of its
+    colours (Fréchet, in grey levels) from those of all cars. A heat map, a contact sheet a car, the partition as a file
+    for --partition, and warnings. Options are those of a run.""")

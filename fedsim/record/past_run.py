@@ -1,0 +1,55 @@
+"""A run that has ended: its settings and its models, read back from its directory."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from fedsim.assembly import make_module
+from fedsim.errors import OutputError
+from fedsim.record.run_directory import RunDirectory
+from fedsim.record.weights import load_weights
+from fedsim.scenes.scene_set import Source
+from fedsim.settings import Settings
+from fedsim.vector import FlatModel
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """A run's directory and what it was run with."""
+
+    directory: RunDirectory
+    settings: Settings
+
+    @classmethod
+    def open(cls, path: Path) -> "PastRun":
+        """Raises UserError where `path` holds no run, or one of other settings than this program knows."""
+        config = path / "config.toml"
+        try:
+            values = tomllib.loads(config.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise OutputError(f"{path} is no run directory: {config.name} cannot be read ({error.strerror})") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise OutputError(f"{config} is not a TOML file ({error}); take the one that the run wrote") from error
+        return cls(RunDirectory(path), Settings.from_values(values, origin=str(config)))
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return self.directory.path.resolve().name
+
+    def models(self, source: Source, device: torch.device) -> list[FlatModel]:
+        """The run's global model; where it has none, its cars' own. Raises UserError where there are no weights."""
+        folder = self.directory.checkpoints
+        own = folder / "model.safetensors"
+        files = [own] if own.exists() else sorted(folder.glob("car-*.safetensors"))
+        if not files:
+            raise OutputError(f"{folder} holds no weights: the run has not ended; let it end, or run it again")
+        return [self._model(path, source, device) for path in files]
+
+    def _model(self, path: Path, source: Source, device: torch.device) -> FlatModel:
+        size = self.settings.input_size() or source.image_size
+        module = make_module(self.settings, len(source.classes), size)
+        load_weights(path, module)
+        return FlatModel(module, device)

@@ -1,0 +1,100 @@
+"""Scenes dealt by the classes in them: what cars want, and who gets what.
+
+A label-skewed partition is made for pictures of one class each. A scene of a road holds nearly every class, so a car
+wants shares of classes, and a scene is worth the more to it the more of what it wants is seen there.
+"""
+
+import numpy as np
+
+# How firmly a scene goes where its classes are wanted. Scenes of a road differ far less than pictures of one class.
+# With CamVid's 367 training scenes and 4 cars, the skew at alpha 0.1 is 0.004 bits with sharpness 1 and 0.013 with
+# 5; dealt at random it is 0.0007, a car a drive 0.020.
+SHARPNESS = 5
+SCENES_AT_ONCE = 64  # bounds memory, and with 1,000 cars their scores stay in the processor's cache
+SAMPLE = 4096  # scenes that tell how much in demand every car's taste is
+PRICE_STEPS = 20
+
+
+def tastes(cars: int, classes: int, alpha: float, random: np.random.Generator) -> np.ndarray:
+    """Shares of classes that cars want, (cars, classes): q_i ~ Dirichlet(alpha).
+
+    Hsu, Qi & Brown 2019 (arXiv:1909.06335, §3).
+    """
+    return random.dirichlet(np.full(classes, alpha), cars)
+
+
+def favourites(cars: int, classes: int, number: int, random: np.random.Generator) -> np.ndarray:
+    """Equal shares of `number` classes a car, (cars, classes); all classes are wanted equally often, within one.
+
+    After the shards of few classes a client of McMahan et al. 2017 (arXiv:1602.05629, §3).
+    """
+    wanted, times = np.zeros((cars, classes)), np.zeros(classes)
+    for row in wanted:
+        rarest = np.lexsort((random.random(classes), times))[:number]
+        row[rarest] = 1 / number
+        times[rarest] += 1
+    return wanted
+
+
+def deal(histograms: np.ndarray, wanted: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """The car of every scene, (N,) int64; cars get equally many, within one.
+
+    histograms: pixels by scene and class (N, C), every class somewhere; wanted: shares q_ic (cars, C). With h_n the
+    shares of scene n and h those of the pool, the scene is worth a_in = Σ_c q_ic h_nc / h_c to car i. Scenes come in
+    random order and go to car i with a probability in proportion to room_i · price_i · a_in^SHARPNESS, drawn as the
+    largest of the logarithms plus Gumbel noise (Yellott 1977). The room left keeps any car from being full long before
+    the end, when the last scenes would find only cars that don't want them. Prices make up for tastes that are in
+    demand more than others.
+    """
+    scenes, cars = len(histograms), len(wanted)
+    shares = histograms / np.maximum(histograms.sum(1, keepdims=True), 1)
+    value = (wanted / shares.mean(0)).T
+    order = random.permutation(scenes)
+    price = _prices(_appeal(shares[order[:SAMPLE]], value))
+    room = np.array([len(part) for part in np.array_split(np.arange(scenes), cars)])
+    owner = np.empty(scenes, np.int64)
+    for start in range(0, scenes, SCENES_AT_ONCE):
+        some = order[start:start + SCENES_AT_ONCE]
+        noise = -np.log(random.standard_exponential((len(some), cars)))
+        owner[some] = _seat(_appeal(shares[some], value) + price + noise, room)
+    return owner
+
+
+def _appeal(shares: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Logarithm of a_in^SHARPNESS: (n, C), (C, cars) -> (n, cars)."""
+    return SHARPNESS * np.log(np.maximum(shares @ value, 1e-12))
+
+
+def _prices(appeal: np.ndarray) -> np.ndarray:
+    """Logarithms of the prices (cars,) at which every car is to get as many of these scenes (n, cars).
+
+    Sinkhorn's balancing of rows and columns: Cuturi 2013 (arXiv:1306.0895).
+    """
+    weights = np.exp(appeal - appeal.max(1, keepdims=True))
+    price = np.ones(weights.shape[1])
+    for _ in range(PRICE_STEPS):
+        price = 1 / (weights.T @ (1 / (weights @ price)))
+        price /= price.mean()
+    return np.log(price)
+
+
+def _seat(scores: np.ndarray, room: np.ndarray) -> np.ndarray:
+    """The car of every scene, by scores (n, cars); takes it off the room left (cars,).
+
+    Where more scenes choose a car than it has room for, the first get it and the others choose again.
+    """
+    with np.errstate(divide="ignore"):
+        scores += np.log(room)
+    car = np.empty(len(scores), np.int64)
+    waiting = np.arange(len(scores))
+    while len(waiting):
+        choice = scores[waiting].argmax(1)
+        by_car = np.argsort(choice, kind="stable")
+        turn = np.empty_like(by_car)
+        turn[by_car] = np.arange(len(choice)) - np.searchsorted(choice[by_car], choice[by_car])
+        served = turn < room[choice]
+        car[waiting[served]] = choice[served]
+        room -= np.bincount(choice[served], minlength=len(room))
+        scores[:, room == 0] = -np.inf
+        waiting = waiting[~served]
+    return car

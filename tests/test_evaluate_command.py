@@ -1,0 +1,155 @@
+"""fedsim evaluate: runs scored again, and what is refused."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+import fedsim.main
+from fedsim.cli import main
+from fedsim.cli.evaluate import expand
+from fedsim.scenes.perturbations import PERTURBATIONS, Perturbation
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_camvid, tmp_path_factory) -> Path:
+    """Three runs of a round each. Read only: copy one to change it."""
+    folder = tmp_path_factory.mktemp("runs")
+    for algo in ("avg", "central", "local"):
+        arguments = ["--data", "camvid", "--data-root", str(tiny_camvid), "--rounds", "1", "--width", "4",
+                     "--cars", "2", "--image-size", "32x24", "--threads", "1", "--algo", algo,
+                     "--out", str(folder / algo)]
+        assert fedsim.main.main(arguments) == 0
+    return folder
+
+
+@pytest.fixture
+def evaluate(monkeypatch, capsys, tmp_path):
+    """The command in an empty directory, with what it prints."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> str:
+        monkeypatch.setattr("sys.argv", ["fedsim", "evaluate", "--threads", "1", *map(str, arguments)])
+        main()
+        return capsys.readouterr().out
+
+    return run
+
+
+def last_record(run: Path) -> dict:
+    return json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+
+
+def test_without_perturbations_it_gives_the_runs_own_score(evaluate, runs, tmp_path):
+    """To the bit, of a global model and of cars' own. Catches weights, statistics or scenes of something else."""
+    evaluate(*(runs / name for name in ("avg", "central", "local")), "--out", "out")
+    told = json.loads((tmp_path / "out" / "robustness.json").read_text())["runs"]
+    for name, scored in zip(("avg", "central", "local"), told, strict=True):
+        ours, theirs = scored["clean"], last_record(runs / name)["global"]
+        assert ours["pixel_accuracy"] == theirs["pixel_accuracy"] and ours["miou"] == theirs["miou"]
+        assert ours["class_iou"] == theirs["class_iou"] and scored["perturbed"] == {}
+    assert not (tmp_path / "out" / "robustness.png").exists()
+
+
+def test_a_run_under_perturbations_leaves_tables_a_plot_and_a_contact_sheet(evaluate, runs, tmp_path):
+    said = evaluate(runs / "avg", "--perturb", "fog", "--perturb", "jpeg:2", "--out", "out")
+    out = tmp_path / "out"
+    told = json.loads((out / "robustness.json").read_text())["runs"][0]
+    assert list(told["perturbed"]) == ["fog:1", "fog:2", "fog:3", "fog:4", "fog:5", "jpeg:2"]
+    for name in ("robustness.png", "perturbations.png"):
+        with Image.open(out / name) as picture:
+            assert picture.width > 500
+        assert f"out/{name}" in said
+    text = (out / "robustness.md").read_text()
+    fog = sum(told["perturbed"][f"fog:{i}"]["miou"] for i in range(1, 6)) / 5
+    assert f"| fog | {fog:.3f} ({fog / told['clean']['miou']:.2f}) |" in text
+    mean = (fog + told["perturbed"]["jpeg:2"]["miou"]) / 2
+    assert f"{mean:.3f} | {mean / told['clean']['miou']:.3f}" in text
+    assert "| avg | " in text
+
+
+def test_several_runs_are_compared_with_the_centralised_one(evaluate, runs, tmp_path):
+    """Wherever it is named. Catches the first run as reference."""
+    evaluate(runs / "avg", runs / "central", "--perturb", "dusk:5", "--out", "out")
+    told = json.loads((tmp_path / "out" / "robustness.json").read_text())
+    assert told["reference"] == str(runs / "central")
+    assert "lost, relative to central" in (tmp_path / "out" / "robustness.md").read_text()
+
+
+def test_the_seed_decides_and_the_same_command_gives_the_same(evaluate, runs, tmp_path):
+    for out, seed in (("one", 0), ("two", 0), ("three", 1)):
+        evaluate(runs / "avg", "--perturb", "shot-noise:5", "--seed", seed, "--out", out)
+    one, two, three = (json.loads((tmp_path / out / "robustness.json").read_text()) for out in ("one", "two", "three"))
+    assert one == two and one["runs"][0]["perturbed"] != three["runs"][0]["perturbed"]
+
+
+def test_another_split_and_another_place_of_the_data(evaluate, runs, tiny_camvid, tmp_path):
+    """The data set has moved since the run."""
+    shutil.copytree(tiny_camvid, tmp_path / "moved")
+    evaluate(runs / "avg", "--data-root", "moved", "--eval-split", "train", "--out", "out")
+    assert json.loads((tmp_path / "out" / "robustness.json").read_text())["split"] == "train"
+
+
+def test_perturbations_come_once_each_in_their_order():
+    assert len(expand(["all"])) == 5 * len(PERTURBATIONS) == len(expand(["all", "fog:3"]))
+    assert expand(["jpeg:1", "fog:2", "fog:1"]) == [Perturbation("fog", 1), Perturbation("fog", 2),
+                                                    Perturbation("jpeg", 1)]
+    assert expand([]) == []
+
+
+@pytest.fixture
+def copy(runs, tmp_path) -> Path:
+    return Path(shutil.copytree(runs / "avg", tmp_path / "copy"))
+
+
+def change_weights(run: Path, change) -> None:
+    path = run / "checkpoints" / "model.safetensors"
+    save_file({name: change(name, tensor) for name, tensor in load_file(path).items()}, path)
+
+
+@pytest.mark.parametrize(("damage", "says"), [
+    (lambda run: (run / "config.toml").unlink(), "is no run directory: config.toml cannot be read"),
+    (lambda run: (run / "config.toml").write_text("rounds: 3"), "config.toml is not a TOML file"),
+    (lambda run: (run / "config.toml").write_text("roundz = 3"), "unknown setting 'roundz'"),
+    (lambda run: shutil.rmtree(run / "checkpoints"), "holds no weights: the run has not ended"),
+    (lambda run: os.truncate(run / "checkpoints" / "model.safetensors", 50), "cannot be read as weights"),
+    (lambda run: os.truncate(run / "checkpoints" / "model.safetensors", 0), "cannot be read as weights"),
+    (lambda run: (run / "checkpoints" / "model.safetensors").write_bytes(b"\xff" * 500), "cannot be read as weights"),
+    (lambda run: change_weights(run, lambda name, tensor: tensor * float("nan")), "numbers that are not finite"),
+    (lambda run: change_weights(run, lambda name, tensor: torch.zeros(3)), "the weights of another network"),
+], ids=["no-config", "no-toml", "unknown", "no-weights", "cut", "empty", "noise", "nan", "shapes"])
+def test_a_run_that_cannot_be_read_is_refused_by_name(evaluate, copy, capsys, damage, says):
+    damage(copy)
+    with pytest.raises(SystemExit) as stopped:
+        evaluate(copy)
+    told = capsys.readouterr().err
+    assert stopped.value.code == 2 and says in told and str(copy) in told and len(told.splitlines()) == 1, told
+
+
+@pytest.mark.parametrize(("options", "says"), [
+    (["--perturb", "fogg"], "there is no perturbation 'fogg' (did you mean fog?)"),
+    (["--perturb", "fog:9"], "write fog:1 to fog:5"), (["--eval-split", "test"], "there is train and val"),
+    (["--data-root", "nowhere"], "there is no directory nowhere"), (["--device", "cuda"], "no usable CUDA device"),
+    (["--out", "full"], "already holds")])
+def test_a_mistake_gets_one_sentence_and_leaves_nothing(evaluate, runs, capsys, tmp_path, options, says):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("mine")
+    with pytest.raises(SystemExit) as stopped:
+        evaluate(runs / "avg", *options)
+    told = capsys.readouterr().err
+    assert stopped.value.code == 2 and says in told and len(told.splitlines()) == 1, told
+    assert not (tmp_path / "evaluations").exists()
+
+
+def test_runs_that_were_scored_on_different_splits_need_one_named(evaluate, runs, copy, capsys):
+    config = copy / "config.toml"
+    config.write_text(config.read_text().replace('eval_split = "val"', 'eval_split = "train"'))
+    with pytest.raises(SystemExit):
+        evaluate(copy, runs / "avg")
+    assert "name one with --eval-split" in capsys.readouterr().err
+    evaluate(copy, runs / "avg", "--eval-split", "val")
