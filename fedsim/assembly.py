@@ -56,8 +56,7 @@ class Experiment:
         """What besides the settings decides the result: versions, machine, data, partition."""
         world = self.federation.world
         return {
-            "versions": {"fedsim": fedsim.__version__, "python": platform.python_version(),
-                         "torch": torch.__version__, "numpy": np.__version__},
+            "versions": current_versions(),
             "platform": platform.platform(),
             "device": str(world.device), "backend": world.backend, "backend_reason": world.why,
             "ranks": world.size, "threads": world.threads,
@@ -196,6 +195,13 @@ def _training(settings: Settings, criterion: CrossEntropy) -> LocalTraining:
                          AUGMENTATIONS[settings.augment], settings.seed)
 
 
+def current_versions() -> dict[str, str]:
+    """Of what computes."""
+    return {"fedsim": fedsim.__version__, "python": platform.python_version(), "torch": torch.__version__,
+            "numpy": np.__version__}
+
+
 def config(settings: Settings) -> dict[str, Any]:
     """The settings as a preset that repeats the run, wherever it goes."""
-    return {name: value for name, value in asdict(settings).items() if value is not None and name != "out"}
+    return {name: value for name, value in asdict(settings).items()
+            if value is not None and name not in ("out", "resume")}

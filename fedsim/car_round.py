@@ -48,6 +48,7 @@ class RankRound:
     def play(self, car: int, slot: int) -> None:
         """slot: the car's place among those that answer. What is not finite is refused, and reported."""
         federation, algorithm, model = self.federation, self.federation.algorithm, self.federation.model
+        federation.world.doing = f"training car {car} ({federation.cars[car].name}) in round {self.number}"
         memory, weight = federation.memory(self.state, car), federation.weights[car]
         if model.norms:
             first = self.state.initial_norms if federation.norms.own_statistics else self.state.norms

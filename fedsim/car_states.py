@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from fedsim.bundles import is_alike, kind_of, names_of, parts_of, put_together
 from fedsim.errors import OutputError, RankError, SettingsError
 from fedsim.rows import Rows, make_rows
 
@@ -35,7 +36,7 @@ class CarStates:
         self.first_row = {car: 2 * place for place, car in enumerate(cars)}
         self.tables: list[Rows] = []  # one for each tensor of a memory, in order
         self.saved: dict[int, Saved] = {}  # row -> what it holds
-        for part in _parts(initial_memory) if self.on_disk else ():
+        for part in parts_of(initial_memory) if self.on_disk else ():
             if isinstance(part, Tensor):
                 self.tables.append(make_rows(2 * len(cars), part.numel(), part.dtype, folder))
 
@@ -50,7 +51,7 @@ class CarStates:
             return memory
         assert before is None or before.car == car, f"car {car} goes on from a memory of car {before.car}"
         slot = 0 if before is None else 1 - before.slot
-        row, parts = self.first_row[car] + slot, _parts(memory)
+        row, parts = self.first_row[car] + slot, parts_of(memory)
         self.saved.pop(row, None)
         tensors = [part for part in parts if isinstance(part, Tensor)]
         for table, tensor in zip(self.tables, tensors, strict=True):
@@ -65,9 +66,9 @@ class CarStates:
         row = self.first_row[handle.car] + handle.slot
         tables, others = iter(self.tables), iter(handle.others)
         assert handle is self.saved.get(row), f"this memory of car {handle.car} has been replaced"
-        return _like(self.initial_memory, [
+        return put_together(self.initial_memory, [
             next(tables).read(row).view(part.shape).to(device) if isinstance(part, Tensor) else next(others)
-            for part in _parts(self.initial_memory)])
+            for part in parts_of(self.initial_memory)])
 
     def close(self) -> None:
         """Give the disk space back; nothing can be loaded from there afterwards."""
@@ -76,7 +77,7 @@ class CarStates:
 
     def _check(self, car: int, memory: Any) -> None:
         """Refuse a memory that differs from the initial one in more than its numbers."""
-        if _alike(memory, self.initial_memory):
+        if is_alike(memory, self.initial_memory):
             return  # nearly always, so words are found for the others alone
         try:
             kinds = _kinds(memory)
@@ -104,7 +105,7 @@ def make_car_states(initial_memory: Any, cars: Sequence[int], folder: Path | Non
 def memory_bytes(initial_memory: Any) -> int:
     """Bytes of the tensors that one car keeps; on disk it takes up twice as many. Raises SettingsError as above."""
     _kinds(initial_memory)
-    return sum(part.numel() * part.itemsize for part in _parts(initial_memory) if isinstance(part, Tensor))
+    return sum(part.numel() * part.itemsize for part in parts_of(initial_memory) if isinstance(part, Tensor))
 
 
 def fits_in_memory(bytes_needed: int, local_ranks: int) -> bool:
@@ -115,48 +116,17 @@ def fits_in_memory(bytes_needed: int, local_ranks: int) -> bool:
     return bytes_needed * 2 * max(1, local_ranks) <= _available_bytes()
 
 
-def _is_group(memory: Any) -> bool:
-    """A plain tuple or a NamedTuple: memories of several parts."""
-    return type(memory) is tuple or (isinstance(memory, tuple) and hasattr(memory, "_fields"))
-
-
-def _parts(memory: Any) -> tuple[Any, ...]:
-    return tuple(memory) if _is_group(memory) else (memory,)
-
-
-def _like(memory: Any, parts: list[Any]) -> Any:
-    """The parts put together as those of `memory` are."""
-    if not _is_group(memory):
-        return parts[0]
-    return tuple(parts) if type(memory) is tuple else type(memory)._make(parts)
-
-
-def _alike(memory: Any, other: Any) -> bool:
-    """Whether two memories consist of the same types, and of tensors with the same shapes."""
-    pairs = list(zip(_parts(memory), _parts(other), strict=False))
-    return type(memory) is type(other) and len(_parts(memory)) == len(pairs) == len(_parts(other)) and all(
-        type(part) is type(was) and (not isinstance(part, Tensor) or (
-            part.shape == was.shape and part.dtype == was.dtype and part.layout == was.layout))
-        for part, was in pairs)
-
-
 def _kinds(memory: Any) -> dict[str, str]:
     """What a memory is made like: the name and the kind of every part, in words."""
-    names = ["memory"]
-    if type(memory) is tuple:
-        names = [f"memory[{place}]" for place in range(len(memory))]
-    elif _is_group(memory):
-        names = [f"{type(memory).__name__}.{field}" for field in memory._fields]
-    return {name: _kind(name, part) for name, part in zip(names, _parts(memory), strict=True)}
-
-
-def _kind(name: str, part: Any) -> str:
-    if isinstance(part, Tensor) and part.layout is torch.strided:
-        return f"a tensor of {tuple(part.shape)} {str(part.dtype).removeprefix('torch.')}"
-    if part is None or isinstance(part, int | float):
-        return "a number or None"
-    raise SettingsError(f"{name} is a {type(part).__name__}; what a car keeps is None, a number, a dense tensor, or a "
-                        "tuple or NamedTuple of these")
+    name = type(memory).__name__ if hasattr(memory, "_fields") else "memory"
+    found = {}
+    for part_name, part in zip(names_of(name, memory), parts_of(memory), strict=True):
+        kind = kind_of(part)
+        if kind is None:
+            raise SettingsError(f"{part_name} is a {type(part).__name__}; what a car keeps is None, a number, a dense "
+                                "tensor, or a tuple or NamedTuple of these")
+        found[part_name] = kind
+    return found
 
 
 def _available_bytes() -> int:

@@ -6,8 +6,9 @@ FedsimError
 │   ├── DataError        a data set on disk
 │   ├── MachineError     devices, backends, ranks
 │   └── OutputError      the run directory
-└── RunError           a fault in a run under way, known to every rank; names round, car and rank: status 1
-    └── RankError        a fault that one rank alone has noticed
+├── RunError           a fault in a run under way, known to every rank; names round, car and rank: status 1
+│   └── RankError        a fault that one rank alone has noticed
+└── Stopped            no fault: a signal asked the run to stop, and it can be continued: status 128 + signal
 
 A message says what is wrong, where, and what to do. `assert` is kept for what fedsim promises itself.
 """
@@ -47,3 +48,11 @@ class RunError(FedsimError):
 
 class RankError(RunError):
     """A fault that one rank alone has noticed, such as the loss of another."""
+
+
+class Stopped(FedsimError):
+    """A signal asked the run to stop; what it has done is in a checkpoint."""
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.exit_status = 128 + signal  # as a shell reports it

@@ -22,9 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     speaks = os.environ.get("RANK", "0") == "0"
     try:
         with contextlib.nullcontext() if speaks else contextlib.redirect_stdout(open(os.devnull, "w")):
-            settings = parse(sys.argv[1:] if arguments is None else arguments)
-            if settings is not None:
-                run(settings)
+            asked = parse(sys.argv[1:] if arguments is None else arguments)
+            if asked is not None:
+                run(asked.settings, asked.given)
     except FedsimError as error:
         # What a machine lacks, its own first rank says: the others may have all they need.
         first_here = isinstance(error, MachineError) and os.environ.get("LOCAL_RANK", "0") == "0"

@@ -4,7 +4,7 @@ import dataclasses
 import tomllib
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -18,7 +18,8 @@ HELP = """Train one segmentation network from many cars that never share their p
 Ranks are started by torchrun: torchrun --nproc_per_node=4 -m fedsim.main --algo admm. Without it, one rank
 plays all cars."""
 FORMS = {"algo": "|".join((*NAMES, "MODULE:CLASS")), "rho": "auto|balanced|X", "dyn_alpha": "auto|X",
-         "local_epochs": "N|LEAST:MOST", "image_size": "WIDTHxHEIGHT", "partition": "|".join((*PARTITIONS, "FILE"))}
+         "local_epochs": "N|LEAST:MOST", "image_size": "WIDTHxHEIGHT", "partition": "|".join((*PARTITIONS, "FILE")),
+         "resume": "RUN|auto"}
 PLAIN = {"int": "N", "float": "X", "str": "TEXT"}
 TYPES = {"int": click.INT, "float": click.FLOAT, "str": click.STRING}
 
@@ -45,24 +46,31 @@ class Option(click.Option):
         self.theme = theme
 
 
-def parse(arguments: Sequence[str]) -> Settings | None:
-    """Settings from a command line; None where only help was asked for. Raises SettingsError."""
+class Asked(NamedTuple):
+    """What was asked for."""
+
+    settings: Settings
+    given: dict[str, Any]  # the settings that the command line or its preset names, and their values
+
+
+def parse(arguments: Sequence[str]) -> Asked | None:
+    """What a command line asks for; None where that is only help. Raises SettingsError."""
     try:
         values = command().main(list(arguments), prog_name="python -m fedsim.main", standalone_mode=False)
     except click.ClickException as error:
         raise SettingsError(_in_a_sentence(error)) from error
-    return make_settings(values) if isinstance(values, dict) else None
+    return asked_for(values) if isinstance(values, dict) else None
 
 
-def make_settings(values: dict[str, Any]) -> Settings:
-    """Settings from values of options, None where one was not given, and the preset that `config` names, if any.
+def asked_for(values: dict[str, Any]) -> Asked:
+    """What options ask for, None where one was not given, and the preset that `config` names, if any.
 
     Raises SettingsError.
     """
     preset = values.pop("config")
     given = {name: value for name, value in values.items() if value is not None}
     if preset is None:
-        return Settings(**given)
+        return Asked(Settings(**given), given)
     path = Path(preset)
     try:
         loaded = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -70,7 +78,7 @@ def make_settings(values: dict[str, Any]) -> Settings:
         raise SettingsError(f"--config {path}: cannot read it ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"--config {path}: not a TOML file ({error})") from error
-    return Settings.from_values(loaded | given, origin=f"--config {path}")
+    return Asked(Settings.from_values(loaded | given, origin=f"--config {path}"), loaded | given)
 
 
 def _in_a_sentence(error: click.ClickException) -> str:

@@ -1,13 +1,17 @@
 """One run, from settings to report: what `python -m fedsim.main` does once its options are read."""
 
+import json
 import shlex
+import signal
 import sys
 import time
 import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,20 +21,23 @@ from fedsim.algorithms import Algorithm
 from fedsim.assembly import Experiment, assemble, config
 from fedsim.car_states import fits_in_memory
 from fedsim.catalogue import NAMES
-from fedsim.errors import FedsimError, RankError
+from fedsim.errors import DataError, FedsimError, RankError, SettingsError, Stopped
 from fedsim.evaluate import predict
 from fedsim.federation import RoundResult, State
 from fedsim.guard import REMEDY
 from fedsim.methods import notes
+from fedsim.record.checkpoints import Checkpoints
 from fedsim.record.round_record import round_record
 from fedsim.record.run_directory import SPLIT_FILE, RunDirectory, default_path
 from fedsim.record.weights import weights_of
+from fedsim.resuming import check_same, continued, identity, launch_id, run_to_continue
 from fedsim.rounds import initial_state, simulate
 from fedsim.scenes.partition import PARTITIONS
 from fedsim.scenes.scene_set import SceneSet
 from fedsim.scenes.split_file import write_split
 from fedsim.scoring import models, score, trivial_baselines
 from fedsim.settings import Settings
+from fedsim.signals import Signals
 from fedsim.world import World
 
 if TYPE_CHECKING:
@@ -39,34 +46,78 @@ if TYPE_CHECKING:
 SHOWN_SCENES = 4  # of the evaluated split, evenly spread: the columns of the image panel
 
 
-def run(settings: Settings) -> None:
+def run(settings: Settings, given: Mapping[str, Any]) -> None:
     """Train, score and record on every rank of the world that this process belongs to.
 
-    Raises UserError before training for a user's mistake, RunError for a fault in the run.
+    given: what the command line or its preset asks for, by setting; a run that goes on takes the rest from its own.
+    Raises UserError before training for a user's mistake, RunError for a fault in the run, Stopped after a signal.
     """
-    compatible.check(settings)
+    if settings.resume is None:
+        compatible.check(settings)
     world = World.join(settings.device, settings.backend, settings.threads, settings.timeout)
     try:
+        found = world.together(lambda: run_to_continue(settings) if world.is_coordinator else None)
+        path = json.loads(world.tell(json.dumps(str(found) if found else None)))
+        if path:
+            settings = world.together(lambda: continued(Path(path), given))
+            world.use_threads(settings.threads)
+        world.together(lambda: compatible.check(settings))
         experiment = assemble(settings, world, _say if world.is_coordinator else _say_nothing)
-        journal = world.together(lambda: _open_journal(experiment) if world.is_coordinator else None)
-        try:
-            _train(_with_room(experiment, world.tell(str(journal.directory.path) if journal else "")), journal)
-        except FedsimError:
-            raise
-        except OSError as error:
-            where = f" ({error.filename})" if error.filename else ""
-            raise RankError(f"rank {world.rank}, while {world.doing}: {error.strerror or error}{where}") from error
-        except Exception as error:
-            if settings.algo not in NAMES and (place := _in_own_code(error, experiment.federation.algorithm)):
-                said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-                raise RankError(f"rank {world.rank}, while {world.doing}: --algo {settings.algo} raises {said} "
-                                f"({place})") from error
-            raise
-        finally:
-            if journal:
-                journal.close()
+        with ExitStack() as held:
+            directory = _directory(experiment, path, held)
+            with _told_apart(experiment):
+                _train(_with_room(experiment, directory), directory, resumed=bool(path))
     finally:
         world.leave()
+
+
+def _directory(experiment: Experiment, path: str | None, held: ExitStack) -> RunDirectory:
+    """The directory of a new run, or of the one that goes on; no other process works on it while `held` holds."""
+    world, settings = experiment.federation.world, experiment.settings
+    if path:
+        for warning in world.together(lambda: check_same(Path(path), world, experiment.dealt, settings)):
+            _say_once(world, f"WARNING: {warning}")
+
+    def open_it() -> str:
+        directory = RunDirectory(Path(path)) if path else _new_directory(experiment)
+        held.enter_context(directory.lock())
+        return str(directory.path)
+
+    opened = world.together(lambda: open_it() if world.is_coordinator else "")
+    return RunDirectory(Path(world.tell(opened)))
+
+
+def _new_directory(experiment: Experiment) -> RunDirectory:
+    settings, dealt, size = experiment.settings, experiment.dealt, experiment.federation.world.size
+    path = Path(settings.out) if settings.out else default_path("runs", f"{settings.algo}-{settings.data}")
+    if settings.partition not in PARTITIONS:  # a file, of which the run keeps a copy
+        settings = replace(settings, partition=str(path.resolve() / SPLIT_FILE))
+    start = "python" if size == 1 else f"torchrun --nproc_per_node={size}"
+    directory = RunDirectory.create(
+        path, config(settings),
+        experiment.environment() | {"command": shlex.join(sys.argv), "launch": launch_id()},
+        header=f"repeat with: {start} -m fedsim.main --config {path / 'config.toml'}")
+    write_split(directory.path / SPLIT_FILE, dealt.shards, dealt.train_set, settings.data)
+    return directory
+
+
+@contextmanager
+def _told_apart(experiment: Experiment) -> Iterator[None]:
+    """Faults of this machine, and of a user's own algorithm, become errors that say where they come from."""
+    world, settings = experiment.federation.world, experiment.settings
+    try:
+        yield
+    except FedsimError:
+        raise
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        raise RankError(f"rank {world.rank}, while {world.doing}: {error.strerror or error}{where}") from error
+    except Exception as error:
+        if settings.algo not in NAMES and (place := _in_own_code(error, experiment.federation.algorithm)):
+            said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise RankError(f"rank {world.rank}, while {world.doing}: --algo {settings.algo} raises {said} "
+                            f"({place})") from error
+        raise
 
 
 def _in_own_code(error: Exception, algorithm: Algorithm) -> str | None:
@@ -77,7 +128,7 @@ def _in_own_code(error: Exception, algorithm: Algorithm) -> str | None:
     return places[-1] if places else None
 
 
-def _with_room(experiment: Experiment, directory: str) -> Experiment:
+def _with_room(experiment: Experiment, directory: RunDirectory) -> Experiment:
     """The experiment with a place for what cars keep and send: memory, or the run directory where it would not fit.
 
     All ranks decide alike. Raises UserError on every rank where one of them finds no place.
@@ -87,22 +138,58 @@ def _with_room(experiment: Experiment, directory: str) -> Experiment:
     fits = fits_in_memory(federation.bytes_kept(), world.place.local_size)
     everywhere = world.table({world.rank: [fits]}, world.size, 1).all()
     if choice == "disk" or (choice == "auto" and not everywhere):
-        federation = replace(federation, folder=Path(directory))
+        federation = replace(federation, folder=directory.path)
     world.together(lambda: federation.states)
     if federation.folder and world.is_coordinator:
-        _say(f"What cars keep lies in files under {directory}")
+        _say(f"What cars keep lies in files under {directory.path}")
     return replace(experiment, federation=federation)
 
 
-def _train(experiment: Experiment, journal: "Journal | None") -> None:
-    federation, clock = experiment.federation, time.perf_counter()
-    state = initial_state(federation)
-    _record(experiment, journal, state, None, clock)
+def _train(experiment: Experiment, directory: RunDirectory, resumed: bool) -> None:
+    federation, settings = experiment.federation, experiment.settings
+    checkpoints = Checkpoints(directory.checkpoints, federation,
+                              identity(settings, experiment.dealt, federation.world.device.type))
+    clock, state = time.perf_counter(), initial_state(federation)
+    if resumed:
+        state = checkpoints.load(state, lambda text: _say_once(federation.world, text))
+        _check_rounds(state, settings, directory.path)
+        federation.world.together(
+            lambda: directory.update(config(settings)) if federation.world.is_coordinator else None)
+        _say_once(federation.world, f"Going on in {directory.path} after round {state.round} of {settings.rounds}")
+    last = state.round if state.round else -1
+    journal = federation.world.together(
+        lambda: _open_journal(experiment, directory, last) if federation.world.is_coordinator else None)
+    try:
+        if last < 0:
+            _record(experiment, journal, state, None, clock)
+        state = _play(experiment, checkpoints, journal, state)
+        _report(experiment, journal, state)
+    finally:
+        if journal:
+            journal.close()
+
+
+def _play(experiment: Experiment, checkpoints: Checkpoints, journal: "Journal | None", state: State) -> State:
+    """The rounds that are left; returns the state after them. Raises Stopped after a signal."""
+    federation, settings, world = experiment.federation, experiment.settings, experiment.federation.world
     clock = time.perf_counter()
-    for result in simulate(federation, state):
-        state = result.state
-        _record(experiment, journal, state, result, clock)
-        clock = time.perf_counter()
+    with Signals() as signals:
+        for result in simulate(federation, state):
+            state = result.state
+            _record(experiment, journal, state, result, clock)
+            clock = time.perf_counter()
+            stop, wanted = signals.wishes(world)
+            if wanted or state.round % settings.checkpoint_every == 0 or state.round == settings.rounds:
+                checkpoints.save(state)
+            if stop:
+                path = checkpoints.folder.parent
+                raise Stopped(f"stopped by {signal.Signals(stop).name} after round {state.round} of {settings.rounds}; "
+                              f"--resume {path} goes on", stop)
+    return state
+
+
+def _report(experiment: Experiment, journal: "Journal | None", state: State) -> None:
+    federation = experiment.federation
     federation.world.doing = "writing the report"
     for name, theta, norms in models(federation, state):
         if journal:
@@ -112,6 +199,12 @@ def _train(experiment: Experiment, journal: "Journal | None") -> None:
     shown = _shown(experiment, state)
     if journal and shown is not None:
         journal.finish(shown, trivial)
+
+
+def _check_rounds(state: State, settings: Settings, path: Path) -> None:
+    if state.round > settings.rounds:
+        raise SettingsError(f"--rounds is {settings.rounds}, but {path} has played {state.round}: take at least as "
+                            "many")
 
 
 def _record(experiment: Experiment, journal: "Journal | None", state: State, result: RoundResult | None,
@@ -152,24 +245,14 @@ def _which_shown(scenes: SceneSet) -> np.ndarray:
     return np.unique(np.linspace(0, len(scenes) - 1, SHOWN_SCENES).astype(np.int64))
 
 
-def _open_journal(experiment: Experiment) -> "Journal":
-    """Make the run directory; the journal writes to it."""
+def _open_journal(experiment: Experiment, directory: RunDirectory, last: int) -> "Journal":
     # Here, because its writers take long to import and only the coordinator needs them.
     from fedsim.record.journal import Journal
 
-    settings, federation, dealt = experiment.settings, experiment.federation, experiment.dealt
-    path = Path(settings.out) if settings.out else default_path("runs", f"{settings.algo}-{settings.data}")
-    if settings.partition not in PARTITIONS:  # a file, of which the run keeps a copy
-        settings = replace(settings, partition=str(path.resolve() / SPLIT_FILE))
-    size = federation.world.size
-    start = "python" if size == 1 else f"torchrun --nproc_per_node={size}"
-    directory = RunDirectory.create(
-        path, config(settings), experiment.environment() | {"command": shlex.join(sys.argv)},
-        header=f"repeat with: {start} -m fedsim.main --config {path / 'config.toml'}")
-    write_split(directory.path / SPLIT_FILE, dealt.shards, dealt.train_set, settings.data)
-    return Journal(directory, dealt.train_set.classes, [car.name for car in federation.cars], settings.rounds,
-                   split=settings.eval_split, notes=[*notes(federation, settings.aggregator)],
-                   shown=lambda: _shown_scenes(experiment))
+    settings, federation = experiment.settings, experiment.federation
+    return Journal(directory, experiment.dealt.train_set.classes, [car.name for car in federation.cars],
+                   settings.rounds, last=last, split=settings.eval_split,
+                   notes=[*notes(federation, settings.aggregator)], shown=lambda: _shown_scenes(experiment))
 
 
 def _shown_scenes(experiment: Experiment) -> "Shown":
@@ -178,9 +261,17 @@ def _shown_scenes(experiment: Experiment) -> "Shown":
 
     scenes = experiment.dealt.eval_set
     where = _which_shown(scenes)
-    originals = islice(experiment.dealt.source.scenes(experiment.settings.eval_split), int(where[-1]) + 1)
-    images = [scene.image for index, scene in enumerate(originals) if index in where]
-    return Shown([scenes.names[index] for index in where], np.stack(images), scenes.labels[where])
+    try:
+        originals = islice(experiment.dealt.source.scenes(experiment.settings.eval_split), int(where[-1]) + 1)
+        images = np.stack([scene.image for index, scene in enumerate(originals) if index in where])
+    except DataError:  # a file has gone since it was read into the cache: no reason to end a run
+        images = scenes.images[where].transpose(0, 2, 3, 1)
+    return Shown([scenes.names[index] for index in where], images, scenes.labels[where])
+
+
+def _say_once(world: World, text: str) -> None:
+    if world.is_coordinator:
+        _say(text)
 
 
 def _say(text: str) -> None:

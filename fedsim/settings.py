@@ -148,8 +148,12 @@ class Settings:
                                  "ranks.")
     car_states: str = option("Machine", "auto", "Where what cars keep between rounds lies: in memory, in memory-mapped "
                              "files under the run directory (disk), or auto: there if memory would not hold it.")
-    timeout: float = option("Machine", 1800.0, "Seconds to wait for another rank before giving up; longer than "
+    timeout: float = option("Machine", 600.0, "Seconds to wait for another rank before giving up; longer than "
                             "the busiest rank trains in a round.")
+    checkpoint_every: int = option("Machine", 1, "Rounds between checkpoints; the last round always has one.")
+    resume: str | None = option("Machine", None, "Go on from the latest checkpoint of a run, to the same bits as if it "
+                                "had never stopped; --rounds may grow. auto goes on with --out if a run is there, and "
+                                "starts it if not.")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "algo", catalogue.short_name(self.algo))
@@ -157,7 +161,7 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value not in allowed:
                 raise SettingsError(f"{flag(name)} is {value!r}; choose from {', '.join(allowed)}")
-        for name in ("cars", "rounds", "batch_size", "width", "evaluate_every", "threads"):
+        for name in ("cars", "rounds", "batch_size", "width", "evaluate_every", "checkpoint_every", "threads"):
             _check(self, name, lambda value: value >= 1, "at least 1")
         for name in ("lr", "alpha", "clip_norm", "server_step", "server_tau"):
             _check(self, name, lambda value: 0 < value <= 1e38, "above 0 and at most 1e38")

@@ -6,6 +6,8 @@ does the same work without a message.
 
 import json
 import os
+import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,6 +20,7 @@ from torch import Tensor
 
 from fedsim import errors
 from fedsim.errors import FedsimError, MachineError, RankError
+from fedsim.presence import Presence
 
 T = TypeVar("T")
 
@@ -47,16 +50,18 @@ class World:
     """The ranks of a run. Every rank calls every collective, in the same order."""
 
     def __init__(self, place: Place, device: torch.device, backend: str, why: str, threads: int,
-                 timeout_seconds: float = 1800.0) -> None:
+                 timeout_seconds: float = 600.0, presence: Presence | None = None) -> None:
+        """presence: where there are other ranks."""
         self.place = place
         self.rank, self.size = place.rank, place.size
         self.device, self.backend, self.why, self.threads = device, backend, why, threads
         self.timeout_seconds = timeout_seconds
-        self.doing = "starting"  # named in the message when another rank fails to answer
+        self._presence = presence
+        self.doing = "starting"
 
     @classmethod
     def join(cls, device: str = "auto", backend: str = "auto", threads: int | None = None,
-             timeout_seconds: float = 1800.0) -> "World":
+             timeout_seconds: float = 600.0) -> "World":
         """Take this process's place among the ranks. Raises MachineError where the machine cannot do it."""
         place = Place.from_environment()
         chosen, chosen_backend, why = choose_device(place, device, backend)
@@ -65,20 +70,31 @@ class World:
         if chosen.type == "cuda":
             torch.cuda.set_device(chosen)
             torch.backends.cudnn.deterministic = True  # the same bits again, on any number of ranks
-        if place.size > 1:
-            # NCCL only raises a time-out where the collective is called if it blocks there.
-            os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
-            try:
-                dist.init_process_group(chosen_backend, rank=place.rank, world_size=place.size,
-                                        timeout=timedelta(seconds=timeout_seconds))
-            except RuntimeError as error:
-                reason = str(error).splitlines()[0]
-                raise RankError(f"rank {place.rank} could not meet the other ranks: {reason}") from error
-        return cls(place, chosen, chosen_backend, why, threads, timeout_seconds)
+        presence = _meet(place, chosen_backend, timedelta(seconds=timeout_seconds)) if place.size > 1 else None
+        return cls(place, chosen, chosen_backend, why, threads, timeout_seconds, presence)
+
+    def use_threads(self, threads: int | None) -> None:
+        """So many threads from now on; None leaves them as they are."""
+        if threads:
+            self.threads = threads
+            torch.set_num_threads(threads)
 
     def leave(self) -> None:
+        if self._presence:
+            self._presence.stop()
         if self.size > 1 and dist.is_initialized():
             dist.destroy_process_group()
+
+    @property
+    def doing(self) -> str:
+        """What this rank is at: the others are told so where they lose it."""
+        return self._doing
+
+    @doing.setter
+    def doing(self, text: str) -> None:
+        self._doing = text
+        if self._presence:
+            self._presence.tell(text)
 
     @property
     def is_coordinator(self) -> bool:
@@ -160,19 +176,54 @@ class World:
 
     def _collective(self, tensor: Tensor, send: Callable[[Tensor], object]) -> None:
         """gloo speaks CPU tensors, NCCL those of the rank's own device."""
-        if self.size == 1:
+        if self._presence is None:
             return
         wire = tensor.to(self.device if self.backend == "nccl" else "cpu").contiguous()
+        self._presence.entered += 1
+        started = time.monotonic()
         try:
             send(wire)
         except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            if "timed out" in reason.lower():
-                reason = (f"no answer for {self.timeout_seconds:g} s; a rank hangs, or was still at work: "
-                          "then raise --timeout")
-            raise RankError(f"rank {self.rank} lost the other ranks while {self.doing}: {reason}") from error
+            waited = time.monotonic() - started
+            raise RankError(self._left_alone(waited, error, self._presence.give_up())) from error
         if wire is not tensor:
             tensor.copy_(wire)
+
+    def _left_alone(self, waited: float, error: RuntimeError, missing: str | None) -> str:
+        """Why a collective came to nothing after so many seconds."""
+        outcome = "for" if waited >= self.timeout_seconds else "and lost"
+        if missing is None:
+            missing = f"the other ranks while {self.doing}: {first_line(error)}"
+        return f"rank {self.rank} waited {waited:.1f} s {outcome} {missing}"
+
+
+def _meet(place: Place, backend: str, timeout: timedelta) -> Presence:
+    """Form the process group. Raises RankError where not all ranks come."""
+    # NCCL only raises a time-out where the collective is called if it blocks there.
+    os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
+    listen_at_home(place)
+    try:
+        dist.init_process_group(backend, rank=place.rank, world_size=place.size, timeout=timeout)
+        # A connection of its own: one that waits for something lets nobody else speak.
+        store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False,
+                              timeout=timeout, wait_for_workers=False)
+    except RuntimeError as error:
+        raise RankError(f"rank {place.rank} could not meet the other ranks: {first_line(error)}") from error
+    # Ranks that torchrun has started again find the store as those before have left it.
+    fresh = dist.PrefixStore(f"presence/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    return Presence(fresh, place.rank, place.size)
+
+
+def listen_at_home(place: Place) -> None:
+    """Where all ranks are on one machine, nobody outside it reaches them, unless the user names another interface."""
+    if place.size == place.local_size:
+        loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
+        for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+            os.environ.setdefault(name, loopback)
+
+
+def first_line(error: RuntimeError) -> str:
+    return str(error).splitlines()[0]
 
 
 def fair_threads(place: Place) -> int:

@@ -1,11 +1,12 @@
 """torchrun, but a rank's exit status becomes its own, and what the rank has said is the last word.
 
-torchrun itself answers a user's mistake with status 1 and a traceback of its own.
+torchrun itself answers a user's mistake, or a signal, with status 1 and a traceback of its own.
 """
 
 import logging
 import sys
 
+from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main
 
@@ -17,3 +18,5 @@ except ChildFailedError as error:
     if failure.exitcode < 0:  # a rank that was killed could say nothing itself
         print(f"fedsim: rank {rank} was ended by signal {-failure.exitcode}", file=sys.stderr)
     sys.exit(max(1, failure.exitcode))
+except SignalException as error:  # passed on to the ranks, which have ended
+    sys.exit(128 + error.sigval)

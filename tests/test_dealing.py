@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commandline import parse
 from scenery import SOLO
 
 from fedsim import compatible
 from fedsim.dealing import Dealt, cars_of, deal, source_of
 from fedsim.errors import DataError, SettingsError
-from fedsim.options import parse
 from fedsim.scenes.partition import PARTITIONS, Shard
 from fedsim.scenes.split_file import write_split
 from fedsim.settings import Settings

@@ -18,14 +18,14 @@ PACKAGE = ROOT / "fedsim"
 # From top to bottom, and within a layer from left to right: a module imports only what stands after it.
 LAYERS = [
     ["main", "cli"],
-    ["options", "run"],
+    ["options", "run", "resuming", "signals"],
     ["record"],
     ["assembly", "dealing", "methods", "compatible", "settings", "catalogue"],
-    ["scoring", "robustness", "rounds", "car_round", "traffic", "federation", "attacks", "batchnorm", "evaluate",
-     "guard", "local", "participation", "optimizers", "contributions", "loss"],
+    ["scoring", "robustness", "rounds", "car_round", "traffic", "snapshot", "federation", "attacks", "batchnorm",
+     "evaluate", "guard", "local", "participation", "optimizers", "contributions", "loss"],
     ["algorithms"],
     ["aggregation", "models", "metrics", "scenes"],
-    ["world", "vector", "car_states", "rows", "seeds", "download", "unpack", "errors"],
+    ["world", "presence", "vector", "car_states", "bundles", "rows", "seeds", "download", "unpack", "errors"],
 ]
 ORDER = [module for layer in LAYERS for module in layer]
 FOR_ALGORITHMS = {"__future__", "collections", "dataclasses", "math", "typing", "torch", "fedsim.algorithms"}

@@ -6,11 +6,12 @@ import re
 import click
 import pytest
 import tomli_w
+from commandline import parse
 
 from fedsim.assembly import config
 from fedsim.catalogue import FULL_NAMES, NAMES, flag
 from fedsim.errors import SettingsError
-from fedsim.options import command, parse
+from fedsim.options import command
 from fedsim.settings import CHOICES, Settings
 
 SETTINGS = dataclasses.fields(Settings)

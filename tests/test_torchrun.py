@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from commandline import parse
 from conftest import TINY_DRIVES
 from safetensors.torch import load_file
 
 from fedsim.assembly import config
 from fedsim.main import main
 from fedsim.models import build_model
-from fedsim.options import parse
 from fedsim.scenes.classes import CAMVID_11
 from fedsim.vector import FlatModel
 

@@ -1,6 +1,8 @@
 """Ranks, devices and what is asked of all ranks together."""
 
 import os
+import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ import torch
 from scenery import SOLO, on_ranks
 
 from fedsim.errors import DataError, MachineError
-from fedsim.world import Place, choose_device, fair_threads
+from fedsim.world import Place, choose_device, fair_threads, listen_at_home
 
 
 def machine(monkeypatch, gpus: int) -> None:
@@ -81,6 +83,20 @@ def test_a_place_is_read_whole_or_not_at_all(monkeypatch):
     assert Place.from_environment() == Place(rank=3, size=4, local_rank=1, local_size=2)
 
 
+@pytest.mark.parametrize(("at", "own", "expected"), [
+    (Place(1, 2, 1, 2), None, "lo"), (Place(1, 2, 1, 2), "eth7", "eth7"), (Place(1, 4, 1, 2), None, None)])
+def test_ranks_of_one_machine_listen_on_its_loopback_unless_told_otherwise(monkeypatch, at, own, expected):
+    """Catches ranks of several machines that cannot reach each other, and a user's own setting overridden."""
+    monkeypatch.setattr("socket.if_nameindex", lambda: [(2, "eth0"), (1, "lo")])
+    with monkeypatch.context() as patch:
+        for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+            patch.setenv(name, own or "")
+            if own is None:
+                patch.delenv(name)
+        listen_at_home(at)
+        assert [os.environ.get(name) for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")] == [expected] * 2
+
+
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_a_table_holds_every_ranks_rows_on_every_rank(ranks):
     def fill(world):
@@ -103,6 +119,45 @@ else:
     assert everyone is None
 world.leave()
 """
+
+
+HOST_STOPS = """
+import os, signal, torch
+from fedsim import presence
+from fedsim.errors import RankError
+from fedsim.world import World
+presence.PATIENCE = 0.5
+world = World.join(device="cpu", threads=1, timeout_seconds=2)
+ones = torch.ones(3)
+world.sum_(ones)
+if world.is_coordinator:
+    os.kill(os.getpid(), signal.SIGSTOP)
+try:
+    world.sum_(ones)
+except RankError as error:
+    print(error)
+world.leave()
+"""
+
+
+def test_a_rank_stops_by_itself_where_the_one_that_hosts_the_store_has_stopped(tmp_path):
+    """Without torchrun, so that rank 0 hosts the store. Catches a wait for the store's answer."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    told = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+            "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+    zero, one = (subprocess.Popen([sys.executable, "-c", HOST_STOPS], stdout=subprocess.PIPE, text=True,
+                                  env=os.environ | told | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+                 for rank in range(2))
+    try:
+        said, _ = one.communicate(timeout=60)
+    finally:
+        zero.kill()
+        one.kill()
+        zero.communicate()
+    blame = r"rank 1 waited \d+\.\d s for the other ranks; the store through which they met is silent too\n"
+    assert re.fullmatch(blame, said)
 
 
 @pytest.mark.parametrize("ranks", [1, 3])

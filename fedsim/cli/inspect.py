@@ -8,7 +8,7 @@ import click
 
 from fedsim import compatible
 from fedsim.dealing import cars_of, deal, source_of
-from fedsim.options import Command, Option, make_settings, setting_options
+from fedsim.options import Command, Option, asked_for, setting_options
 from fedsim.record.inspection import Inspection, write_inspection
 from fedsim.record.run_directory import default_path, make_empty
 from fedsim.world import World
@@ -17,7 +17,7 @@ NAMES = ("data", "data_root", "classes", "image_size", "cars", "partition", "alp
 
 
 def _inspect(out: str | None, **values: Any) -> None:
-    settings = make_settings(values)
+    settings = asked_for(values).settings
     compatible.check(settings)
     cars = cars_of(settings, ranks=1)
     source = source_of(settings, cars)

@@ -28,15 +28,19 @@ class Shown(NamedTuple):
 class Journal:
     """The records of one run. Only the coordinator keeps one."""
 
-    def __init__(self, directory: RunDirectory, classes: ClassTable, cars: list[str], rounds: int, *, split: str,
-                 notes: Sequence[str], shown: Callable[[], Shown]) -> None:
-        """notes: what has to be known to read the scores; shown: makes the scenes of the panels, for the first one."""
+    def __init__(self, directory: RunDirectory, classes: ClassTable, cars: list[str], rounds: int, *, last: int,
+                 split: str, notes: Sequence[str], shown: Callable[[], Shown]) -> None:
+        """last: the round that the run goes on from, -1 for a new run; what the directory has of later ones is removed.
+
+        notes: what has to be known to read the scores; shown: makes the scenes of the panels, for the first one.
+        Raises OutputError.
+        """
         self.directory, self._classes, self._split, self._notes = directory, classes, split, [*notes]
         self._make_shown = shown
-        self._records: list[dict[str, Any]] = []
+        self._records: list[dict[str, Any]] = directory.cut(last)
         self._models: list[Path] = []
         self._progress = Progress(rounds)
-        self._tensorboard = TensorBoard(directory.tensorboard, cars)
+        self._tensorboard = TensorBoard(directory.tensorboard, cars, self._records)
 
     @cached_property
     def _shown(self) -> Shown:

@@ -8,6 +8,7 @@ import torch
 
 from fedsim.assembly import make_module
 from fedsim.errors import OutputError
+from fedsim.record.checkpoints import PART
 from fedsim.record.run_directory import RunDirectory
 from fedsim.record.weights import load_weights
 from fedsim.scenes.scene_set import Source
@@ -43,7 +44,8 @@ class PastRun:
         """The run's global model; where it has none, its cars' own. Raises UserError where there are no weights."""
         folder = self.directory.checkpoints
         own = folder / "model.safetensors"
-        files = [own] if own.exists() else sorted(folder.glob("car-*.safetensors"))
+        files = [own] if own.exists() else sorted(
+            path for path in folder.glob("car-*.safetensors") if not PART.fullmatch(path.name))
         if not files:
             raise OutputError(f"{folder} holds no weights: the run has not ended; let it end, or run it again")
         return [self._model(path, source, device) for path in files]

@@ -6,10 +6,12 @@
   partition.json     which car has which scenes; a valid --partition
   metrics.jsonl      one JSON object a round
   tensorboard/       event files, see fedsim/record/tensorboard.py
-  checkpoints/
+  checkpoints/       what the run is continued from, see fedsim/record/checkpoints.py, and weights
+  lock               held by the process that works on the run
   report/            figures and summary
 """
 
+import fcntl
 import json
 import math
 import os
@@ -18,12 +20,20 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from fedsim.errors import OutputError, RunError
 
 SPLIT_FILE = "partition.json"
+
+# What the report needs of a record: a type, a dict of such, a list of such, or several, of which one must fit.
+_NUMBER = (int, float)
+_CAR = {"car": int, "name": str, "images": int, "steps": int, "loss": _NUMBER}
+_SCORES = {"loss": _NUMBER, "miou": _NUMBER, "pixel_accuracy": _NUMBER, "class_iou": dict}
+_RECORD = {"round": int, "algo": str, "global": (_SCORES, type(None)), "cars": [_CAR], "pictures": int,
+           "sequential_steps": int, "bytes_up": int, "bytes_down": int, "seconds": {"total": _NUMBER}}
 
 
 @dataclass(frozen=True)
@@ -40,11 +50,9 @@ class RunDirectory:
         set" in `config` and is left out; `environment` is JSON-able.
         Raises OutputError, with nothing changed, where `path` holds anything or cannot be made.
         """
-        import tomli_w
-
         comment = "".join(f"# {line.removeprefix('# ')}\n" for line in header.splitlines())
         files = {
-            "config.toml": comment + "\n" + tomli_w.dumps(_for_toml(config)),
+            "config.toml": _config_text(comment, config),
             "environment.json": json.dumps(environment, indent=2, ensure_ascii=False) + "\n",
             "metrics.jsonl": "",
         }
@@ -84,6 +92,64 @@ class RunDirectory:
         """Figures and the summary."""
         return self.path / "report"
 
+    def update(self, config: dict) -> None:
+        """Replace the settings of a run that goes on with others. Raises OutputError."""
+        path = self.path / "config.toml"
+        beside = path.with_suffix(".part")
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            comment = "".join(takewhile(lambda line: line.startswith("#"), lines))
+            beside.write_text(_config_text(comment, config), encoding="utf-8")
+            os.replace(beside, path)
+        except OSError as error:
+            raise OutputError(f"cannot write {path} ({error.strerror}); make room, then go on") from error
+
+    def lock(self) -> IO[str]:
+        """Work on the run as the only process, as long as the file that is returned stays open.
+
+        The system frees the lock even when its holder is killed. Raises OutputError where another process has it.
+        """
+        path = self.path / "lock"
+        try:
+            file = open(path, "a")  # noqa: SIM115 stays open
+        except OSError as error:
+            raise OutputError(f"cannot write in {self.path} ({error.strerror}); it must be a directory that you may "
+                              "write to") from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise OutputError(f"another process works on {self.path}; wait for its end, or choose another with "
+                              "--out") from error
+        except OSError as error:
+            file.close()
+            raise OutputError(f"cannot lock {path} ({error.strerror}); take a file system that has locks") from error
+        return file
+
+    def cut(self, last: int) -> list[dict]:
+        """The records up to round `last`; later ones, which are about to come about again, are removed.
+
+        Raises OutputError where there is none of one of these rounds, or the file cannot be written.
+        """
+        records = [record for record in read_metrics(self.metrics) if record["round"] <= last]
+        if [record["round"] for record in records] != list(range(last + 1)):
+            raise OutputError(f"{self.metrics} does not hold a record of each round up to {last}, which the checkpoint "
+                              "is of; restore it, or start a new run")
+        for record in records:
+            if not _is_like(record, _RECORD) or not all(math.isfinite(value) for _, value in _numbers(record)):
+                raise OutputError(f"{self.metrics} is damaged: the record of round {record['round']} is none; restore "
+                                  "it, or start a new run")
+        beside = self.metrics.with_suffix(".part")
+        try:
+            with open(beside, "w", encoding="utf-8") as file:
+                file.writelines(map(_line, records))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, self.metrics)
+        except OSError as error:
+            raise OutputError(f"cannot write {self.metrics} ({error.strerror}); make room, then go on") from error
+        return records
+
     def append(self, record: dict) -> None:
         """Write one round's record as the next line of metrics.jsonl; a reader sees it at once.
 
@@ -93,10 +159,11 @@ class RunDirectory:
         for key, value in _numbers(record):
             if not math.isfinite(value):
                 raise RunError(f"{where}: {key} is {value}; a smaller --lr usually helps")
-        line = json.dumps(record, allow_nan=False, ensure_ascii=False) + "\n"
         try:
             with open(self.metrics, "a", encoding="utf-8") as file:
-                file.write(line)
+                file.write(_line(record))
+                file.flush()
+                os.fsync(file.fileno())  # before the checkpoint of the round is
         except OSError as error:
             raise RunError(f"{where}: cannot write {self.metrics} ({error.strerror})") from error
 
@@ -109,6 +176,16 @@ class RunDirectory:
         for directory in [*directories, self.path] if made_path else directories:
             with suppress(OSError):
                 directory.rmdir()
+
+
+def _config_text(comment: str, config: dict) -> str:
+    import tomli_w
+
+    return comment + "\n" + tomli_w.dumps(_for_toml(config))
+
+
+def _line(record: dict) -> str:
+    return json.dumps(record, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def default_path(parent: str, name: str) -> Path:
@@ -145,12 +222,17 @@ def read_metrics(path: Path) -> list[dict]:
         lines = Path(path).read_text(encoding="utf-8").split("\n")
     except OSError as error:
         raise OutputError(f"cannot read {path} ({error.strerror}); is it a run's metrics.jsonl?") from error
+    except UnicodeDecodeError as error:
+        raise OutputError(f"{path} is damaged: it is no text ({error.reason})") from error
     records = []
     for number, line in enumerate(lines[:-1], start=1):
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise OutputError(f"{path}, line {number}, is not a JSON object ({error.msg})") from error
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise OutputError(f"{path}, line {number}, is not a JSON object") from error
+        if not isinstance(record, dict) or type(record.get("round")) is not int:
+            raise OutputError(f"{path}, line {number}, is not the record of a round")
+        records.append(record)
     return records
 
 
@@ -187,6 +269,17 @@ def _for_toml(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _for_toml(inner) for key, inner in value.items() if inner is not None}
     return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _is_like(value: Any, form: Any) -> bool:
+    """Whether a record, or a part of one, has what `_RECORD` says."""
+    if isinstance(form, tuple):
+        return any(_is_like(value, one) for one in form)
+    if isinstance(form, dict):
+        return isinstance(value, dict) and all(name in value and _is_like(value[name], form[name]) for name in form)
+    if isinstance(form, list):
+        return isinstance(value, list) and all(_is_like(inner, form[0]) for inner in value)
+    return type(value) is form
 
 
 def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, float]]:

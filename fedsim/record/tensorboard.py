@@ -20,6 +20,7 @@ The events go through tensorboard's RecordWriter at once: SummaryWriter takes si
 (89 against 14 µs on one CPU core) and starts a thread for every car.
 """
 
+import os
 import re
 import time
 from pathlib import Path
@@ -30,6 +31,8 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+PREFIX = "events.out.tfevents."  # of the name of an event file; the time that it was made follows
+NAME = re.compile(re.escape(PREFIX) + r"\d+\.\d{6}")
 MAX_CARS = 64  # with a run of its own: more than TensorBoard shows legibly, fewer than open files allowed
 
 # key of a record, or of one of its parts -> tag
@@ -42,13 +45,23 @@ _CAR_TAGS = {"loss": "loss/round", "drift": "drift", "dual_norm": "dual_norm",
 class TensorBoard:
     """The event files of a run, under one directory. Of more than 64 cars, the first 64 are written."""
 
-    def __init__(self, directory: Path, car_names: list[str]) -> None:
-        """Open the coordinator's event file. A car's is opened when it first takes part."""
+    def __init__(self, directory: Path, car_names: list[str], records: list[dict]) -> None:
+        """Open the coordinator's event file. A car's is opened when it first takes part.
+
+        records: of the rounds so far; events of later ones, which a run that was killed has left, are removed.
+        """
         self._directory = Path(directory)
         self._car_names = car_names
-        self._coordinator = _EventFile(self._directory / "coordinator")
         self._cars: dict[int, _EventFile] = {}
         self._steps: dict[int, int] = {}  # car -> its local steps so far
+        for record in records:
+            for entry in record["cars"]:
+                self._steps[entry["car"]] = self._steps.get(entry["car"], 0) + entry["steps"]
+        last = records[-1]["round"] if records else -1
+        _cut(self._directory / "coordinator", last, 0)
+        for car in range(min(len(car_names), MAX_CARS)):
+            _cut(self._folder(car), last, self._steps.get(car, 0))
+        self._coordinator = _EventFile(self._directory / "coordinator")
 
     def log_round(self, record: dict, step_losses: dict[int, list[float]]) -> None:
         """Write a round. record: a line of metrics.jsonl; step_losses: car -> loss of each local step."""
@@ -90,9 +103,12 @@ class TensorBoard:
 
     def _car(self, car: int) -> "_EventFile":
         if car not in self._cars:
-            name = re.sub(r"[^\w.-]+", "-", self._car_names[car])
-            self._cars[car] = _EventFile(self._directory / f"car-{car:02d}-{name}")
+            self._cars[car] = _EventFile(self._folder(car))
         return self._cars[car]
+
+    def _folder(self, car: int) -> Path:
+        name = re.sub(r"[^\w.-]+", "-", self._car_names[car])
+        return self._directory / f"car-{car:02d}-{name}"
 
     def _flush(self) -> None:
         for file in (self._coordinator, *self._cars.values()):
@@ -104,8 +120,9 @@ class _EventFile:
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        # TensorBoard reads a directory's files in order of name, so a resumed run's comes after.
-        self._file = open(directory / f"events.out.tfevents.{time.time():.6f}", "xb")  # noqa: SIM115
+        # TensorBoard reads a directory's files in order of name: a resumed run's comes after, whatever the clock says.
+        latest = max((float(path.name.removeprefix(PREFIX)) for path in _event_files(directory)), default=0.0)
+        self._file = open(directory / f"{PREFIX}{max(time.time(), latest + 1):.6f}", "xb")  # noqa: SIM115
         self._records = RecordWriter(self._file)
         self._records.write(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
 
@@ -135,6 +152,32 @@ class _EventFile:
     def _write(self, step: int, values: list[Summary.Value]) -> None:
         event = Event(wall_time=time.time(), step=step, summary=Summary(value=values))
         self._records.write(event.SerializeToString())
+
+
+def _event_files(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.glob(f"{PREFIX}*") if NAME.fullmatch(path.name))
+
+
+def _cut(directory: Path, round: int, steps: int) -> None:
+    """Remove the events of later rounds than `round`, and of later local steps than `steps`."""
+    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+
+    for path in _event_files(directory):
+        events = [Event.FromString(data) for data in RawEventFileLoader(str(path)).Load()]
+        kept = [event for event in events
+                if event.file_version or event.step <= (steps if _is_of_steps(event) else round)]
+        if len(kept) < len(events):
+            beside = path.with_name(f".{path.name}.part")
+            with open(beside, "wb") as file:
+                records = RecordWriter(file)
+                for event in kept:
+                    records.write(event.SerializeToString())
+                records.close()
+            os.replace(beside, path)
+
+
+def _is_of_steps(event: Event) -> bool:
+    return any(value.tag == "loss/step" for value in event.summary.value)
 
 
 def _pick(values: dict, tags: dict[str, str]) -> dict[str, float]:

@@ -163,6 +163,97 @@ def test_metrics_that_cannot_be_written_are_a_run_error(tmp_path, records):
         run.append(records[2])
 
 
+def test_a_run_that_goes_on_keeps_the_records_up_to_its_checkpoint(tmp_path, records):
+    """And a torn last line does not stay in front of the next. Catches a later record that stands there twice."""
+    run = create(tmp_path / "a")
+    for record in records:
+        run.append(record)
+    with open(run.metrics, "a") as file:
+        file.write('{"round": 7, "al')
+    assert run.cut(4) == records[:5]
+    for record in records[5:]:
+        run.append(record)
+    assert read_metrics(run.metrics) == records
+    assert run.cut(-1) == [] and run.metrics.read_bytes() == b""
+
+
+@pytest.mark.parametrize("change", [
+    lambda lines: lines[:2], lambda lines: [*lines[:1], *lines[2:]], lambda lines: [*lines, lines[2]],
+    lambda lines: [lines[1], lines[0], *lines[2:]], lambda lines: [],
+], ids=["too few", "a gap", "doubled", "swapped", "none"])
+def test_metrics_without_each_round_of_the_checkpoint_are_refused(tmp_path, records, change):
+    """And left as they are. Catches a count in the place of the rounds themselves."""
+    run = create(tmp_path / "a")
+    for record in records[:4]:
+        run.append(record)
+    run.metrics.write_text("".join(change(run.metrics.read_text().splitlines(keepends=True))))
+    before = run.metrics.read_bytes()
+    with pytest.raises(OutputError, match=r"does not hold a record of each round up to 3, .*; restore it, or start"):
+        run.cut(3)
+    assert run.metrics.read_bytes() == before
+
+
+@pytest.mark.parametrize(("key", "value"), [
+    ("cars", None), ("cars", [1]), ("cars", [{"car": 0}]), ("cars", {}), ("global", 7), ("global", {"loss": 1.0}),
+    ("seconds", {}), ("seconds", {"total": "1"}), ("pictures", 1.5), ("pictures", True), ("algo", None),
+    ("lr", float("nan")), ("lr", float("inf")), ("bytes_up", None)])
+def test_a_record_that_the_report_could_not_use_is_refused(tmp_path, records, key, value):
+    """Catches a KeyError hours later, when the report is drawn."""
+    run = create(tmp_path / "a")
+    run.metrics.write_text("".join(json.dumps(record) + "\n" for record in [*records[:2], records[2] | {key: value}]))
+    with pytest.raises(OutputError, match=r"metrics\.jsonl is damaged: the record of round 2 is none; restore it"):
+        run.cut(2)
+    assert len(run.cut(1)) == 2
+
+
+def test_one_process_works_on_a_run(tmp_path):
+    """And one that was killed leaves no lock. Catches a lock file that counts by being there."""
+    run = create(tmp_path / "a")
+    with run.lock():
+        for _ in range(2):
+            with pytest.raises(OutputError, match=r"another process works on .*a; wait for its end, or choose"):
+                run.lock()
+    with run.lock():
+        pass
+    code = f"from fedsim.record.run_directory import *; lock = RunDirectory(Path({str(run.path)!r})).lock(); " \
+           "import os; print('held', flush=True); input()"
+    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})
+    assert other.stdout.readline() == "held\n"
+    with pytest.raises(OutputError, match="another process works on"):
+        run.lock()
+    other.kill()
+    other.communicate()
+    with run.lock():
+        assert (run.path / "lock").exists()
+
+
+def test_a_lock_writes_over_nothing(tmp_path):
+    """Catches a file that is opened for writing: the lock may be a link to something of the user's."""
+    run = create(tmp_path / "a")
+    (tmp_path / "precious").write_text("precious")
+    (run.path / "lock").symlink_to(tmp_path / "precious")
+    with run.lock():
+        pass
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
+    """Catches every error taken for another process."""
+    def unsupported(file, how):
+        raise OSError(37, "No locks available")
+
+    run = create(tmp_path / "a")
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    with pytest.raises(OutputError, match=r"cannot lock .*lock \(No locks available\)"):
+        run.lock()
+
+
+def test_a_directory_that_is_gone_cannot_be_locked(tmp_path):
+    with pytest.raises(OutputError, match=r"cannot write in .*gone \(No such file"):
+        RunDirectory(tmp_path / "gone").lock()
+
+
 def test_a_last_line_torn_by_a_kill_is_left_out_and_a_damaged_one_named(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"round": 0}\n{"round": 1}\n{"rou')

@@ -12,8 +12,9 @@ COORDINATOR_TAGS = {"loss/round", "miou", "pixel_accuracy", "primal_residual", "
                     "mean_dual_norm", "rho", "lr"}
 
 
-def write(directory, records, cars, losses_a_round=3):
-    with TensorBoard(directory, [f"town {car}" for car in range(cars)]) as board:
+def write(directory, records, cars, losses_a_round=3, before=()):
+    """before: the records of the rounds so far."""
+    with TensorBoard(directory, [f"town {car}" for car in range(cars)], [*before]) as board:
         for record in records:
             present = [entry["car"] for entry in record["cars"]]
             board.log_round(record, {car: [record["round"] + step / 8 for step in range(losses_a_round)]
@@ -80,7 +81,7 @@ def test_of_many_cars_the_first_are_written(tmp_path):
 
 
 def test_a_round_can_be_read_before_the_board_is_closed(tmp_path, records):
-    board = TensorBoard(tmp_path, ["a", "b", "c", "d"])
+    board = TensorBoard(tmp_path, ["a", "b", "c", "d"], [])
     board.log_round(records[1], {0: [1.0]})
     assert scalars(tmp_path / "coordinator", "miou") and scalars(tmp_path / "car-00-a", "loss/step")
     board.close()
@@ -92,8 +93,85 @@ def test_a_panel_reads_back_pixel_for_pixel(tmp_path):
     from PIL import Image
 
     picture = np.random.default_rng(0).integers(0, 256, (20, 31, 3), np.uint8)
-    with TensorBoard(tmp_path, []) as board:
+    with TensorBoard(tmp_path, [], []) as board:
         board.log_panel(5, picture)
     (event,) = read(tmp_path / "coordinator").Images("panel")
     assert (event.step, event.width, event.height) == (5, 31, 20)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(event.encoded_image_string))), picture)
+
+
+def everything(directory):
+    """(run, tag, step, value) of every scalar, in the order in which TensorBoard shows them."""
+    return [(run.name, tag, event.step, event.value) for run in sorted(directory.iterdir())
+            for tag in sorted(read(run).Tags()["scalars"]) for event in read(run).Scalars(tag)]
+
+
+@pytest.mark.parametrize("last", [0, 2, 5, 6])
+def test_events_of_rounds_that_come_about_again_are_there_once(tmp_path, last):
+    """A car that sat out rounds too. Catches steps of a car cut by its rounds, and steps counted from 0 again."""
+    records = make_records(rounds=6, cars=3, chosen=lambda number: [0, 1, 2] if number % 2 else [0, number % 3])
+    for entry in (entry for record in records for entry in record["cars"]):
+        entry["steps"] = 3
+    write(tmp_path / "whole", records, 3)
+    write(tmp_path / "killed", records, 3)
+    write(tmp_path / "killed", records[last + 1:], 3, before=records[:last + 1])
+    assert everything(tmp_path / "killed") == everything(tmp_path / "whole")
+
+
+def test_a_run_that_starts_again_from_nothing_leaves_nothing_of_what_was(tmp_path, records):
+    """Catches round 0 that stands there twice."""
+    write(tmp_path / "whole", records, 4)
+    write(tmp_path / "killed", records[:2], 4)
+    write(tmp_path / "killed", records, 4)
+    assert everything(tmp_path / "killed") == everything(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("clock", [0.0, 1e8, 4e9])
+def test_a_clock_that_goes_backwards_leaves_files_in_order(tmp_path, records, monkeypatch, clock):
+    """TensorBoard reads a run's files by name. Catches the time alone in the name."""
+    write(tmp_path, records[:3], 4)
+    (first,) = (tmp_path / "coordinator").iterdir()
+    monkeypatch.setattr("time.time", lambda: clock)
+    write(tmp_path, records[3:5], 4, before=records[:3])
+    write(tmp_path, records[5:], 4, before=records[:5])
+    files = sorted((tmp_path / "coordinator").iterdir())
+    assert files[0] == first and len(files) == 3
+    assert [step for step, _ in scalars(tmp_path / "coordinator", "miou")] == list(range(7))
+
+
+def test_panels_of_rounds_that_come_about_again_are_removed(tmp_path, records):
+    """Catches pictures that stay for they have no scalar."""
+    with TensorBoard(tmp_path, [], []) as board:
+        for number in range(4):
+            board.log_panel(number, np.zeros((4, 4, 3), np.uint8))
+    TensorBoard(tmp_path, [], records[:3]).close()
+    assert [event.step for event in read(tmp_path / "coordinator").Images("panel")] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("damage", [
+    lambda data: data[:-3], lambda data: data[:len(data) // 2], lambda data: data[:5], lambda data: b"",
+    lambda data: data[:200] + bytes([data[200] ^ 1]) + data[201:], lambda data: bytes(8) + data,
+    lambda data: b"x" * 999, lambda data: (2**62).to_bytes(8, "little") + data[8:],
+], ids=["torn", "half", "five bytes", "empty", "flipped", "shifted", "noise", "giant"])
+def test_a_damaged_event_file_does_not_keep_a_run_from_going_on(tmp_path, records, damage):
+    """TensorBoard shows what it can read of it. Catches an exception on its way to the user."""
+    write(tmp_path, records[:4], 4)
+    (path,) = (tmp_path / "coordinator").iterdir()
+    path.write_bytes(damage(path.read_bytes()))
+    write(tmp_path, records[3:], 4, before=records[:3])
+    new = max((tmp_path / "coordinator").iterdir())
+    assert new != path
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    new.rename(alone / new.name)
+    assert [step for step, _ in scalars(alone, "miou")] == [3, 4, 5, 6]
+
+
+def test_files_of_others_between_the_events_stay(tmp_path, records):
+    """Catches a glob that takes TensorBoard's own profile files for ours."""
+    (tmp_path / "coordinator").mkdir()
+    for name in ("events.out.tfevents.1.2.host.profile", "notes.txt"):
+        (tmp_path / "coordinator" / name).write_text("precious")
+    write(tmp_path, records, 4)
+    assert (tmp_path / "coordinator" / "notes.txt").read_text() == "precious"
+    assert (tmp_path / "coordinator" / "events.out.tfevents.1.2.host.profile").read_text() == "precious"
