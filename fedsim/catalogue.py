@@ -49,6 +49,13 @@ def algorithm_class(name: str) -> type[Algorithm]:
                         "mypackage.mymodule:MyAlgorithm")
 
 
+def check_own_code(name: str, given: Mapping[str, Any], origin: str) -> None:
+    """Raise SettingsError where a file, and not who runs it, names code to run. given: options of the command line."""
+    if ":" in name and given.get("algo") != name:
+        raise SettingsError(f"{origin} names code of its own, algo = {name!r}, which runs with all your rights: say "
+                            f"--algo {name} as well if you trust it")
+
+
 def server_class(name: str | None) -> type[Any]:
     """The server optimiser of a name; the plain step for None."""
     return Plain if name is None else SERVER_OPTIMIZERS[name]

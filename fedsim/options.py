@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from fedsim.catalogue import NAMES, flag
+from fedsim.catalogue import NAMES, check_own_code, flag
 from fedsim.errors import SettingsError
 from fedsim.scenes.partition import PARTITIONS
 from fedsim.settings import CHOICES, Settings, type_name
@@ -76,16 +76,18 @@ def asked_for(values: dict[str, Any]) -> Asked:
         loaded = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"--config {path}: cannot read it ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"--config {path}: not a TOML file ({error})") from error
-    return Asked(Settings.from_values(loaded | given, origin=f"--config {path}"), loaded | given)
+    settings = Settings.from_values(loaded | given, origin=f"--config {path}")
+    check_own_code(settings.algo, given, f"--config {path}")
+    return Asked(settings, loaded | given)
 
 
 def _in_a_sentence(error: click.ClickException) -> str:
     if isinstance(error, click.NoSuchOption):
         near = f" (did you mean {' or '.join(error.possibilities)}?)" if error.possibilities else ""
         return f"there is no option {error.option_name}{near}; --help lists those there are"
-    text = error.format_message().rstrip(".")
+    text = " ".join(error.format_message().split()).rstrip(".")
     return f"{text[:1].lower()}{text[1:]}; --help lists the options"
 
 

@@ -127,8 +127,22 @@ class Mine(FedAvg):
     def update(self, shared, mean, participation): return Count(mean, shared.rounds + [1, 1, 1, 1][shared.rounds])
 """)
     assert main(command(tiny_camvid, tmp_path / "one", "--algo", f"{module}:Mine")) == 0
-    assert main(["--config", str(tmp_path / "one" / "config.toml"), "--out", str(tmp_path / "two")]) == 0
+    again = ["--config", str(tmp_path / "one" / "config.toml"), "--out", str(tmp_path / "two")]
+    assert main([*again, "--algo", f"{module}:Mine"]) == 0
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
+
+
+def test_code_that_a_file_names_runs_only_if_the_command_names_it_too(package, tiny_camvid, tmp_path, capsys):
+    """A preset, or a run, of somebody else's. Catches an import that nobody has asked for."""
+    module = package("mine", HEAD + "class Mine(FedAvg): pass")
+    assert main(command(tiny_camvid, tmp_path / "one", "--algo", f"{module}:Mine")) == 0
+    package("mine", "raise SystemExit('it runs')")
+    for options in (["--config", str(tmp_path / "one" / "config.toml"), "--out", str(tmp_path / "two")],
+                    ["--resume", str(tmp_path / "one")]):
+        capsys.readouterr()
+        assert main(options) == 2
+        told = capsys.readouterr().err
+        assert f"say --algo {module}:Mine as well if you trust it" in told and len(told.splitlines()) == 1
 
 
 def test_adam_goes_with_a_subclass_of_fedadmm_that_has_a_penalty(package):
