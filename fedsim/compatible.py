@@ -1,6 +1,6 @@
 """Which settings go together. What a chosen algorithm would not read is refused, not ignored."""
 
-from pathlib import Path
+import os
 
 from fedsim import catalogue
 from fedsim.aggregation import AGGREGATORS
@@ -95,7 +95,7 @@ def _check_training(settings: Settings, algorithm: type[Algorithm]) -> None:
 
 
 def _check_data(settings: Settings) -> None:
-    if settings.partition not in PARTITIONS and not Path(settings.partition).is_file():
+    if settings.partition not in PARTITIONS and not os.path.isfile(settings.partition):
         raise SettingsError(f"--partition is {settings.partition!r}; choose from {', '.join(PARTITIONS)}, or name a "
                             "file that a run or `fedsim data inspect` has written (partition.json)")
     if settings.alpha is not None and settings.partition not in DEFAULT_ALPHA:

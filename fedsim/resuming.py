@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from fedsim.assembly import config, current_versions
-from fedsim.catalogue import flag
+from fedsim.catalogue import check_own_code, flag
 from fedsim.dealing import Dealt
 from fedsim.errors import DataError, OutputError, SettingsError
 from fedsim.record.past_run import PastRun
+from fedsim.record.run_directory import SPLIT_FILE
 from fedsim.scenes.partition import PARTITIONS
 from fedsim.scenes.split_file import read_cars
 from fedsim.settings import Settings
 from fedsim.world import World
 
-# Settings that decide how long and where a run goes on, and not what it computes.
-FREE = ("rounds", "backend", "timeout", "car_states", "evaluate_every", "checkpoint_every", "device")
+# Settings that decide how long and where a run goes on, and not what it computes; what data is there, its digest tells.
+FREE = ("rounds", "backend", "timeout", "car_states", "evaluate_every", "checkpoint_every", "device", "data_root")
 OF_THE_COMMAND = ("resume", "out", "config")
 ENVIRONMENT = {"device": str, "data": dict, "versions": dict}  # what is read of environment.json
 
@@ -56,6 +57,9 @@ def continued(path: Path, given: Mapping[str, Any]) -> Settings:
     Raises SettingsError where one of these would change the result.
     """
     settings = PastRun.open(path).settings
+    check_own_code(settings.algo, given, f"{path / 'config.toml'}")
+    if settings.partition not in PARTITIONS:
+        settings = replace(settings, partition=str(path.resolve() / SPLIT_FILE))  # the run may have been moved
     asked = Settings(**{name: value for name, value in given.items() if name not in OF_THE_COMMAND})
     for name in given.keys() - {*OF_THE_COMMAND, *FREE}:
         was, wanted = getattr(settings, name), getattr(asked, name)
@@ -89,7 +93,7 @@ def check_same(path: Path, world: World, dealt: Dealt, settings: Settings) -> li
 
 def identity(settings: Settings, dealt: Dealt, device: str) -> str:
     """A digest of all that decides a run's result: its checkpoints carry it."""
-    values = {name: value for name, value in config(settings).items() if name not in (*FREE, "data_root", "partition")}
+    values = {name: value for name, value in config(settings).items() if name not in (*FREE, "partition")}
     names = dealt.train_set.names
     cars = [[shard.name, shard.condition, [names[index] for index in shard.indices]] for shard in dealt.shards]
     content = [values, dealt.train_set.fingerprint, device, cars]
@@ -97,7 +101,7 @@ def identity(settings: Settings, dealt: Dealt, device: str) -> str:
 
 
 def _is_run(path: Path) -> bool:
-    return (path / "config.toml").is_file()
+    return os.path.isfile(path / "config.toml")
 
 
 def _own_run(settings: Settings) -> Path | None:
@@ -119,8 +123,6 @@ def _environment(path: Path) -> dict[str, Any]:
 
 def _says_the_same(name: str, was: Any, wanted: Any) -> bool:
     """Whether two values of a setting mean the same although they are written differently."""
-    if name == "data_root" and wanted is not None:
-        return str(Path(wanted).resolve()) == was
     if name == "partition" and wanted not in PARTITIONS and was not in PARTITIONS:
         return _content(Path(wanted)) == _content(Path(was))
     return False

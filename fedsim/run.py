@@ -93,10 +93,11 @@ def _new_directory(experiment: Experiment) -> RunDirectory:
     if settings.partition not in PARTITIONS:  # a file, of which the run keeps a copy
         settings = replace(settings, partition=str(path.resolve() / SPLIT_FILE))
     start = "python" if size == 1 else f"torchrun --nproc_per_node={size}"
+    own_code = f" --algo {settings.algo}" if ":" in settings.algo else ""
     directory = RunDirectory.create(
         path, config(settings),
         experiment.environment() | {"command": shlex.join(sys.argv), "launch": launch_id()},
-        header=f"repeat with: {start} -m fedsim.main --config {path / 'config.toml'}")
+        header=f"repeat with: {start} -m fedsim.main --config {path / 'config.toml'}{own_code}")
     write_split(directory.path / SPLIT_FILE, dealt.shards, dealt.train_set, settings.data)
     return directory
 

@@ -153,7 +153,7 @@ class Settings:
     checkpoint_every: int = option("Machine", 1, "Rounds between checkpoints; the last round always has one.")
     resume: str | None = option("Machine", None, "Go on from the latest checkpoint of a run, to the same bits as if it "
                                 "had never stopped; --rounds may grow. auto goes on with --out if a run is there, and "
-                                "starts it if not.")
+                                "starts it if not. Default: a new run.")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "algo", catalogue.short_name(self.algo))

@@ -31,7 +31,7 @@ class PastRun:
             values = tomllib.loads(config.read_text(encoding="utf-8"))
         except OSError as error:
             raise OutputError(f"{path} is no run directory: {config.name} cannot be read ({error.strerror})") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise OutputError(f"{config} is not a TOML file ({error}); take the one that the run wrote") from error
         return cls(RunDirectory(path), Settings.from_values(values, origin=str(config)))
 
