@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import platform
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -41,14 +42,17 @@ def run_to_continue(settings: Settings) -> Path | None:
         if not _is_run(path):
             raise OutputError(f"--resume {path}: there is no run in it (no config.toml); name the directory of a run")
         return path
-    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0:
-        return _own_run(settings)
-    return None
+    return _own_run(settings) if launch_id() else None
 
 
 def launch_id() -> str | None:
-    """What torchrun calls this launch: the same after a restart of its ranks; None without torchrun."""
-    return os.environ.get("TORCHELASTIC_RUN_ID")
+    """The same in ranks that one torchrun has started, and started again; None without torchrun.
+
+    Not its count of restarts: on several machines each counts those that its own ranks have caused. Not the name that
+    it gives to the launch alone: that may be "none" for all.
+    """
+    name = os.environ.get("TORCHELASTIC_RUN_ID")
+    return f"{name} {platform.node()} {os.getppid()}" if name else None
 
 
 def continued(path: Path, given: Mapping[str, Any]) -> Settings:
@@ -106,11 +110,9 @@ def _is_run(path: Path) -> bool:
 
 def _own_run(settings: Settings) -> Path | None:
     """The run that this launch has begun, or None if it has not come so far."""
-    if settings.out is not None:
-        return Path(settings.out) if _is_run(Path(settings.out)) else None
-    begun = [path for path in Path("runs").glob("*/config.toml")
-             if _environment(path.parent).get("launch") == launch_id()]
-    return max(begun, key=lambda path: path.stat().st_mtime).parent if begun else None
+    places = Path("runs").glob("*") if settings.out is None else [Path(settings.out)]
+    begun = [path for path in places if _is_run(path) and _environment(path).get("launch") == launch_id()]
+    return max(begun, key=lambda path: (path / "config.toml").stat().st_mtime, default=None)
 
 
 def _environment(path: Path) -> dict[str, Any]:

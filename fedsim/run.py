@@ -94,12 +94,11 @@ def _new_directory(experiment: Experiment) -> RunDirectory:
         settings = replace(settings, partition=str(path.resolve() / SPLIT_FILE))
     start = "python" if size == 1 else f"torchrun --nproc_per_node={size}"
     own_code = f" --algo {settings.algo}" if ":" in settings.algo else ""
-    directory = RunDirectory.create(
+    return RunDirectory.create(
         path, config(settings),
         experiment.environment() | {"command": shlex.join(sys.argv), "launch": launch_id()},
-        header=f"repeat with: {start} -m fedsim.main --config {path / 'config.toml'}{own_code}")
-    write_split(directory.path / SPLIT_FILE, dealt.shards, dealt.train_set, settings.data)
-    return directory
+        header=f"repeat with: {start} -m fedsim.main --config {path / 'config.toml'}{own_code}",
+        write_others=lambda folder: write_split(folder / SPLIT_FILE, dealt.shards, dealt.train_set, settings.data))
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from fedsim import errors
 from fedsim.errors import FedsimError, MachineError, RankError
+from fedsim.meeting import common_prefix
 from fedsim.presence import Presence
 
 T = TypeVar("T")
@@ -203,15 +204,16 @@ def _meet(place: Place, backend: str, timeout: timedelta) -> Presence:
     os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
     listen_at_home(place)
     try:
-        dist.init_process_group(backend, rank=place.rank, world_size=place.size, timeout=timeout)
+        store, rank, size = next(dist.rendezvous("env://", place.rank, place.size, timeout=timeout))
+        prefix = common_prefix(store, rank, size, timeout.total_seconds())
+        dist.init_process_group(backend, store=dist.PrefixStore(prefix, store), rank=rank, world_size=size,
+                                timeout=timeout)
         # A connection of its own: one that waits for something lets nobody else speak.
-        store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False,
-                              timeout=timeout, wait_for_workers=False)
+        own = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False,
+                            timeout=timeout, wait_for_workers=False)
     except RuntimeError as error:
         raise RankError(f"rank {place.rank} could not meet the other ranks: {first_line(error)}") from error
-    # Ranks that torchrun has started again find the store as those before have left it.
-    fresh = dist.PrefixStore(f"presence/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
-    return Presence(fresh, place.rank, place.size)
+    return Presence(dist.PrefixStore(f"{prefix}/presence", own), rank, size)
 
 
 def listen_at_home(place: Place) -> None:

@@ -25,7 +25,8 @@ LAYERS = [
      "evaluate", "guard", "local", "participation", "optimizers", "contributions", "loss"],
     ["algorithms"],
     ["aggregation", "models", "metrics", "scenes"],
-    ["world", "presence", "vector", "car_states", "bundles", "rows", "seeds", "download", "unpack", "errors"],
+    ["world", "presence", "meeting", "vector", "car_states", "bundles", "rows", "seeds", "download", "unpack",
+     "errors"],
 ]
 ORDER = [module for layer in LAYERS for module in layer]
 FOR_ALGORITHMS = {"__future__", "collections", "dataclasses", "math", "typing", "torch", "fedsim.algorithms"}

@@ -93,7 +93,8 @@ def test_the_command_line_wins_over_a_preset_and_a_preset_over_the_default(setti
         "partition": ("iid", "drive"),
         "eval_split": ("test", "train"), "device": ("cpu", "cuda"), "backend": ("gloo", "nccl"),
         "image_size": ("40x30", "16x8"), "data_root": ("here", "there"), "model": ("segnet", "segnet-basic"),
-        "out": ("one", "other"), "resume": ("one", "auto"), "augment": ("none", "standard"), "participation": (0.5, 0.25),
+        "resume": ("one", "auto"),
+        "out": ("one", "other"), "augment": ("none", "standard"), "participation": (0.5, 0.25),
         "momentum": (0.5, 0.25),
     }.get(setting.name, (3, 2))
     with_it = {"alpha": {"partition": "dirichlet"}, "data_root": {"data": "camvid"}, "optimizer": {"rho": "1"},

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from fedsim.assembly import config
 from fedsim.main import main
 from fedsim.models import build_model
+from fedsim.record.checkpoints import PART
 from fedsim.scenes.classes import CAMVID_11
 from fedsim.vector import FlatModel
 
@@ -104,10 +105,11 @@ def test_the_number_of_ranks_changes_no_bit(runs, job, ranks):
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_the_saved_weights_are_the_same_on_any_number_of_ranks(runs, job):
+def test_the_saved_weights_and_checkpoints_are_the_same_on_any_number_of_ranks(runs, job):
     """Catches buffers that count what a rank has played, such as BatchNorm's num_batches_tracked."""
     alone = {path.name: load_file(path) for path in (runs / f"{job}-1" / "checkpoints").glob("*.safetensors")}
-    assert len(alone) == {"local": len(IMAGES), "robust": 1 + len(IMAGES), "disk": 1 + len(IMAGES)}.get(job, 1)
+    models = [name for name in alone if not PART.fullmatch(name)]
+    assert len(models) == {"local": len(IMAGES), "robust": 1 + len(IMAGES), "disk": 1 + len(IMAGES)}.get(job, 1)
     for ranks in RANKS[1:]:
         for name, weights in alone.items():
             here = load_file(runs / f"{job}-{ranks}" / "checkpoints" / name)
@@ -227,18 +229,24 @@ def files(run: Path) -> set[str]:
 @pytest.mark.parametrize("ranks", [1, 4])
 @pytest.mark.parametrize("job", ["admm", "local"])
 def test_a_run_directory_is_complete(runs, job, ranks):
+    """With the two latest checkpoints, to which every car belongs that keeps something."""
     cars = [f"car-{number:02d}-{drive}" for number, drive in enumerate(TINY_DRIVES)]
     models = ["model"] if job == "admm" else cars
+    kept = [ROUNDS - 1, ROUNDS]
     assert files(runs / f"{job}-{ranks}") == {
-        "config.toml", "environment.json", "metrics.jsonl", "report/loss.png", "report/miou.png",
-        "report/segmentation.png", "report/summary.md", "tensorboard/coordinator/events.out.tfevents",
-        *(f"tensorboard/{car}/events.out.tfevents" for car in cars),
-        *(f"checkpoints/{name}.safetensors" for name in models)}
+        "config.toml", "environment.json", "partition.json", "lock", "metrics.jsonl", "report/loss.png",
+        "report/miou.png", "report/segmentation.png", "report/summary.md",
+        "tensorboard/coordinator/events.out.tfevents", *(f"tensorboard/{car}/events.out.tfevents" for car in cars),
+        *(f"checkpoints/{name}.safetensors" for name in models),
+        *(f"checkpoints/round-{number:06d}.json" for number in kept),
+        *(f"checkpoints/global-{number:06d}.safetensors" for number in kept),
+        *(f"checkpoints/car-{car:05d}-{number:06d}.safetensors" for car in range(len(cars)) for number in kept)}
 
 
-def test_the_environment_names_every_scene_of_every_car(runs):
+def test_the_partition_names_every_scene_and_the_environment_every_cars_rank(runs):
     alone, spread = (json.loads((runs / f"admm-{ranks}/environment.json").read_text()) for ranks in (1, 4))
-    assert [len(car["scenes"]) for car in alone["partition"]] == IMAGES
+    split = json.loads((runs / "admm-4" / "partition.json").read_text())
+    assert [len(car["scenes"]) for car in split["cars"]] == [car["images"] for car in alone["partition"]] == IMAGES
     assert {car["rank"] for car in spread["partition"]} == {0, 1, 2, 3}
     assert alone["data"] == spread["data"] and set(alone["data"]) == {"train", "val"}
 

@@ -36,6 +36,8 @@ FORMAT = 1  # raise it when a checkpoint would be read otherwise
 KEPT = 2  # checkpoints
 RECORD_HEAD, RECORD_CAR = 2**10, 2**8  # more bytes than a round-N.json takes, and than each car takes in it
 HEADER = 2**20  # bytes that a part may take beside its tensors: names and shapes
+DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
+          torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL"}
 RECORD = re.compile(r"round-(\d{6,})\.json")
 PART = re.compile(r"(?:global|car-\d{5,})-\d{6,}\.safetensors")
 
@@ -120,7 +122,7 @@ class Checkpoints:
         number = state.round
         written = _write(self.folder / _part_name(number), global_part(state), number)
         content = {"format": FORMAT, "fedsim": fedsim.__version__, "run": self._identity, "round": number,
-                   "theta_sha256": state.digest(), "global": written, "cars": self._cars}
+                   "theta_sha256": state.digest(), "global": written, "cars": dict(sorted(self._cars.items()))}
         text = json.dumps(content)
         path = self.folder / _record_name(number)
         beside = self.folder / "round.part"  # the same every time: a kill leaves one at most
@@ -192,17 +194,37 @@ def _part_name(number: int, car: int | None = None) -> str:
 
 
 def _write(path: Path, part: Part, number: int) -> Written:
-    """Write a part, down to the disk. Raises OSError."""
-    from safetensors.torch import save
+    """Write a part as a safetensors file, down to the disk. Raises OSError.
 
-    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in part.items()})
+    Straight from the tensors, digest included: the library's own writer copies them twice, which takes as long as the
+    disk does.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in part.items()}
     path.unlink(missing_ok=True)  # a copy of the run may share the file
+    digest, size = hashlib.sha256(), 0
     with open(path, "xb", buffering=0) as file:
-        left = memoryview(data)
-        while left:
-            left = left[file.write(left):]
+        for piece in (_header(tensors), *(_bytes(tensor) for tensor in tensors.values())):
+            digest.update(piece)
+            size += len(piece)
+            while piece:
+                piece = piece[file.write(piece):]
         os.fsync(file.fileno())
-    return Written(number, len(data), _digest(data))
+    return Written(number, size, digest.hexdigest())
+
+
+def _header(tensors: Part) -> memoryview:
+    """What a safetensors file begins with: its own length, then names, types, shapes and places as JSON."""
+    entries, end = {}, 0
+    for name, tensor in tensors.items():
+        start, end = end, end + tensor.numel() * tensor.itemsize
+        entries[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(entries).encode()
+    text += b" " * (-len(text) % 8)  # what follows is aligned
+    return memoryview(len(text).to_bytes(8, "little") + text)
+
+
+def _bytes(tensor: torch.Tensor) -> memoryview:
+    return memoryview(tensor.reshape(-1).view(torch.uint8).numpy().data)
 
 
 def _read_part(path: Path, written: Written, most: int) -> Part:

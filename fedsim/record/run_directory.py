@@ -17,7 +17,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
@@ -27,6 +27,8 @@ from typing import IO, Any
 from fedsim.errors import OutputError, RunError
 
 SPLIT_FILE = "partition.json"
+FIRST_FILES = ("environment.json", "metrics.jsonl", SPLIT_FILE)
+FOLDERS = ("tensorboard", "checkpoints", "report")
 
 # What the report needs of a record: a type, a dict of such, a list of such, or several, of which one must fit.
 _NUMBER = (int, float)
@@ -43,32 +45,39 @@ class RunDirectory:
     path: Path
 
     @classmethod
-    def create(cls, path: Path, config: dict, environment: dict, header: str) -> "RunDirectory":
+    def create(cls, path: Path, config: dict, environment: dict, header: str,
+               write_others: Callable[[Path], None] = lambda folder: None) -> "RunDirectory":
         """Make `path` with config.toml, environment.json, an empty metrics.jsonl and empty subdirectories.
+
+        `write_others` adds a partition.json. config.toml comes last: a directory with one is complete, and what a start
+        that was killed before it has left is cleared away by the next.
 
         `header` becomes the comment on top of config.toml: how to repeat the run. None stands for "not
         set" in `config` and is left out; `environment` is JSON-able.
         Raises OutputError, with nothing changed, where `path` holds anything or cannot be made.
         """
         comment = "".join(f"# {line.removeprefix('# ')}\n" for line in header.splitlines())
-        files = {
-            "config.toml": _config_text(comment, config),
-            "environment.json": json.dumps(environment, indent=2, ensure_ascii=False) + "\n",
-            "metrics.jsonl": "",
-        }
         run = cls(Path(path))
+        if run._is_left_over():
+            run._remove()
         made_path = make_empty(run.path)
         try:
-            for name, text in files.items():
-                # "x": of two runs started at once in one empty directory, the first file has one maker.
-                with open(run.path / name, "x", encoding="utf-8") as file:
-                    file.write(text)
+            # "x": of two runs started at once in one empty directory, the first file has one maker.
+            _write_new(run.path / "environment.json", json.dumps(environment, indent=2, ensure_ascii=False) + "\n")
             for directory in (run.tensorboard, run.checkpoints, run.report):
                 directory.mkdir()
+            _write_new(run.metrics, "")
+            write_others(run.path)
+            _write_new(run.path / "config.toml", _config_text(comment, config))
         except FileExistsError as error:
             raise _not_empty(run.path) from error
-        except OSError as error:
-            run._remove(files, made_path)
+        except (OSError, OutputError) as error:
+            run._remove()
+            if made_path:
+                with suppress(OSError):
+                    run.path.rmdir()
+            if isinstance(error, OutputError):
+                raise
             raise _cannot_make(run.path, error) from error
         return run
 
@@ -167,15 +176,27 @@ class RunDirectory:
         except OSError as error:
             raise RunError(f"{where}: cannot write {self.metrics} ({error.strerror})") from error
 
-    def _remove(self, files: dict[str, str], made_path: bool) -> None:
+    def _is_left_over(self) -> bool:
+        """Whether the directory holds what `create` makes before config.toml, and nothing else."""
+        try:
+            names = {path.name for path in self.path.iterdir()}
+        except OSError:
+            return False
+        return "environment.json" in names and names <= {*FIRST_FILES, *FOLDERS}
+
+    def _remove(self) -> None:
         """Take back what `create` has made so far, and nothing of anybody else's."""
-        for name in files:
+        for name in (*FIRST_FILES, "config.toml"):
             with suppress(OSError):
                 (self.path / name).unlink()
-        directories = [self.tensorboard, self.checkpoints, self.report]
-        for directory in [*directories, self.path] if made_path else directories:
+        for name in FOLDERS:
             with suppress(OSError):
-                directory.rmdir()
+                (self.path / name).rmdir()
+
+
+def _write_new(path: Path, text: str) -> None:
+    with open(path, "x", encoding="utf-8") as file:
+        file.write(text)
 
 
 def _config_text(comment: str, config: dict) -> str:
