@@ -25,12 +25,11 @@ LONGEST_NAME = 1000  # characters of a car's name
 KEYS = ("name", "condition", "scenes")  # of a car
 
 
-def write_split(path: Path, shards: Sequence[Shard], scene_set: SceneSet, data_name: str,
-                overwrite: bool = False) -> None:
+def write_split(path: Path, shards: Sequence[Shard], scene_set: SceneSet, data_name: str) -> None:
     """Write which car has which scenes of the set `data_name`.
 
-    Raises OutputError where the file cannot be written, or is there already and `overwrite` is not set; DataError
-    where a car's name is one that `read_split` refuses. What was there is kept until all is written.
+    Raises OutputError where the file cannot be written, or is there already; DataError where a car's name is one that
+    `read_split` refuses.
     """
     for shard in shards:
         _check_name(path, shard.name)
@@ -38,16 +37,14 @@ def write_split(path: Path, shards: Sequence[Shard], scene_set: SceneSet, data_n
              "scenes": [scene_set.names[index] for index in shard.indices]} for shard in shards]
     content = {"format": FORMAT, "data": {"set": data_name, "fingerprint": scene_set.fingerprint}, "cars": cars}
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    target = path.with_name(f"{path.name}.part") if overwrite else path
     try:
-        with open(target, "wb" if overwrite else "xb") as file:
+        with open(path, "xb") as file:
             file.write(text.encode("utf-8", "surrogatepass"))  # names of files need not be Unicode
-        target.replace(path)
     except FileExistsError as error:
         raise OutputError(f"{path} is there already; choose another name, or remove it first") from error
     except OSError as error:
         with suppress(OSError):
-            target.unlink()
+            path.unlink()
         raise OutputError(f"cannot write {path} ({error.strerror}); choose another place") from error
 
 

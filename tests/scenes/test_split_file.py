@@ -83,36 +83,30 @@ def test_cars_can_be_had_without_the_scenes_and_need_no_condition(tmp_path):
     assert [car["name"] for car in read_cars(path)] == ["a"]
 
 
-def test_a_file_that_is_there_is_kept_unless_told_otherwise(tmp_path):
+def test_a_file_that_is_there_is_kept(tmp_path):
     path = tmp_path / "split.json"
     path.write_text("mine")
     with pytest.raises(OutputError, match=r"split\.json is there already"):
         write_split(path, [Shard("a", np.array([0]))], SCENES, "camvid")
     assert path.read_text() == "mine"
-    write_split(path, [Shard("a", np.array([0]))], SCENES, "camvid", overwrite=True)
-    assert known(read_split(path, SCENES)) == [("a", None, [0])] and os.listdir(tmp_path) == ["split.json"]
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_a_place_that_cannot_be_written_is_named(tmp_path, overwrite):
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(OutputError, match=r"cannot write .*split\.json \(No such file or directory\)"):
-        write_split(tmp_path / "nowhere" / "split.json", [Shard("a", np.array([0]))], SCENES, "camvid", overwrite)
+        write_split(tmp_path / "nowhere" / "split.json", [Shard("a", np.array([0]))], SCENES, "camvid")
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_of_a_file_that_did_not_fit_on_the_disk_nothing_is_left(tmp_path, monkeypatch, overwrite):
+def test_of_a_file_that_did_not_fit_on_the_disk_nothing_is_left(tmp_path, monkeypatch):
     def open_on_a_full_disk(path, mode):
         with open(path, mode) as file:
             file.write(b"half")
         raise OSError(28, "No space left on device")
 
     path = tmp_path / "split.json"
-    if overwrite:
-        path.write_text("mine")
     monkeypatch.setattr(split_file, "open", open_on_a_full_disk, raising=False)
     with pytest.raises(OutputError, match="No space left on device"):
-        write_split(path, [Shard("a", np.array([0]))], SCENES, "camvid", overwrite)
-    assert [file.read_text() for file in tmp_path.iterdir()] == ["mine"] * overwrite
+        write_split(path, [Shard("a", np.array([0]))], SCENES, "camvid")
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a\\b", "a\nb", "\x1b[2J", "a" * 1001, "\ud800"])
