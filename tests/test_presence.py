@@ -34,7 +34,7 @@ class Hung(Memory):
 
     def check(self, keys: list[str]) -> bool:
         threading.Event().wait(30)
-        return True
+        raise RuntimeError("timed out")
 
 
 class Gone(Memory):
