@@ -37,7 +37,7 @@ def predict(model: FlatModel, scene_set: SceneSet, indices: np.ndarray) -> Tenso
 
 def evaluate(world: World, model: FlatModel, scene_set: SceneSet, criterion: CrossEntropy) -> Evaluation:
     """Score the model that every rank holds; each rank takes its share of the batches."""
-    batches = _batches(scene_set)
+    batches = batches_of(scene_set)
     share = range(world.rank, len(batches), world.size)
     tally, losses = _score(model, scene_set, criterion, {number: batches[number] for number in share}.items())
     world.sum_(tally)
@@ -46,12 +46,13 @@ def evaluate(world: World, model: FlatModel, scene_set: SceneSet, criterion: Cro
 
 def evaluate_own(model: FlatModel, scene_set: SceneSet, criterion: CrossEntropy) -> Evaluation:
     """Score the model that this rank alone holds, on every scene."""
-    batches = _batches(scene_set)
+    batches = batches_of(scene_set)
     tally, losses = _score(model, scene_set, criterion, enumerate(batches))
     return _evaluation(tally, np.array([losses[number] for number in range(len(batches))]))
 
 
-def _batches(scene_set: SceneSet) -> list[np.ndarray]:
+def batches_of(scene_set: SceneSet) -> list[np.ndarray]:
+    """The indices of the scenes that are scored together."""
     return np.split(np.arange(len(scene_set)), range(BATCH, len(scene_set), BATCH))
 
 

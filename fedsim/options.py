@@ -1,7 +1,6 @@
 """The command line: every setting is an option, a preset file sets any of them, the command line wins."""
 
 import dataclasses
-import tomllib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ import click
 from fedsim.catalogue import NAMES, check_own_code, flag
 from fedsim.errors import SettingsError
 from fedsim.scenes.partition import PARTITIONS
-from fedsim.settings import CHOICES, Settings, type_name
+from fedsim.settings import CHOICES, Settings, read_settings, type_name
 
 HELP = """Train one segmentation network from many cars that never share their pictures.
 
@@ -73,10 +72,10 @@ def asked_for(values: dict[str, Any]) -> Asked:
         return Asked(Settings(**given), given)
     path = Path(preset)
     try:
-        loaded = tomllib.loads(path.read_text(encoding="utf-8"))
+        loaded = read_settings(path)
     except OSError as error:
         raise SettingsError(f"--config {path}: cannot read it ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise SettingsError(f"--config {path}: not a TOML file ({error})") from error
     settings = Settings.from_values(loaded | given, origin=f"--config {path}")
     check_own_code(settings.algo, given, f"--config {path}")

@@ -7,17 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
-import numpy as np
 import torch
 
-from fedsim.evaluate import predict
+from fedsim.evaluate import batches_of, predict
 from fedsim.metrics import Scores, confusion, mean_scores, scores
 from fedsim.scenes.conditions import perturbed
 from fedsim.scenes.perturbations import Perturbation
 from fedsim.scenes.scene_set import SceneSet
 from fedsim.vector import FlatModel
-
-BATCH = 8  # scenes
 
 
 @dataclass(frozen=True)
@@ -100,6 +97,6 @@ def _score(subject: Subject, scenes: SceneSet) -> Scores:
 def _score_model(model: FlatModel, scenes: SceneSet) -> Scores:
     classes = len(scenes.classes)
     tally = torch.zeros(classes, classes, dtype=torch.int64)
-    for indices in np.split(np.arange(len(scenes)), range(BATCH, len(scenes), BATCH)):
+    for indices in batches_of(scenes):
         tally += confusion(scenes.labels[indices], predict(model, scenes, indices).argmax(1), classes).cpu()
     return scores(tally)

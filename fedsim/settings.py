@@ -2,8 +2,10 @@
 
 import math
 import re
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from fedsim import catalogue
@@ -227,6 +229,14 @@ class Settings:
                 raise SettingsError(f"{origin}: {name} is {value!r}; expected {kind}")
             checked[name] = value
         return cls(**checked)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """What a TOML file of settings holds. Raises OSError, and ValueError where it is none."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def type_name(kind: Any) -> str:

@@ -1,6 +1,5 @@
 """A run that has ended: its settings and its models, read back from its directory."""
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from fedsim.record.checkpoints import PART
 from fedsim.record.run_directory import RunDirectory
 from fedsim.record.weights import load_weights
 from fedsim.scenes.scene_set import Source
-from fedsim.settings import Settings
+from fedsim.settings import Settings, read_settings
 from fedsim.vector import FlatModel
 
 
@@ -28,10 +27,10 @@ class PastRun:
         """Raises UserError where `path` holds no run, or one of other settings than this program knows."""
         config = path / "config.toml"
         try:
-            values = tomllib.loads(config.read_text(encoding="utf-8"))
+            values = read_settings(config)
         except OSError as error:
             raise OutputError(f"{path} is no run directory: {config.name} cannot be read ({error.strerror})") from error
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise OutputError(f"{config} is not a TOML file ({error}); take the one that the run wrote") from error
         return cls(RunDirectory(path), Settings.from_values(values, origin=str(config)))
 
