@@ -398,7 +398,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
 
 def fail_in(monkeypatch, number: int, place: str) -> None:
     """Let the disk be full from a round on, where something of it is written."""
-    real_append, real_write = run_directory.RunDirectory.append, checkpoints._write
+    real_append, real_write = run_directory.RunDirectory.append, checkpoints.write_part
     real_sync = os.fsync
     full = False
 
@@ -419,7 +419,7 @@ def fail_in(monkeypatch, number: int, place: str) -> None:
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(run_directory.RunDirectory, "append", append)
-    monkeypatch.setattr(checkpoints, "_write", write)
+    monkeypatch.setattr(checkpoints, "write_part", write)
 
 
 @pytest.mark.parametrize(("place", "says"), [

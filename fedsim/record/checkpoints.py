@@ -12,7 +12,6 @@ kept. What a car keeps is written when it has taken part since the last one, by 
 Nothing is unpickled, no name of a file comes from a file, and nothing is read before its size is known to be right.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -20,13 +19,14 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 import fedsim
 from fedsim.errors import OutputError, RunError
 from fedsim.federation import Federation, State
+from fedsim.record.part_files import Written, digest_of, read_part, write_part
 from fedsim.snapshot import Part, Unfit, car_part, global_part, keeps_nothing, part_bytes, with_car, with_global
 from fedsim.world import World
 
@@ -36,18 +36,8 @@ FORMAT = 1  # raise it when a checkpoint would be read otherwise
 KEPT = 2  # checkpoints
 RECORD_HEAD, RECORD_CAR = 2**10, 2**8  # more bytes than a round-N.json takes, and than each car takes in it
 HEADER = 2**20  # bytes that a part may take beside its tensors: names and shapes
-DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
-          torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL"}
 RECORD = re.compile(r"round-(\d{6,})\.json")
 PART = re.compile(r"(?:global|car-\d{5,})-\d{6,}\.safetensors")
-
-
-class Written(NamedTuple):
-    """A part on disk."""
-
-    round: int  # in which what it holds came about
-    bytes: int
-    sha256: str
 
 
 class Checkpoints:
@@ -111,7 +101,7 @@ class Checkpoints:
                 continue
             part = car_part(self._federation, state, car)
             if car in self._saved or not keeps_nothing(state, part):
-                fresh[car] = _write(self.folder / _part_name(state.round, car), part, state.round)
+                fresh[car] = write_part(self.folder / _part_name(state.round, car), part, state.round)
                 self._saved[car] = kept
         if fresh:
             _sync(self.folder)
@@ -120,14 +110,14 @@ class Checkpoints:
     def _commit(self, state: State) -> None:
         """Write the coordinator's part, then the checkpoint itself."""
         number = state.round
-        written = _write(self.folder / _part_name(number), global_part(state), number)
+        written = write_part(self.folder / _part_name(number), global_part(state), number)
         content = {"format": FORMAT, "fedsim": fedsim.__version__, "run": self._identity, "round": number,
                    "theta_sha256": state.digest(), "global": written, "cars": dict(sorted(self._cars.items()))}
         text = json.dumps(content)
         path = self.folder / _record_name(number)
         beside = self.folder / "round.part"  # the same every time: a kill leaves one at most
         with open(beside, "w", encoding="utf-8") as file:
-            file.write(f'{{"sha256": "{_digest(text.encode())}", "checkpoint": {text}}}\n')
+            file.write(f'{{"sha256": "{digest_of(text.encode())}", "checkpoint": {text}}}\n')
             file.flush()
             os.fsync(file.fileno())
         _sync(self.folder)
@@ -154,7 +144,7 @@ class Checkpoints:
 
     def _fit(self, path: Path, written: Written, most: int, use: Callable[[Part], T]) -> T:
         try:
-            return use(_read_part(path, written, most))
+            return use(read_part(path, written, most))
         except Unfit as error:
             raise OutputError(f"{path} cannot be used: {error}") from error
 
@@ -193,60 +183,6 @@ def _part_name(number: int, car: int | None = None) -> str:
     return f"{'global' if car is None else f'car-{car:05d}'}-{number:06d}.safetensors"
 
 
-def _write(path: Path, part: Part, number: int) -> Written:
-    """Write a part as a safetensors file, down to the disk. Raises OSError.
-
-    Straight from the tensors, digest included: the library's own writer copies them twice, which takes as long as the
-    disk does.
-    """
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in part.items()}
-    path.unlink(missing_ok=True)  # a copy of the run may share the file
-    digest, size = hashlib.sha256(), 0
-    with open(path, "xb", buffering=0) as file:
-        for piece in (_header(tensors), *(_bytes(tensor) for tensor in tensors.values())):
-            digest.update(piece)
-            size += len(piece)
-            while piece:
-                piece = piece[file.write(piece):]
-        os.fsync(file.fileno())
-    return Written(number, size, digest.hexdigest())
-
-
-def _header(tensors: Part) -> memoryview:
-    """What a safetensors file begins with: its own length, then names, types, shapes and places as JSON."""
-    entries, end = {}, 0
-    for name, tensor in tensors.items():
-        start, end = end, end + tensor.numel() * tensor.itemsize
-        entries[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
-    text = json.dumps(entries).encode()
-    text += b" " * (-len(text) % 8)  # what follows is aligned
-    return memoryview(len(text).to_bytes(8, "little") + text)
-
-
-def _bytes(tensor: torch.Tensor) -> memoryview:
-    return memoryview(tensor.reshape(-1).view(torch.uint8).numpy().data)
-
-
-def _read_part(path: Path, written: Written, most: int) -> Part:
-    """Read a part, checked by size and digest. Raises Unfit."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    try:
-        size = path.stat().st_size
-        if size != written.bytes or size > most:
-            raise Unfit(f"it has {size} bytes and should have {min(written.bytes, most)}")
-        data = path.read_bytes()
-    except OSError as error:
-        raise Unfit(f"{error.strerror or error}") from error
-    if _digest(data) != written.sha256:
-        raise Unfit("it is damaged: its digest is another than was written")
-    try:
-        return load(data)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise Unfit(f"it holds no tensors ({error})") from error
-
-
 def _read_record(path: Path, identity: str, most: int) -> dict[str, Any]:
     """The content of a round-N.json. Raises OutputError where it is damaged, another run's or another version's."""
     try:
@@ -256,7 +192,7 @@ def _read_record(path: Path, identity: str, most: int) -> dict[str, Any]:
         read = json.loads(whole)
         digest, content = read["sha256"], read["checkpoint"]
         version = content["format"]
-        damaged = digest != _digest(json.dumps(content).encode())
+        damaged = digest != digest_of(json.dumps(content).encode())
     except OSError as error:
         raise OutputError(f"{path} cannot be read ({error.strerror or error})") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -291,10 +227,6 @@ def _texts(world: World, text: str) -> Iterable[str]:
     padded[:len(own)] = torch.frombuffer(bytearray(own), dtype=torch.uint8)
     everyone = world.gather(padded) or []
     return [bytes(row[:length].tolist()).decode() for row, length in zip(everyone, lengths, strict=False)]
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def _sync(folder: Path) -> None:

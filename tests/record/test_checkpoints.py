@@ -24,7 +24,7 @@ from scenery import on_ranks
 
 from fedsim.algorithms import FedAvg, Scaffold
 from fedsim.errors import OutputError, RunError
-from fedsim.record import checkpoints as module
+from fedsim.record import checkpoints, part_files
 from fedsim.record.checkpoints import PART, RECORD, Checkpoints
 from fedsim.rounds import initial_state, run_round
 
@@ -152,7 +152,8 @@ class Disk:
         self.calls, self.fail_at, self.error = 0, fail_at, error
         for owner, name in [(os, "replace"), (os, "fsync"), (Path, "unlink")]:
             monkeypatch.setattr(owner, name, self.counted(getattr(owner, name)))
-        monkeypatch.setattr(module, "open", self.open, raising=False)
+        for module in (checkpoints, part_files):
+            monkeypatch.setattr(module, "open", self.open, raising=False)
 
     def counted(self, real):
         def ask(*arguments, **options):
