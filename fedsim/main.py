@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from fedsim.errors import FedsimError, MachineError, RankError
 from fedsim.options import parse
-from fedsim.run import run
+from fedsim.whole_run import run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

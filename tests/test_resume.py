@@ -124,8 +124,8 @@ def check_same(run: Path, whole: Path, rounds: int = ROUNDS) -> None:
 
 def stop_after(monkeypatch, number: int, signals: dict[int, int]) -> None:
     """Let a signal reach the process in the rounds that are named."""
-    from fedsim import run
-    real = run.simulate
+    from fedsim import whole_run
+    real = whole_run.simulate
 
     def simulate(federation, state):
         for result in real(federation, state):
@@ -133,7 +133,7 @@ def stop_after(monkeypatch, number: int, signals: dict[int, int]) -> None:
                 signal.raise_signal(signals[result.state.round])
             yield result
 
-    monkeypatch.setattr(run, "simulate", simulate)
+    monkeypatch.setattr(whole_run, "simulate", simulate)
 
 
 def test_a_run_killed_before_its_checkpoint_goes_on_to_the_same_bits(run, whole, play, capsys):
@@ -457,9 +457,9 @@ def test_full_event_files_end_the_run_in_a_sentence(tiny_camvid, whole, tmp_path
 
 
 def test_a_directory_that_is_removed_during_the_run_ends_it_in_a_sentence(tiny_camvid, tmp_path, play, monkeypatch):
-    from fedsim import run
+    from fedsim import whole_run
 
-    out, real = tmp_path / "run", run.simulate
+    out, real = tmp_path / "run", whole_run.simulate
 
     def simulate(federation, state):
         for result in real(federation, state):
@@ -467,7 +467,7 @@ def test_a_directory_that_is_removed_during_the_run_ends_it_in_a_sentence(tiny_c
                 shutil.rmtree(out)
             yield result
 
-    monkeypatch.setattr(run, "simulate", simulate)
+    monkeypatch.setattr(whole_run, "simulate", simulate)
     status, said = play(*command(tiny_camvid, out))
     assert status == 1 and said.startswith("round 2, rank 0: cannot write") and "No such file" in said
     assert not out.exists()

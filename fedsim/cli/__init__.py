@@ -48,9 +48,15 @@ data = Group("data", {
 }, help="Data sets: get them, and see how their scenes are dealt to cars.")
 
 commands = Group("fedsim", {
+    "run": "Train: starts the ranks and plays a federation, from settings to report.",
+    "compare": "Train several algorithms with several seeds, and report on them side by side.",
+    "evaluate": "Score trained models, clean and under driving perturbations.",
+    "predict": "Segment pictures with a trained model.",
+    "export": "Write a trained model as ONNX or as a PyTorch program, and check it.",
+    "list": "List the runs of a folder.",
+    "show": "Tell what there is to know about a run.",
     "algorithms": "List the algorithms: paper, what a car keeps and sends, options.",
     "data": data,
-    "evaluate": "Score the models of runs, clean and under driving perturbations.",
 }, help=HELP)
 
 

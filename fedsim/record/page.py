@@ -1,0 +1,58 @@
+"""A report as one HTML file that needs nothing else: style, figures and pictures are inside it."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+
+from fedsim.record.tables import Table
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure or a photograph."""
+
+    content: str | bytes  # the text of an SVG, or the bytes of a PNG or JPEG
+    caption: str
+    alternative: str  # what it shows, for who cannot see it
+
+    @property
+    def address(self) -> str:
+        """The whole picture as a data: address."""
+        content = self.content.encode() if isinstance(self.content, str) else self.content
+        kind = ("svg+xml" if isinstance(self.content, str)
+                else "png" if content.startswith(b"\x89PNG") else "jpeg")
+        return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands under it, in this order: text, warnings, tables, pictures."""
+
+    title: str
+    text: Sequence[str] = ()  # a paragraph each
+    warnings: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    pictures: Sequence[Picture] = ()
+    folded: bool = False  # shown when it is clicked on: for what is long and seldom read
+
+
+@dataclass(frozen=True)
+class Page:
+    """title: of the whole; facts: what stands in large figures on top, (name, value) each."""
+
+    title: str
+    subtitle: str
+    facts: Sequence[tuple[str, str]] = ()
+    sections: Sequence[Section] = field(default_factory=list)
+
+
+def write_page(page: Page, path: Path) -> None:
+    """Write the page at `path`. Raises OSError."""
+    # Here, because nothing before the end of a run needs it.
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(files("fedsim").joinpath("data/page.html").read_text(encoding="utf-8"))
+    Path(path).write_text(template.render(page=page) + "\n", encoding="utf-8")
