@@ -80,11 +80,12 @@ def fedsim_rounds(options: argparse.Namespace) -> dict[str, float]:
     """FedAvg, one rank, four cars in turn."""
     from fedsim.assembly import assemble
     from fedsim.rounds import initial_state, run_round
+    from fedsim.screen import SILENT
     from fedsim.settings import Settings
     from fedsim.world import World
 
     settings = Settings(algo="avg", cars=CARS, model=options.model, image_size=options.image_size, threads=1)
-    federation = assemble(settings, World.join(threads=1), lambda text: None).federation
+    federation = assemble(settings, World.join(threads=1), SILENT).federation
     state = run_round(federation, initial_state(federation)).state
     started, first = time.perf_counter(), state.sequential_steps
     for _ in range(ROUNDS):

@@ -1,3 +1,28 @@
-"""fedsim: one segmentation network, trained by many cars that never share their pictures."""
+"""fedsim: one segmentation network, trained by many cars that never share their pictures.
+
+    import fedsim
+
+    result = fedsim.run(algo="admm", cars=4, rounds=3)
+    labels = fedsim.load("runs/admm").labels([picture])
+"""
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+__all__ = ["FedsimError", "Result", "Segmenter", "Settings", "load", "read_settings", "run"]
+
+if TYPE_CHECKING:
+    from fedsim.api import FedsimError, Result, Segmenter, Settings, load, read_settings, run
+
+
+def __getattr__(name: str) -> Any:
+    """The public names, imported when they are asked for: torch takes seconds, and `fedsim --help` needs none of it."""
+    if name not in __all__:
+        raise AttributeError(f"module 'fedsim' has no attribute {name!r}")
+    from fedsim import api
+
+    return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

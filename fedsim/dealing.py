@@ -1,8 +1,9 @@
 """The scenes of a run, from its settings: which data set, and which car has which scenes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from logging import Logger
 from pathlib import Path
 
 from fedsim.errors import SettingsError
@@ -70,13 +71,14 @@ def source_of(settings: Settings, cars: int) -> Source:
     return open_source(settings.data, root, min(cars, MAX_STREET_DRIVES), settings.classes)
 
 
-def deal(settings: Settings, source: Source, cars: int, world: World, say: Callable[[str], None]) -> Dealt:
+def deal(settings: Settings, source: Source, cars: int, world: World, log: Logger) -> Dealt:
     """Load the scenes and deal them to so many cars, on every rank. Raises UserError, the same on all ranks.
 
     Scenes are read once on each machine.
     """
     def load(source: Source, split: str) -> SceneSet:
-        return world.together(partial(cache.load, source, split, settings.input_size(), say), first_on_each_node=True)
+        read = partial(cache.load, source, split, settings.input_size(), log.info)
+        return world.together(read, first_on_each_node=True)
 
     train_set, eval_set = load(source, "train"), load(source, settings.eval_split)
     shards = world.together(lambda: _shards(settings, train_set, cars))

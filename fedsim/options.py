@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import click
 
 from fedsim.catalogue import NAMES, check_own_code, flag
+from fedsim.command_line import Command, Option, in_a_sentence
 from fedsim.errors import SettingsError
+from fedsim.models import MODELS
 from fedsim.scenes.partition import PARTITIONS
 from fedsim.settings import CHOICES, Settings, read_settings, type_name
 
@@ -21,28 +23,8 @@ FORMS = {"algo": "|".join((*NAMES, "MODULE:CLASS")), "rho": "auto|balanced|X", "
          "resume": "RUN|auto"}
 PLAIN = {"int": "N", "float": "X", "str": "TEXT"}
 TYPES = {"int": click.INT, "float": click.FLOAT, "str": click.STRING}
-
-
-class Command(click.Command):
-    """Shows its options grouped by theme."""
-
-    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        themes: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(context):
-            record = parameter.get_help_record(context)
-            if record:
-                themes.setdefault(getattr(parameter, "theme", "Other"), []).append(record)
-        for theme, records in themes.items():
-            with formatter.section(theme):
-                formatter.write_dl(records)
-
-
-class Option(click.Option):
-    """An option that knows its theme."""
-
-    def __init__(self, *names: str, theme: str, **attributes: Any) -> None:
-        super().__init__(list(names), **attributes)
-        self.theme = theme
+WORDS = CHOICES | {"algo": NAMES, "partition": PARTITIONS, "model": MODELS}  # what a shell completes
+PATHS = ("data_root", "out", "resume")
 
 
 class Asked(NamedTuple):
@@ -57,7 +39,7 @@ def parse(arguments: Sequence[str]) -> Asked | None:
     try:
         values = command().main(list(arguments), prog_name="python -m fedsim.main", standalone_mode=False)
     except click.ClickException as error:
-        raise SettingsError(_in_a_sentence(error)) from error
+        raise SettingsError(in_a_sentence(error)) from error
     return asked_for(values) if isinstance(values, dict) else None
 
 
@@ -82,14 +64,6 @@ def asked_for(values: dict[str, Any]) -> Asked:
     return Asked(settings, loaded | given)
 
 
-def _in_a_sentence(error: click.ClickException) -> str:
-    if isinstance(error, click.NoSuchOption):
-        near = f" (did you mean {' or '.join(error.possibilities)}?)" if error.possibilities else ""
-        return f"there is no option {error.option_name}{near}; --help lists those there are"
-    text = " ".join(error.format_message().split()).rstrip(".")
-    return f"{text[:1].lower()}{text[1:]}; --help lists the options"
-
-
 def command() -> click.Command:
     """The command, made from the fields of Settings. Options not given are None: a preset can fill in."""
     names = [setting.name for setting in dataclasses.fields(Settings)]
@@ -100,7 +74,7 @@ def setting_options(names: Collection[str]) -> list[click.Parameter]:
     """The options of these settings, and --config."""
     options: list[click.Parameter] = [_option(setting) for setting in dataclasses.fields(Settings)
                                       if setting.name in names]
-    options.append(Option("--config", theme="Machine", type=click.STRING, default=None, metavar="FILE",
+    options.append(Option("--config", theme="Machine", type=click.Path(), default=None, metavar="FILE",
                           help="TOML file of settings, such as a run directory's config.toml."))
     return options
 
@@ -111,5 +85,12 @@ def _option(setting: "dataclasses.Field[Any]") -> Option:
         text += f"  [default: {setting.default}]"
     choices = CHOICES.get(setting.name)
     kind = type_name(setting.type).removesuffix(" | None")
-    return Option(flag(setting.name), theme=theme, default=None, help=text, type=TYPES[kind],
+    words = WORDS.get(setting.name, ())
+
+    def completed(context: click.Context, option: click.Parameter, begun: str) -> list[str]:
+        return [word for word in words if word.startswith(begun)]
+
+    return Option(flag(setting.name), theme=theme, default=None, help=text,
+                  type=click.Path() if setting.name in PATHS else TYPES[kind],
+                  shell_complete=completed if words else None,
                   metavar="|".join(choices) if choices else FORMS.get(setting.name, PLAIN[kind]))

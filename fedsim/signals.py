@@ -5,6 +5,7 @@ SIGINT is no wish any more: it interrupts at once.
 """
 
 import signal
+import threading
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -16,7 +17,10 @@ STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 class Signals:
-    """Listens while its block runs; handlers that were there come back after it."""
+    """Listens while its block runs; handlers that were there come back after it.
+
+    In the main thread of a process alone: Python lets no other one listen.
+    """
 
     def __init__(self) -> None:
         self._stop = 0  # the number of the signal
@@ -24,7 +28,8 @@ class Signals:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Signals":
-        for number in (*STOPPING, signal.SIGUSR1):
+        listens = threading.current_thread() is threading.main_thread()
+        for number in (*STOPPING, signal.SIGUSR1) if listens else ():
             self._before[number] = signal.signal(number, self._hear)
         return self
 

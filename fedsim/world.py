@@ -230,9 +230,18 @@ def first_line(error: RuntimeError) -> str:
 
 def fair_threads(place: Place) -> int:
     """The cores this process may use, shared among the machine's ranks; at least 1."""
+    return max(1, _cores() // place.local_size)
+
+
+def places(device: str, threads: int | None) -> int:
+    """How many ranks of so many threads this machine has room for: one a GPU, or a core where none is used."""
+    gpus = torch.cuda.device_count() if device != "cpu" and torch.cuda.is_available() else 0
+    return gpus or max(1, _cores() // (threads or 1))
+
+
+def _cores() -> int:
     # Not every system can say which of its cores a process may use.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // place.local_size)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choose_device(place: Place, device: str, backend: str) -> tuple[torch.device, str, str]:

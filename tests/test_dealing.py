@@ -14,6 +14,7 @@ from fedsim.dealing import Dealt, cars_of, deal, source_of
 from fedsim.errors import DataError, SettingsError
 from fedsim.scenes.partition import PARTITIONS, Shard
 from fedsim.scenes.split_file import write_split
+from fedsim.screen import SILENT
 from fedsim.settings import Settings
 
 
@@ -25,7 +26,7 @@ def settings(tiny_camvid) -> Settings:
 def dealt(settings: Settings) -> Dealt:
     compatible.check(settings)
     cars = cars_of(settings, ranks=1)
-    return deal(settings, source_of(settings, cars), cars, SOLO, lambda text: None)
+    return deal(settings, source_of(settings, cars), cars, SOLO, SILENT)
 
 
 def content(one: Dealt) -> list[tuple[str, str | None, list[str]]]:

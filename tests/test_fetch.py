@@ -656,7 +656,7 @@ def test_the_command_says_what_is_there_and_what_to_try(served, tmp_path, monkey
     for told in (f"{to} is complete: a scene.", f"{to} is there already, complete: a scene."):
         fetching.fetch.main(["camvid", "--to", str(to)], standalone_mode=False)
         lines = capsys.readouterr().out.splitlines()
-        assert lines[0] == told and lines[1].endswith(f"-m fedsim.main --data camvid --data-root '{to}'")
+        assert lines[0] == told and lines[1].endswith(f"fedsim run --cars 3 --data camvid --data-root '{to}'")
 
 
 def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):

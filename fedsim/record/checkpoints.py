@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
+from logging import Logger
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -66,10 +67,10 @@ class Checkpoints:
         else:
             world.together(lambda: None)
 
-    def load(self, state: State, say: Callable[[str], None]) -> State:
+    def load(self, state: State, log: Logger) -> State:
         """The state of the latest checkpoint that is whole; `state`, that of round 0, where there is none yet.
 
-        Of one that is damaged `say` is told, and the one before is taken. Raises OutputError on every rank where there
+        Of one that is damaged `log` is told, and the one before is taken. Raises OutputError on every rank where there
         are some and none of them can be used.
         """
         world = self._federation.world
@@ -81,7 +82,7 @@ class Checkpoints:
                 return world.together(lambda number=number: self._read(state, number))  # type: ignore[misc]
             except OutputError as error:
                 faults.append(str(error))
-                say(f"WARNING: {error}")
+                log.warning("%s", error)
         if faults:
             raise OutputError(f"none of the {len(faults)} checkpoint(s) in {self.folder} can be used; start a new run "
                               f"with another --out ({faults[0]})")

@@ -6,6 +6,9 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from fedsim.waiting import clock
+from fedsim.screen import LOG, tells_progress
+
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
@@ -17,7 +20,7 @@ class Progress:
     """Shows rounds as they end.
 
     Where stderr is a terminal: a bar with round, loss, mIoU and remaining time. Where either of stdout and
-    stderr is not: a line a round on stdout, so that `> log.txt` and a batch job keep them.
+    stderr is not: a line a round on stdout, so that `> log.txt` and a batch job keep them. Nothing under --quiet.
     """
 
     def __init__(self, rounds: int) -> None:
@@ -25,22 +28,19 @@ class Progress:
         self._rounds = rounds
         self._seconds: list[float] = []  # of each round shown, for the remaining time
         self._scores: list[str] = []  # of the round evaluated last
-        terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and tells_progress()
         self._lines = not (terminal and sys.stdout.isatty())
         self._display: RichProgress | None = None
         if terminal:
             self._display, self._task = _start_display(rounds)
-
-    def say(self, text: str) -> None:
-        """Show a message, on stdout, above the bar if there is one."""
-        print(text, flush=True)
 
     def round(self, record: dict) -> None:
         """Show a round. record: a line of metrics.jsonl."""
         if record["round"] > 0:
             self._seconds.append(record["seconds"]["total"])
         if self._lines:
-            self.say(round_line(record, self._rounds))
+            LOG.info("%s", round_line(record, self._rounds))
+        LOG.debug("  %s", detail_line(record))
         if self._display:
             self._display.update(self._task, completed=record["round"], status=self._status(record))
 
@@ -64,8 +64,7 @@ class Progress:
         left = self._rounds - record["round"]
         if left and self._seconds:
             # The latest rounds tell most: the first ones carry warm-up.
-            total = round(left * statistics.median(self._seconds[-5:]))
-            parts.append(f"about {total // 3600}:{total // 60 % 60:02d}:{total % 60:02d} left")
+            parts.append(f"about {clock(left * statistics.median(self._seconds[-5:]))} left")
         return "  ".join(parts)
 
 
@@ -81,6 +80,14 @@ def round_line(record: dict, rounds: int) -> str:
         parts.append("cars " + " ".join(f"{loss:.2f}" for loss in losses))
     parts.append(f"{record['seconds']['total']:.1f} s")
     return "  ".join(parts)
+
+
+def detail_line(record: dict) -> str:
+    """What --verbose adds to a round."""
+    parts = [] if record.get("lr") is None else [f"learning rate {record['lr']:.3g}"]
+    parts += [f"{name} {record['seconds'][name]:.2f} s" for name in ("local", "combine", "evaluate")]
+    parts += [f"{record[f'bytes_{way}'] / 1e6:.1f} MB {way}" for way in ("up", "down")]
+    return "  ".join([*parts, f"theta {record['theta_sha256'][:12]}"])
 
 
 def _scores(record: dict) -> list[str]:

@@ -22,6 +22,7 @@ import numpy as np
 from fedsim.errors import DataError
 from fedsim.scenes.resize import resize_picture
 from fedsim.scenes.scene_set import SceneSet, Source, class_histogram
+from fedsim.waiting import waiting
 
 FORMAT_VERSION = 2  # raise it when the same source would give other files
 
@@ -109,7 +110,8 @@ def _build(entry: Path, source: Source, split: str, size: tuple[int, int]) -> No
 
 def _write(part: Path, source: Source, split: str, size: tuple[int, int]) -> None:
     names, drives, times, histograms = [], [], [], []
-    with open(part / "images.npy", "wb") as image_file, open(part / "labels.npy", "wb") as label_file:
+    with (open(part / "images.npy", "wb") as image_file, open(part / "labels.npy", "wb") as label_file,
+          waiting(f"reading {split}", source.count(split)) as advance):
         images, labels = _ArrayFile(image_file), _ArrayFile(label_file)
         for scene in source.scenes(split):
             images.append(resize_picture(scene.image, size).transpose(2, 0, 1))
@@ -118,6 +120,7 @@ def _write(part: Path, source: Source, split: str, size: tuple[int, int]) -> Non
             drives.append(scene.drive)
             times.append(scene.time)
             histograms.append(class_histogram(scene.label, len(source.classes)))
+            advance()
         meta: dict[str, object] = {"images": images.finish(), "labels": labels.finish(), "names": names,
                                    "drives": drives}
     np.save(part / "histograms.npy", np.stack(histograms))

@@ -28,6 +28,9 @@ class Conditioned:
         return {"of": self._source.identity(split), "seed": self._seed, "code": _code_digest(),
                 "conditions": {name: str(condition) for name, condition in sorted(self._conditions.items())}}
 
+    def count(self, split: str) -> int:
+        return self._source.count(split)
+
     def scenes(self, split: str) -> Iterator[Scene]:
         for scene in self._source.scenes(split):
             condition = self._conditions.get(scene.name)

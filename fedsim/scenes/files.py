@@ -14,6 +14,9 @@ from fedsim.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")  # in capitals too
 FORMATS = ("PNG", "JPEG")  # no others are tried: some of Pillow's decoders start other programs
+UPRIGHT = dict(enumerate((Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM,
+                          Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270, Image.Transpose.TRANSVERSE,
+                          Image.Transpose.ROTATE_90), start=2))  # by EXIF orientation
 _HEADER = threading.Lock()
 
 
@@ -71,6 +74,21 @@ def open_picture(path: Path) -> Image.Image:
     A picture that is to be turned before it is shown is refused: nobody knows whether its label was drawn
     before or after.
     """
+    image, turned = _decoded(path)
+    if turned not in (0, 1):
+        raise DataError(f"{path} is marked as turned or mirrored (EXIF orientation {turned}), which no label can be; "
+                        "turn its pixels and label alike and save it without the mark")
+    return image
+
+
+def read_upright(path: Path) -> np.ndarray:
+    """As `read_picture`, but turned and mirrored as it is to be shown: for pictures without a label."""
+    image, turned = _decoded(path)
+    return np.asarray(rgb(image.transpose(UPRIGHT[turned]) if turned in UPRIGHT else image))
+
+
+def _decoded(path: Path) -> tuple[Image.Image, int]:
+    """The picture of a file, and how EXIF says it is to be turned. Raises DataError."""
     try:
         # Filters of warnings belong to the whole process, so one thread at a time; decoding is outside.
         with _HEADER, warnings.catch_warnings():
@@ -78,7 +96,7 @@ def open_picture(path: Path) -> Image.Image:
             image = Image.open(path, formats=FORMATS)
         with image:
             image.load()
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1)
+            return image, image.getexif().get(ExifTags.Base.Orientation, 1)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise DataError(f"{path} claims to have more than {Image.MAX_IMAGE_PIXELS:,} pixels, more than a picture is "
                         "trusted with; shrink it") from error
@@ -86,10 +104,6 @@ def open_picture(path: Path) -> Image.Image:
         raise DataError(f"{path} cannot be read ({error.strerror}); make it readable for yourself") from error
     except Exception as error:  # Pillow's decoders throw nearly anything at a damaged file
         raise DataError(f"{path} cannot be read as a picture ({_reason(error)}); get it anew") from error
-    if turned not in (0, 1):
-        raise DataError(f"{path} is marked as turned or mirrored (EXIF orientation {turned}), which no label can be; "
-                        "turn its pixels and label alike and save it without the mark")
-    return image
 
 
 def picture_size(path: Path) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from os.path import isdir
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, TypeVar
 
 from fedsim.errors import DataError
 from fedsim.scenes.classes import ClassTable
@@ -15,6 +15,7 @@ from fedsim.scenes.files import picture_size, read_picture
 from fedsim.scenes.label_files import LabelFiles
 from fedsim.scenes.scene_set import Scene
 
+T, R = TypeVar("T"), TypeVar("R")
 READER_VERSION = 2  # raise it when the same files would give other scenes
 SPLITS = ("train", "val", "test")
 AHEAD = 4  # scenes decoded ahead for each core: enough to keep it busy, few enough for memory
@@ -69,6 +70,9 @@ class OnDisk(ABC):
         return {"reader": READER_VERSION, "classes": self.classes.names,
                 "labels": [type(self.labels).__name__, sorted(self.labels.codes.items())], "files": files}
 
+    def count(self, split: str) -> int:
+        return len(self._frames(split))
+
     def scenes(self, split: str) -> Iterator[Scene]:
         """The scenes in the order of `frames`, decoded ahead on the cores this process may use."""
         frames = self._frames(split)
@@ -82,7 +86,7 @@ class OnDisk(ABC):
                                 f"{size[0]}x{size[1]}; bring all pictures to one size")
             return Scene(frame.name, frame.drive, image, self.labels.read(frame.label, size), frame.time)
 
-        return _ahead(read, frames)
+        return ahead(read, frames)
 
     def _frames(self, split: str) -> list[Frame]:
         found = self.splits()
@@ -96,15 +100,18 @@ class OnDisk(ABC):
         return frames
 
 
-def _ahead(read: Callable[[Frame], Scene], frames: Iterable[Frame]) -> Iterator[Scene]:
-    """The scene of every frame, in order. Threads are enough, because Pillow decodes outside of Python's lock."""
+def ahead(do: Callable[[T], R], items: Iterable[T], most: int | None = None) -> Iterator[R]:
+    """What comes of every item, in order, done on the cores this process may use; at most `most` items ahead.
+
+    Threads are enough, because Pillow reads and writes outside of Python's lock.
+    """
     # Not every system can say which of its cores a process may use.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    pool, waiting = ThreadPoolExecutor(cores), deque[Future[Scene]]()
+    pool, waiting = ThreadPoolExecutor(cores), deque[Future[R]]()
     try:
-        for frame in frames:
-            waiting.append(pool.submit(read, frame))
-            if len(waiting) > AHEAD * cores:
+        for item in items:
+            waiting.append(pool.submit(do, item))
+            if len(waiting) > (most or AHEAD * cores):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -38,6 +38,10 @@ class Source(Protocol):
         """
         ...
 
+    def count(self, split: str) -> int:
+        """How many scenes there are. Cheap. Raises DataError as `identity` does."""
+        ...
+
     def scenes(self, split: str) -> Iterator[Scene]:
         """The scenes of a split, drive after drive, each drive in order of time. All of one size.
 

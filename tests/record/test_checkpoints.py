@@ -12,6 +12,7 @@ import re
 import shutil
 from itertools import pairwise
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import quadratics
@@ -27,6 +28,7 @@ from fedsim.errors import OutputError, RunError
 from fedsim.record import checkpoints, part_files
 from fedsim.record.checkpoints import PART, RECORD, Checkpoints
 from fedsim.rounds import initial_state, run_round
+from fedsim.screen import SILENT
 
 ROUNDS = 4
 
@@ -65,7 +67,7 @@ def copy(folder, tmp_path) -> Path:
 def load(folder: Path, identity: str = "this run"):
     """(round, warnings) of what is loaded, which is the state of that round to the bit."""
     said: list[str] = []
-    found = Checkpoints(folder, MADE, identity).load(STATES[0], said.append)
+    found = Checkpoints(folder, MADE, identity).load(STATES[0], Mock(warning=lambda text, *values: said.append(text % values)))
     expected = STATES[found.round]
     assert found.digest() == expected.digest() and found.memories.keys() == expected.memories.keys()
     assert torch.equal(found.shared.c, expected.shared.c)
@@ -99,7 +101,7 @@ def test_only_cars_that_took_part_are_written_again(tmp_path):
     folder = written(tmp_path / "c", 1, 2, 3)
     before = {name: os.stat(folder / name).st_ino for name in names(folder)}
     checkpoints = Checkpoints(folder, MADE, "this run")
-    found = checkpoints.load(STATES[0], pytest.fail)
+    found = checkpoints.load(STATES[0], Mock(warning=pytest.fail))
     state = run_round(MADE, found).state
     checkpoints.save(state)
     fresh = {name for name in names(folder) if name not in before}
@@ -121,7 +123,7 @@ def test_files_of_others_stay(copy):
     for name in others:
         (copy / name).write_text("precious")
     checkpoints = Checkpoints(copy, MADE, "this run")
-    checkpoints.save(run_round(MADE, checkpoints.load(STATES[0], pytest.fail)).state)
+    checkpoints.save(run_round(MADE, checkpoints.load(STATES[0], Mock(warning=pytest.fail))).state)
     assert others <= names(copy)
 
 
@@ -201,7 +203,7 @@ def test_whatever_step_of_a_checkpoint_fails_the_one_before_or_the_new_one_is_wh
     for fail_at in range(1, 1000):
         folder = Path(shutil.copytree(copy, tmp_path / f"{fail_at}"))
         checkpoints = Checkpoints(folder, MADE, "this run")
-        state = run_round(MADE, checkpoints.load(STATES[0], pytest.fail)).state
+        state = run_round(MADE, checkpoints.load(STATES[0], Mock(warning=pytest.fail))).state
         with pytest.MonkeyPatch.context() as patch:
             disk = Disk(patch, fail_at, error)
             try:
@@ -216,7 +218,7 @@ def test_whatever_step_of_a_checkpoint_fails_the_one_before_or_the_new_one_is_wh
         found, warnings = load(folder)
         assert not warnings and found in ((ROUNDS, ROUNDS + 1) if outcomes[-1] != "saved" else (ROUNDS + 1,))
         again = Checkpoints(folder, MADE, "this run")
-        again.save(run_round(MADE, again.load(STATES[0], pytest.fail)).state)
+        again.save(run_round(MADE, again.load(STATES[0], Mock(warning=pytest.fail))).state)
         assert not any(name.endswith(".part") for name in names(folder))
         if disk.calls < fail_at:
             break
@@ -285,7 +287,7 @@ def test_a_damaged_file_is_told_and_the_checkpoint_before_is_taken(copy, parts, 
     if (damage, place) == (Path.unlink, 0):
         assert not said  # there is no sign of it
     else:
-        assert len(said) == 1 and said[0].startswith(f"WARNING: {copy / parts[place]} ") and "\n" not in said[0]
+        assert len(said) == 1 and said[0].startswith(f"{copy / parts[place]} ") and "\n" not in said[0]
 
 
 @given(place=st.integers(0, 2), data=st.data())
@@ -400,7 +402,7 @@ def test_a_run_that_has_fallen_back_goes_on_over_what_is_damaged(copy):
     for path in copy.glob(f"*{ROUNDS:06d}*"):
         truncate(path)
     checkpoints = Checkpoints(copy, MADE, "this run")
-    state = checkpoints.load(STATES[0], lambda text: None)
+    state = checkpoints.load(STATES[0], SILENT)
     for _ in range(2):
         state = run_round(MADE, state).state
         checkpoints.save(state)
@@ -417,7 +419,7 @@ def test_a_copy_of_hard_links_does_not_change_its_original(copy, tmp_path):
     for path in clone.glob(f"*-{ROUNDS:06d}.safetensors"):
         assert path.stat().st_nlink == 2
     checkpoints = Checkpoints(clone, MADE, "this run")
-    state = run_round(MADE, checkpoints.load(STATES[0], lambda text: None)).state
+    state = run_round(MADE, checkpoints.load(STATES[0], SILENT)).state
     checkpoints.save(state)
     assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
     assert all(path.stat().st_nlink == 1 for path in clone.glob(f"*-{ROUNDS:06d}.safetensors"))

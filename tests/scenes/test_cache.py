@@ -35,6 +35,9 @@ class Noise:
     def identity(self, split):
         return {"version": self.version}
 
+    def count(self, split):
+        return COUNT
+
     def scenes(self, split):
         self.reads += 1
         random = np.random.default_rng([self.version, len(split)])

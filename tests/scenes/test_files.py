@@ -217,7 +217,7 @@ def test_scenes_come_in_order_whichever_is_decoded_first(two_cores):
         done[number].set()
         return blank(frame)
 
-    assert [scene.name for scene in on_disk._ahead(read, frames(40))] == [f"{i}" for i in range(40)]
+    assert [scene.name for scene in on_disk.ahead(read, frames(40))] == [f"{i}" for i in range(40)]
 
 
 def test_a_bounded_number_of_scenes_is_decoded_ahead_and_none_after_the_reader_has_left(two_cores):
@@ -228,7 +228,7 @@ def test_a_bounded_number_of_scenes_is_decoded_ahead_and_none_after_the_reader_h
         begun.append(frame.name)
         return blank(frame)
 
-    scenes = on_disk._ahead(read, frames(1000))
+    scenes = on_disk.ahead(read, frames(1000))
     for _ in range(3):
         next(scenes)
     scenes.close()

@@ -73,6 +73,9 @@ class Streets:
             "libraries": {"numpy": np.__version__, "pillow": PIL.__version__},
         }
 
+    def count(self, split: str) -> int:
+        return len(drives_of(split, self.drives)) * FRAMES[split]
+
     def scenes(self, split: str) -> Iterator[Scene]:
         for drive in drives_of(split, self.drives):
             for frame in range(FRAMES[split]):

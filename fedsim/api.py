@@ -1,0 +1,105 @@
+"""What a script or a notebook uses: the command's own code path, in one process, with any number of cars."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import torch
+from torch import nn
+
+from fedsim.errors import FedsimError
+from fedsim.record.past_run import PastRun
+from fedsim.record.run_directory import read_metrics
+from fedsim.segmenter import Segmenter
+from fedsim.settings import Settings, read_settings
+from fedsim.whole_run import run as whole_run
+
+__all__ = ["FedsimError", "Result", "Segmenter", "Settings", "load", "read_settings", "run"]
+
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to.
+
+    directory: of the run; metrics: a record a round, the untrained model's first, with the keys of docs/records.md.
+    """
+
+    directory: Path
+    metrics: list[dict[str, Any]]
+
+    @classmethod
+    def read(cls, directory: str | Path) -> "Result":
+        """What a run has left so far. Raises OutputError where there is none."""
+        return cls(Path(directory), read_metrics(PastRun.open(Path(directory)).directory.metrics))
+
+    @functools.cached_property
+    def settings(self) -> Settings:
+        """The settings, every default resolved."""
+        return PastRun.open(self.directory).settings
+
+    @property
+    def miou(self) -> float:
+        """Of the last round, on the evaluated split: of the global model, or the mean of the cars' own."""
+        return float(self.metrics[-1]["global"]["miou"])
+
+    @functools.cached_property
+    def models(self) -> dict[str, nn.Module]:
+        """The trained networks by name, on the CPU, in eval mode: "model" is the global one; or each car's own.
+
+        Read from the directory when they are first asked for.
+        """
+        return {path.stem: Segmenter.load(path).module for path in PastRun.open(self.directory).weights()}
+
+    @property
+    def model(self) -> nn.Module:
+        """The global network, on the CPU, in eval mode. It takes standardised pictures: see `fedsim.load`.
+
+        Raises KeyError where cars never communicate: take `models`.
+        """
+        return self.models["model"]
+
+    @property
+    def report(self) -> Path:
+        """The run's page, figures and tables."""
+        return self.directory / "report" / "index.html"
+
+
+def load(path: str | Path, device: str = "cpu") -> Segmenter:
+    """A trained model, ready for pictures of any size: a run's directory, or a .safetensors file of one.
+
+    Raises UserError where there is none, or it is damaged.
+    """
+    return Segmenter.load(Path(path), torch.device(device))
+
+
+def _runs(make: Callable[P, Settings]) -> Callable[P, Result]:
+    """A function that takes what `make` takes, types included."""
+    def run(*args: P.args, **kwargs: P.kwargs) -> Result:
+        """Train, as `python -m fedsim.main` does, and return what came of it.
+
+        Every setting of the command line is an argument of the same name, such as algo="admm", cars=4, rounds=3;
+        `fedsim.run(**fedsim.read_settings(path))` takes a preset. Says what the command says; quieter with
+        `logging.getLogger("fedsim").setLevel("WARNING")`. Neither torch's global random state nor its number of threads
+        is changed. SIGINT and SIGTERM end the round under way and raise `fedsim.errors.Stopped`.
+
+        Raises UserError before training for a mistake, RunError for a fault in the run.
+        """
+        settings = make(*args, **kwargs)
+        given = {name: value for name, value in kwargs.items() if value is not None}
+        threads = torch.get_num_threads()
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            try:
+                return Result.read(whole_run(settings, given))
+            finally:
+                torch.set_num_threads(threads)
+
+    run.__signature__ = inspect.signature(make)  # type: ignore[attr-defined]  # what help() shows
+    return run
+
+
+run = _runs(Settings)

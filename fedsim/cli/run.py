@@ -1,0 +1,48 @@
+"""fedsim run: the main job, ranks included."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fedsim.catalogue import flag
+from fedsim.command_line import Command, Option, loudness
+from fedsim.dealing import cars_of
+from fedsim.methods import make_algorithm
+from fedsim.options import asked_for, setting_options
+from fedsim.resuming import continued, run_to_continue
+from fedsim.settings import Settings
+from fedsim.world import places
+
+HELP = """Train one segmentation network from many cars that never share their pictures.
+
+Starts the ranks itself: as many as cars, at most one a GPU, or a core where there is no GPU. Settings that are not
+given are those of --config, if any, else the defaults."""
+
+
+def _run(ranks: int | None, **values: Any) -> int:
+    """Returns the exit status."""
+    asked = asked_for(dict(values))
+    going_on = run_to_continue(asked.settings)
+    settings = continued(Path(going_on), asked.given) if going_on else asked.settings
+    if ranks is None:
+        cars = cars_of(settings, ranks=1)
+        values["cars"] = cars  # or there would be as many as ranks
+        # Central training is one rank's work, which all cores may share.
+        ranks = 1 if make_algorithm(settings).pooled else min(cars, places(settings.device, settings.threads))
+    arguments = [word for name, value in values.items() if value is not None for word in (flag(name), str(value))]
+    if ranks == 1:
+        from fedsim.main import main
+
+        return main([*arguments, *loudness()])
+    from fedsim.ranks import start
+
+    return start(ranks, [*arguments, *loudness()])
+
+
+run: click.Command = Command(
+    "run", callback=_run, help=HELP, params=[
+        *setting_options([setting.name for setting in dataclasses.fields(Settings)]),
+        Option("--ranks", theme="Machine", type=click.IntRange(1), metavar="N",
+               help="Ranks to start on this machine. Default: as many as cars, at most GPUs, or cores without one.")])

@@ -1,0 +1,57 @@
+"""Wheel and sdist hold what an installed fedsim needs, and what its source needs to be tested."""
+
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BUILD = "import sys; out = sys.argv[1]; from setuptools import build_meta as b; b.build_wheel(out), b.build_sdist(out)"
+
+
+def kept(folder: str) -> set[str]:
+    """The files of a folder that are no left-overs of running."""
+    return {str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """A folder with wheel and sdist, built from a copy: building leaves files where it works."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
+    for name in ("fedsim", "launch", "benchmarks", "docs", "tests"):
+        for path in kept(name):
+            (source / path).parent.mkdir(parents=True, exist_ok=True)
+            (source / path).write_bytes((ROOT / path).read_bytes())
+    for path in ROOT.iterdir():
+        if path.is_file():
+            (source / path.name).write_bytes(path.read_bytes())
+    subprocess.run([sys.executable, "-c", BUILD, str(out)], cwd=source, check=True, capture_output=True)
+    return out
+
+
+def test_the_wheel_holds_the_whole_package_and_runs_from_where_it_is_unpacked(built, tmp_path):
+    """Catches package data that setup.cfg does not name: class tables, digests, the template of pages."""
+    wheel, = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        archive.extractall(tmp_path)
+    assert kept("fedsim") <= names and not any(name.startswith("tests") for name in names)
+    script = ("import fedsim; from fedsim.cli import main; from fedsim.record.page import Page, write_page; "
+              f"write_page(Page('a', 'b'), {str(tmp_path / 'page.html')!r}); print(fedsim.__file__)")
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True,
+                          env=os.environ | {"PYTHONPATH": str(tmp_path)}, check=True)
+    assert done.stdout.startswith(str(tmp_path))
+
+
+def test_the_sdist_holds_what_its_tests_and_documentation_need(built):
+    sdist, = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    for folder in ("fedsim", "launch", "benchmarks", "docs", "tests"):
+        assert kept(folder) <= names
+    assert {"README.md", "LICENSE", "CHANGELOG.md", "ARCHITECTURE.md", "setup.cfg", "pyproject.toml"} <= names
