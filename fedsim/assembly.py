@@ -1,9 +1,8 @@
 """A federation from its settings: scenes, cars, model, algorithm."""
 
-import json
 import platform
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from logging import Logger
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from fedsim.methods import (
     warnings,
 )
 from fedsim.models import build_model, check_image_size, check_single_scene
+from fedsim.models.card import ModelCard
 from fedsim.optimizers import SGD, Adam
 from fedsim.participation import number_of_cars, place_cars
 from fedsim.scenes.augment import AUGMENTATIONS
@@ -69,14 +69,15 @@ class Experiment:
         }
 
     def model_card(self) -> dict[str, str]:
-        """What a reader of the weights must know to use them."""
-        return {"fedsim": fedsim.__version__, "classes": json.dumps(self.dealt.train_set.classes.names),
-                "input": "each scene standardised by its own mean and deviation per channel",
-                "settings": json.dumps(config(self.settings))}
+        """What a reader of the weights must know to use them, as metadata of their file."""
+        settings, size = self.settings, self.settings.input_size()
+        assert size is not None, "defaults are resolved"
+        return ModelCard(settings.model, settings.width, settings.norm, size, self.dealt.train_set.classes,
+                         config(settings)).metadata()
 
 
-def assemble(settings: Settings, world: World, say: Callable[[str], None]) -> Experiment:
-    """Everything a run needs, on every rank. Raises UserError, the same on all ranks."""
+def assemble(settings: Settings, world: World, log: Logger) -> Experiment:
+    """Everything a run needs, on every rank; `log` is told about it. Raises UserError, the same on all ranks."""
     cars = world.together(lambda: cars_of(settings, world.size))
     algorithm = make_algorithm(settings)
     _check_cars(settings, cars)
@@ -86,19 +87,20 @@ def assemble(settings: Settings, world: World, say: Callable[[str], None]) -> Ex
     source = world.together(lambda: source_of(settings, cars))
     size = settings.input_size() or source.image_size
     module = world.together(lambda: make_module(settings, len(source.classes), size))
-    dealt = deal(settings, source, cars, world, say)
+    dealt = deal(settings, source, cars, world, log)
     shards = dealt.shards
     if algorithm.pooled:
         shards = [Shard("all cars", np.sort(np.concatenate([shard.indices for shard in shards])))]
     if any(len(shard.indices) % settings.batch_size == 1 % settings.batch_size for shard in shards):
         world.together(lambda: check_single_scene(settings.model, module, size))
     for warning in dealt.warnings():
-        say(f"WARNING: {warning}")
+        log.warning("%s", warning)
     federation, criterion = _federation(settings, world, dealt.train_set, shards, module, algorithm)
-    say(f"{len(shards)} car(s) on {world.size} rank(s), {world.device.type} with {world.threads} thread(s) a rank, "
-        f"{world.backend} ({world.why}); {settings.model} with {federation.model.parameters.numel():,} parameters")
+    log.info(f"{len(shards)} car(s) on {world.size} rank(s), {world.device.type} with {world.threads} thread(s) a "
+             f"rank, {world.backend} ({world.why}); {settings.model} with "
+             f"{federation.model.parameters.numel():,} parameters")
     for warning in warnings(federation, settings.aggregator):
-        say(f"WARNING: {warning}")
+        log.warning("%s", warning)
     resolved = replace(settings, **_resolved(settings, federation), cars=cars, image_size=f"{size[0]}x{size[1]}",
                        alpha=alpha_of(settings),
                        data_root=settings.data_root and str(Path(settings.data_root).resolve()))
@@ -120,7 +122,7 @@ def _federation(settings: Settings, world: World, train_set: SceneSet, shards: l
 
     federation = Federation(
         world=world, model=FlatModel(module, world.device, rule.own_affine), algorithm=algorithm,
-        training=_training(settings, criterion),
+        training=_training(settings, criterion, len(train_set.classes)),
         cars=tuple(Car(shard.name, len(shard.indices)) for shard in shards), homes=tuple(homes),
         scenes={car: scenes_of(car) for car in mine},
         rounds=settings.rounds, lr=settings.lr, cosine=settings.lr_schedule == "cosine",
@@ -188,11 +190,11 @@ def _criterion(settings: Settings, world: World, train_set: SceneSet, shards: li
     return CrossEntropy(torch.from_numpy(class_weights(settings.class_weights, counts.numpy())).to(world.device))
 
 
-def _training(settings: Settings, criterion: CrossEntropy) -> LocalTraining:
+def _training(settings: Settings, criterion: CrossEntropy, classes: int) -> LocalTraining:
     optimizer = (SGD(settings.momentum, settings.weight_decay) if settings.optimizer == "sgd"
                  else Adam(settings.weight_decay))
     return LocalTraining(settings.epochs(), settings.batch_size, optimizer, criterion,
-                         AUGMENTATIONS[settings.augment], settings.seed)
+                         AUGMENTATIONS[settings.augment], settings.seed, classes)
 
 
 def current_versions() -> dict[str, str]:

@@ -1,6 +1,7 @@
 """One car's part in a round, on its own rank: train from what it was sent, contribute, remember."""
 
 import math
+import time
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,7 +16,8 @@ from fedsim.batchnorm import NormPool, recalibrated_moments, to_moments, to_stat
 from fedsim.contributions import clip, to_parts
 from fedsim.errors import RankError
 from fedsim.federation import CarReport, Federation, State
-from fedsim.local import train_locally
+from fedsim.local import Trained, train_locally
+from fedsim.metrics import scores
 from fedsim.vector import Norms, norm
 
 
@@ -25,6 +27,8 @@ class Played(NamedTuple):
     memory: Any  # handle
     norms: Norms | None  # that go with its local vector; None where cars don't keep their own
     report: CarReport
+    seconds: float  # wall time of local training
+    class_iou: list[float]  # of what it predicted while it trained; NaN where a class has none
     losses: list[float]  # of every step; no tensors: between large vectors they would leave gaps that fit none
 
 
@@ -53,31 +57,36 @@ class RankRound:
         if model.norms:
             first = self.state.initial_norms if federation.norms.own_statistics else self.state.norms
             model.load_norms(self.state.own_norms.get(car, first))
-        local, losses = self._train(car, memory)
-        loss, drift = float(losses.mean()), norm(local.w - self.shared.theta)
+        started = time.perf_counter()
+        local, trained = self._train(car, memory)
+        seconds = time.perf_counter() - started
+        loss, drift = float(trained.losses.mean()), norm(local.w - self.shared.theta)
         contribution, new_memory = algorithm.contribute(local, self.shared, memory)
         finite = self.contributions.add(slot, to_parts(self._sent(contribution, car)), weight) and math.isfinite(loss)
         dual, dual_before = algorithm.dual(new_memory), algorithm.dual(memory)
         if self.dual_change is not None and dual is not None and dual_before is not None:
             self.dual_change.add(dual - dual_before, weight)
         finite = self._pool_norms(car, slot, weight) and finite
-        report = CarReport(len(losses), loss, drift, 0.0 if dual is None else norm(dual), finite)
+        report = CarReport(local.steps, loss, drift, 0.0 if dual is None else norm(dual), finite,
+                           gradient_norm=float(trained.gradient_norms.mean()), weight_norm=norm(local.w))
         handle = federation.states.save(car, new_memory, self.state.memories.get(car))
         norms = model.copy_norms() if federation.has_own_models else None
-        self.played[car] = Played(handle, norms, report, losses.tolist())
+        self.played[car] = Played(handle, norms, report, seconds, _class_iou(trained.confusion),
+                                  trained.losses.tolist())
 
-    def _train(self, car: int, memory: Any) -> tuple[Local, Tensor]:
+    def _train(self, car: int, memory: Any) -> tuple[Local, Trained]:
         federation, algorithm, scenes = self.federation, self.federation.algorithm, self.federation.scenes[car]
         try:
-            w, losses = train_locally(
+            trained = train_locally(
                 federation.model, scenes, federation.training, start=algorithm.start(self.shared, memory),
                 correction=partial(algorithm.correction, shared=self.shared, memory=memory),
                 lr=self.lr, round_number=self.number, car=car)
         except torch.OutOfMemoryError as error:
             raise RankError(f"round {self.number}: car {car} on rank {federation.world.rank} ran out of memory on "
                             f"{federation.model.device}; try a smaller --batch-size or --width") from error
-        length = federation.training.optimizer.step_length(self.lr, len(losses), algorithm.damping)
-        return Local(w, len(losses), len(scenes), length), losses
+        steps = len(trained.losses)
+        length = federation.training.optimizer.step_length(self.lr, steps, algorithm.damping)
+        return Local(trained.w, steps, len(scenes), length), trained
 
     def _sent(self, contribution: Any, car: int) -> Any:
         """What arrives of a contribution: a hostile car sends another, a long one is clipped."""
@@ -100,6 +109,15 @@ class RankRound:
             moments = recalibrate(federation, self.number, car)
             model.statistics.copy_(to_statistics(moments))
         return self.norms.add(slot, to_moments(model.statistics), model.affine, weight)
+
+
+def _class_iou(confusion: Tensor | None) -> list[float]:
+    """IoUs of a confusion matrix (C, C), NaN where a class has none; empty without one."""
+    if confusion is None:
+        return []
+    if not confusion.any():
+        return [math.nan] * len(confusion)
+    return [math.nan if iou is None else iou for iou in scores(confusion).class_iou]
 
 
 def recalibrate(federation: Federation, number: int, car: int) -> Tensor:

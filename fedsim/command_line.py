@@ -30,7 +30,8 @@ class Command(click.Command):
         for parameter in self.get_params(context):
             record = parameter.get_help_record(context)
             if record:
-                themes.setdefault(getattr(parameter, "theme", "Help" if "--help" in parameter.opts else "Options"), []).append(record)
+                theme = getattr(parameter, "theme", "Help" if "--help" in parameter.opts else "Options")
+                themes.setdefault(theme, []).append(record)
         for theme, records in themes.items():
             with formatter.section(theme):
                 formatter.write_dl(records)

@@ -101,10 +101,15 @@ def _check_data(settings: Settings) -> None:
     if settings.alpha is not None and settings.partition not in DEFAULT_ALPHA:
         raise SettingsError(f"--alpha belongs to --partition {', '.join(DEFAULT_ALPHA)}; {settings.partition} has "
                             "none: leave it out")
-    if settings.data != "streets" and not settings.data_root:
-        raise SettingsError(f"--data {settings.data} needs --data-root, its folder on this machine")
     if settings.out == "":
         raise SettingsError("--out is empty; name a new directory, or leave it out")
+    check_data_root(settings)
+
+
+def check_data_root(settings: Settings) -> None:
+    """Raise SettingsError where a data set on disk has no folder, or a drawn one has."""
+    if settings.data != "streets" and not settings.data_root:
+        raise SettingsError(f"--data {settings.data} needs --data-root, its folder on this machine")
     if settings.data == "streets" and settings.data_root is not None:
         raise SettingsError("--data-root belongs to data sets on disk; streets is made by fedsim: leave it out, or "
                             "name the data set, e.g. --data camvid")

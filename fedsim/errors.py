@@ -1,14 +1,14 @@
 """The errors a user can meet.
 
-FedsimError
-├── UserError          a mistake that can be mended before training: one sentence, exit status 2
-│   ├── SettingsError    an option, or options that contradict each other
-│   ├── DataError        a data set on disk
-│   ├── MachineError     devices, backends, ranks
-│   └── OutputError      the run directory
-├── RunError           a fault in a run under way, known to every rank; names round, car and rank: status 1
-│   └── RankError        a fault that one rank alone has noticed
-└── Stopped            no fault: a signal asked the run to stop, and it can be continued: status 128 + signal
+    FedsimError
+    ├── UserError          a mistake that can be mended before training: one sentence, exit status 2
+    │   ├── SettingsError    an option, or options that contradict each other
+    │   ├── DataError        a data set on disk
+    │   ├── MachineError     devices, backends, ranks
+    │   └── OutputError      the run directory
+    ├── RunError           a fault in a run under way, known to every rank; names round, car and rank: status 1
+    │   └── RankError        a fault that one rank alone has noticed
+    └── Stopped            no fault: a signal asked the run to stop, and it can be continued: status 128 + signal
 
 A message says what is wrong, where, and what to do. `assert` is kept for what fedsim promises itself.
 """

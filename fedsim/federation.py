@@ -154,6 +154,8 @@ class CarReport(NamedTuple):
     drift: float  # ‖w - theta‖
     dual_norm: float  # ‖y‖; 0 without duals
     finite: float  # 1 if loss, contribution and statistics are
+    gradient_norm: float  # mean over the round's steps of the loss's, before the correction
+    weight_norm: float  # ‖w‖ at the end of local training
 
 
 class Residuals(NamedTuple):
@@ -174,6 +176,8 @@ class RoundResult:
     reports: dict[int, CarReport]  # of the cars that answered
     failed: list[int]  # cars that trained and never answered
     step_losses: dict[int, list[float]]  # car -> loss of every local step
+    train_class_iou: dict[int, list[float]]  # car -> IoU of what it predicted while it trained; NaN: class has none
+    local_seconds: dict[int, float]  # car -> wall time of its local training
     step: float  # ‖theta - theta before‖
     residuals: Residuals | None  # None without duals
     bytes_up: int  # what the round's cars would send and receive in a real federation

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fedsim.metrics import Tally
 from fedsim.optimizers import SGD, Adam
 from fedsim.scenes.augment import Unchanged
 from fedsim.scenes.car_scenes import CarScenes
@@ -27,6 +28,7 @@ class LocalTraining:
     criterion: Criterion
     augmentation: type[Unchanged]
     seed: int
+    classes: int | None = None  # of the labels' pixels, of which predictions are tallied; None: no pixels of classes
 
     def epochs_in(self, round_number: int, car: int) -> int:
         """How many epochs the car trains in the round, drawn uniformly."""
@@ -45,10 +47,12 @@ class LocalTraining:
 
 
 class Trained(NamedTuple):
-    """The local vector and the loss of every step."""
+    """The local vector, and what its way there was like."""
 
     w: Tensor  # (d,) a copy: the model goes on to the next car
-    losses: Tensor  # (steps,) float32 on CPU
+    losses: Tensor  # (steps,) on CPU, of the model's type
+    gradient_norms: Tensor  # (steps,) on CPU: of the loss alone, before the correction, along what is shared
+    confusion: Tensor | None  # (C, C) int64 on CPU, rows = truth: predictions of all steps, as they were made
 
 
 def train_locally(model: FlatModel, scenes: CarScenes, training: LocalTraining, *, start: Tensor,
@@ -67,16 +71,23 @@ def train_locally(model: FlatModel, scenes: CarScenes, training: LocalTraining, 
     augment = training.augmentation(training.seed, round_number, car)
     step = training.optimizer.start()
     losses: list[Tensor] = []
+    gradient_norms: list[Tensor] = []
+    tally = Tally(training.classes, model.device) if training.classes else None
     for _ in range(training.epochs_in(round_number, car)):
         positions = order.permutation(len(scenes))
         for first in range(0, len(scenes), training.batch_size):
             images, labels = scenes.batch(positions[first : first + training.batch_size], augment)
             model.gradient.zero_()
-            loss = training.criterion(model.module(images), labels)
+            outputs = model.module(images)
+            loss = training.criterion(outputs, labels)
             loss.backward()
+            gradient_norms.append(torch.linalg.vector_norm(model.theta_gradient))
+            if tally:
+                tally.add(labels, outputs.detach().max(1).indices)  # argmax takes longer
             extra = correction(model.theta)
             if extra is not None:
                 model.theta_gradient.add_(extra)
             step(model.parameters, model.gradient, lr)
             losses.append(loss.detach())
-    return Trained(model.theta.clone(), torch.stack(losses).cpu())
+    return Trained(model.theta.clone(), torch.stack(losses).cpu(), torch.stack(gradient_norms).cpu(),
+                   tally.confusion() if tally else None)

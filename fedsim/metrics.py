@@ -29,9 +29,34 @@ def confusion(labels: Tensor | np.ndarray, predictions: Tensor | np.ndarray, cla
     truth, guess = _tensor(labels), _tensor(predictions)
     assert truth.shape == guess.shape, f"labels {tuple(truth.shape)}, predictions {tuple(guess.shape)}"
     assert guess.numel() == 0 or 0 <= guess.min() <= guess.max() < classes, f"predicted {int(guess.max())}"
-    # Every truth there can be, VOID included, has a row: no pass over the pixels to drop some of them.
     index = truth.flatten().to(guess.device, torch.int64) * classes + guess.flatten()
-    rows = torch.bincount(index, minlength=(VOID + 1) * classes).view(-1, classes)
+    return _labelled(torch.bincount(index, minlength=(VOID + 1) * classes), classes)
+
+
+class Tally:
+    """A confusion matrix that grows batch by batch on a device, which it never waits for."""
+
+    def __init__(self, classes: int, device: torch.device) -> None:
+        self._classes = classes
+        self._counts = torch.zeros((VOID + 1) * classes, dtype=torch.int64, device=device)
+        self._one = torch.ones(1, dtype=torch.int64, device=device)
+
+    def add(self, labels: Tensor, predictions: Tensor) -> None:
+        """Count pixels: int64 of one shape on the device, class index or VOID, and class index."""
+        index = torch.add(predictions, labels, alpha=self._classes).flatten()
+        self._counts.scatter_add_(0, index, self._one.expand_as(index))
+
+    def confusion(self) -> Tensor:
+        """What `confusion` returns of all batches together, on the CPU."""
+        return _labelled(self._counts.cpu(), self._classes)
+
+
+def _labelled(counts: Tensor, classes: int) -> Tensor:
+    """(classes, classes) out of counts by truth and prediction, in which every truth there can be has a row.
+
+    VOID has one too: no pass over the pixels to drop some of them.
+    """
+    rows = counts.view(-1, classes)
     assert rows[classes:VOID].sum() == 0, f"labels hold numbers that are neither 0..{classes - 1} nor {VOID}"
     return rows[:classes]
 

@@ -76,14 +76,15 @@ def run_round(federation: Federation, state: State) -> RoundResult:
     trained = time.perf_counter()
 
     world.doing = f"combining round {number}"
-    reports, step_losses = _collect(federation, number, answering, here.played)
+    reports, step_losses, train_class_iou, local_seconds = _collect(federation, number, answering, here.played)
     after = _counted(federation, state, chosen)
     if answering:
         after = _pooled_norms(federation, _stepped(federation, after, here), answering, here)
     step = world.number(norm(after.shared.theta - shared.theta))
     combined = time.perf_counter()
-    return RoundResult(after, lr, reports, [car for car in chosen if car not in answered], step_losses, step,
-                       _residuals(federation, shared, after, reports, step), *traffic(federation, chosen, answered),
+    return RoundResult(after, lr, reports, [car for car in chosen if car not in answered], step_losses,
+                       train_class_iou, local_seconds, step, _residuals(federation, shared, after, reports, step),
+                       *traffic(federation, chosen, answered),
                        seconds={"local": trained - started, "combine": combined - trained})
 
 
@@ -125,20 +126,25 @@ def _stepped(federation: Federation, state: State, here: RankRound) -> State:
         mean_dual=_mean_dual(federation, state, here))
 
 
-def _collect(federation: Federation, number: int, answering: list[int],
-             played: dict[int, Played]) -> tuple[dict[int, CarReport], dict[int, list[float]]]:
-    """Every rank learns the reports and losses of all cars of the round, or why the run must stop."""
+def _collect(
+    federation: Federation, number: int, answering: list[int], played: dict[int, Played],
+) -> tuple[dict[int, CarReport], dict[int, list[float]], dict[int, list[float]], dict[int, float]]:
+    """Every rank learns of all cars of the round reports, losses, class IoUs and seconds, or why the run must stop."""
     if not answering:
-        return {}, {}
+        return {}, {}, {}, {}
     slot, training = {car: place for place, car in enumerate(answering)}, federation.training
     steps = {car: training.steps(federation.cars[car].images, number, car) for car in answering}
-    rows = {slot[car]: [*own.report, *own.losses] for car, own in played.items()}
+    rows = {slot[car]: [*own.report, own.seconds, *own.class_iou, *own.losses] for car, own in played.items()}
     told = len(CarReport._fields)
-    table = federation.world.table(rows, len(slot), told + max(steps.values())).tolist()
-    reports = {car: CarReport(*row[:told]) for car, row in zip(answering, table, strict=True)}
+    before_losses = told + 1 + (training.classes or 0)
+    table = federation.world.table(rows, len(slot), before_losses + max(steps.values())).tolist()
+    by_car = dict(zip(answering, table, strict=True))
+    reports = {car: CarReport(*row[:told]) for car, row in by_car.items()}
     _stop_unless_finite(federation, number, "the loss, the contribution or a statistic",
                         {car: bool(report.finite) for car, report in reports.items()})
-    return reports, {car: row[told : told + steps[car]] for car, row in zip(answering, table, strict=True)}
+    return (reports, {car: row[before_losses : before_losses + steps[car]] for car, row in by_car.items()},
+            {car: row[told + 1 : before_losses] for car, row in by_car.items()},
+            {car: row[told] for car, row in by_car.items()})
 
 
 def _stop_unless_finite(federation: Federation, number: int, what: str, finite: dict[int, bool]) -> None:

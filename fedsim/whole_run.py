@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import islice
+from logging import Logger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +26,9 @@ from fedsim.errors import DataError, FedsimError, RankError, SettingsError, Stop
 from fedsim.evaluate import predict
 from fedsim.federation import RoundResult, State
 from fedsim.guard import REMEDY
-from fedsim.methods import notes
+from fedsim.methods import notes, warnings
 from fedsim.record.checkpoints import Checkpoints
-from fedsim.record.round_record import round_record
+from fedsim.record.round_record import car_details, round_record
 from fedsim.record.run_directory import SPLIT_FILE, RunDirectory, default_path
 from fedsim.record.weights import weights_of
 from fedsim.resuming import check_same, continued, identity, launch_id, run_to_continue
@@ -36,6 +37,7 @@ from fedsim.scenes.partition import PARTITIONS
 from fedsim.scenes.scene_set import SceneSet
 from fedsim.scenes.split_file import write_split
 from fedsim.scoring import models, score, trivial_baselines
+from fedsim.screen import LOG, SILENT
 from fedsim.settings import Settings
 from fedsim.signals import Signals
 from fedsim.world import World
@@ -46,8 +48,8 @@ if TYPE_CHECKING:
 SHOWN_SCENES = 4  # of the evaluated split, evenly spread: the columns of the image panel
 
 
-def run(settings: Settings, given: Mapping[str, Any]) -> None:
-    """Train, score and record on every rank of the world that this process belongs to.
+def run(settings: Settings, given: Mapping[str, Any]) -> Path:
+    """Train, score and record on every rank of the world that this process belongs to; returns the run's directory.
 
     given: what the command line or its preset asks for, by setting; a run that goes on takes the rest from its own.
     Raises UserError before training for a user's mistake, RunError for a fault in the run, Stopped after a signal.
@@ -62,24 +64,25 @@ def run(settings: Settings, given: Mapping[str, Any]) -> None:
             settings = world.together(lambda: continued(Path(path), given))
             world.use_threads(settings.threads)
         world.together(lambda: compatible.check(settings))
-        experiment = assemble(settings, world, _say if world.is_coordinator else _say_nothing)
+        experiment = assemble(settings, world, _log(world))
         with ExitStack() as held:
-            directory = _directory(experiment, path, held)
+            directory = _directory(experiment, path, given, held)
             with _told_apart(experiment):
                 _train(_with_room(experiment, directory), directory, resumed=bool(path))
+        return directory.path
     finally:
         world.leave()
 
 
-def _directory(experiment: Experiment, path: str | None, held: ExitStack) -> RunDirectory:
+def _directory(experiment: Experiment, path: str | None, given: Mapping[str, Any], held: ExitStack) -> RunDirectory:
     """The directory of a new run, or of the one that goes on; no other process works on it while `held` holds."""
     world, settings = experiment.federation.world, experiment.settings
     if path:
         for warning in world.together(lambda: check_same(Path(path), world, experiment.dealt, settings)):
-            _say_once(world, f"WARNING: {warning}")
+            _log(world).warning("%s", warning)
 
     def open_it() -> str:
-        directory = RunDirectory(Path(path)) if path else _new_directory(experiment)
+        directory = RunDirectory(Path(path)) if path else _new_directory(experiment, given)
         held.enter_context(directory.lock())
         return str(directory.path)
 
@@ -87,18 +90,23 @@ def _directory(experiment: Experiment, path: str | None, held: ExitStack) -> Run
     return RunDirectory(Path(world.tell(opened)))
 
 
-def _new_directory(experiment: Experiment) -> RunDirectory:
+def _new_directory(experiment: Experiment, given: Mapping[str, Any]) -> RunDirectory:
     settings, dealt, size = experiment.settings, experiment.dealt, experiment.federation.world.size
     path = Path(settings.out) if settings.out else default_path("runs", f"{settings.algo}-{settings.data}")
     if settings.partition not in PARTITIONS:  # a file, of which the run keeps a copy
         settings = replace(settings, partition=str(path.resolve() / SPLIT_FILE))
-    start = "python" if size == 1 else f"torchrun --nproc_per_node={size}"
     own_code = f" --algo {settings.algo}" if ":" in settings.algo else ""
     return RunDirectory.create(
         path, config(settings),
-        experiment.environment() | {"command": shlex.join(sys.argv), "launch": launch_id()},
-        header=f"repeat with: {start} -m fedsim.main --config {path / 'config.toml'}{own_code}",
+        experiment.environment() | {"command": shlex.join(sys.argv), "launch": launch_id(), "given": sorted(given),
+                                    "warnings": _warnings(experiment)},
+        header=f"repeat with: fedsim run --ranks {size} --config {path / 'config.toml'}{own_code}",
         write_others=lambda folder: write_split(folder / SPLIT_FILE, dealt.shards, dealt.train_set, settings.data))
+
+
+def _warnings(experiment: Experiment) -> list[str]:
+    """What was said before training."""
+    return [*experiment.dealt.warnings(), *warnings(experiment.federation, experiment.settings.aggregator)]
 
 
 @contextmanager
@@ -140,8 +148,8 @@ def _with_room(experiment: Experiment, directory: RunDirectory) -> Experiment:
     if choice == "disk" or (choice == "auto" and not everywhere):
         federation = replace(federation, folder=directory.path)
     world.together(lambda: federation.states)
-    if federation.folder and world.is_coordinator:
-        _say(f"What cars keep lies in files under {directory.path}")
+    if federation.folder:
+        _log(world).info("What cars keep lies in files under %s", directory.path)
     return replace(experiment, federation=federation)
 
 
@@ -151,14 +159,14 @@ def _train(experiment: Experiment, directory: RunDirectory, resumed: bool) -> No
                               identity(settings, experiment.dealt, federation.world.device.type))
     clock, state = time.perf_counter(), initial_state(federation)
     if resumed:
-        state = checkpoints.load(state, lambda text: _say_once(federation.world, text))
+        state = checkpoints.load(state, _log(federation.world))
         _check_rounds(state, settings, directory.path)
         federation.world.together(
             lambda: directory.update(config(settings)) if federation.world.is_coordinator else None)
-        _say_once(federation.world, f"Going on in {directory.path} after round {state.round} of {settings.rounds}")
+        _log(federation.world).info("Going on in %s after round %d of %d", directory.path, state.round, settings.rounds)
     last = state.round if state.round else -1
     journal = federation.world.together(
-        lambda: _open_journal(experiment, directory, last) if federation.world.is_coordinator else None)
+        lambda: _open_journal(experiment, directory, last, state) if federation.world.is_coordinator else None)
     try:
         if last < 0:
             _record(experiment, journal, state, None, clock)
@@ -181,6 +189,7 @@ def _play(experiment: Experiment, checkpoints: Checkpoints, journal: "Journal | 
             stop, wanted = signals.wishes(world)
             if wanted or state.round % settings.checkpoint_every == 0 or state.round == settings.rounds:
                 checkpoints.save(state)
+                _log(world).debug("checkpoint of round %d written to %s", state.round, checkpoints.folder)
             if stop:
                 path = checkpoints.folder.parent
                 raise Stopped(f"stopped by {signal.Signals(stop).name} after round {state.round} of {settings.rounds}; "
@@ -219,12 +228,12 @@ def _record(experiment: Experiment, journal: "Journal | None", state: State, res
     seconds |= {"evaluate": time.perf_counter() - before, "total": time.perf_counter() - started}
     shown = _shown(experiment, state) if due and result is not None else None
     if journal:
-        record = round_record(settings.algo, federation, state, result, scored, experiment.dealt.eval_set.classes.names,
-                              seconds)
-        journal.write(record, result.step_losses if result else {})
+        names = experiment.dealt.eval_set.classes.names
+        record = round_record(settings.algo, federation, state, result, scored, names, seconds)
         if result is not None and result.trouble:
             remedy = f"; the run may diverge: {REMEDY}" if settings.on_divergence == "warn" else ""
-            journal.warn(f"round {state.round}: {result.trouble}{remedy}")
+            record["warning"] = f"{result.trouble}{remedy}"
+        journal.write(record, car_details(result, scored, names) if result else {})
         if shown is not None:
             journal.show(state.round, shown)
 
@@ -245,14 +254,17 @@ def _which_shown(scenes: SceneSet) -> np.ndarray:
     return np.unique(np.linspace(0, len(scenes) - 1, SHOWN_SCENES).astype(np.int64))
 
 
-def _open_journal(experiment: Experiment, directory: RunDirectory, last: int) -> "Journal":
+def _open_journal(experiment: Experiment, directory: RunDirectory, last: int, state: State) -> "Journal":
     # Here, because its writers take long to import and only the coordinator needs them.
     from fedsim.record.journal import Journal
 
-    settings, federation = experiment.settings, experiment.federation
-    return Journal(directory, experiment.dealt.train_set.classes, [car.name for car in federation.cars],
-                   settings.rounds, last=last, split=settings.eval_split,
-                   notes=[*notes(federation, settings.aggregator)], shown=lambda: _shown_scenes(experiment))
+    federation, dealt = experiment.federation, experiment.dealt
+    pixels = np.stack([dealt.train_set.histograms[shard.indices].sum(0) for shard in dealt.shards])
+    if federation.algorithm.pooled:
+        pixels = pixels.sum(0, keepdims=True)
+    return Journal(directory, dealt.train_set.classes, federation.cars, config(experiment.settings), last=last,
+                   notes=[*notes(federation, experiment.settings.aggregator)], pixels=pixels,
+                   duals=state.mean_dual is not None, shown=lambda: _shown_scenes(experiment))
 
 
 def _shown_scenes(experiment: Experiment) -> "Shown":
@@ -269,14 +281,6 @@ def _shown_scenes(experiment: Experiment) -> "Shown":
     return Shown([scenes.names[index] for index in where], images, scenes.labels[where])
 
 
-def _say_once(world: World, text: str) -> None:
-    if world.is_coordinator:
-        _say(text)
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
-
-
-def _say_nothing(text: str) -> None:
-    pass
+def _log(world: World) -> Logger:
+    """The coordinator speaks for all."""
+    return LOG if world.is_coordinator else SILENT

@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from layouts import draw, write_fastai, write_folder
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import fedsim.main
 from fedsim.cli import main
 from fedsim.cli.evaluate import expand
+from fedsim.record.past_run import PastRun
+from fedsim.scenes.classes import CAMVID_11
 from fedsim.scenes.perturbations import PERTURBATIONS, Perturbation
 
 
@@ -102,6 +106,51 @@ def test_perturbations_come_once_each_in_their_order():
     assert expand([]) == []
 
 
+def test_a_file_of_weights_is_enough(evaluate, runs, tmp_path):
+    """Of a global model and of a car's own, anywhere. Catches a card that does not tell where the scenes are."""
+    shutil.copy(runs / "avg/checkpoints/model.safetensors", tmp_path / "here.safetensors")
+    cars = PastRun.open(runs / "local").weights()
+    said = evaluate("here.safetensors", *cars, "--out", "out")
+    told = json.loads((tmp_path / "out" / "robustness.json").read_text())["runs"]
+    theirs = last_record(runs / "avg")["global"]
+    assert told[0]["clean"]["miou"] == theirs["miou"] and told[0]["clean"]["class_iou"] == theirs["class_iou"]
+    assert [one["algo"] for one in told] == ["avg", *["local"] * len(cars)]
+    assert all(f"local-{car.stem}" in said for car in cars) and "here" in said
+    mean = sum(one["clean"]["miou"] for one in told[1:]) / len(cars)
+    assert mean == pytest.approx(last_record(runs / "local")["global"]["miou"])
+
+
+def own_folder(root: Path, names: tuple[str, ...]) -> Path:
+    """A data set of one's own with classes of these names."""
+    write_folder(root, {f"d/{number}": draw(len(names), number) for number in range(3)}, "val")
+    lines = [f"{index},{name},{index},{index},9" for index, name in enumerate(names)]
+    (root / "classes.csv").write_text("\n".join(["label,name,red,green,blue", *lines]))
+    return root
+
+
+def test_another_data_set_of_the_same_classes(evaluate, runs, tmp_path):
+    """Catches the folder, or the number of classes, of the data set that the run was trained on."""
+    own_folder(tmp_path / "mine", CAMVID_11.names)
+    evaluate(runs / "avg", "--data", "folder", "--data-root", "mine", "--out", "out")
+    told = json.loads((tmp_path / "out" / "robustness.json").read_text())["runs"][0]["clean"]
+    assert list(told["class_iou"]) == [*CAMVID_11.names] and told["miou"] != last_record(runs / "avg")["global"]["miou"]
+
+
+@pytest.mark.parametrize(("options", "says"), [
+    (["--data", "folder", "--data-root", "other"], "apart, and folder has 3 others (class 0: Sky and a)"),
+    (["--data-root", "fastai", "--classes", "32"], "tells 11 classes apart, and camvid has 31 others"),
+    (["--data", "camvid"], "--data camvid needs --data-root"),
+    (["--data", "streets", "--data-root", "."], "leave it out")])
+def test_a_data_set_of_other_classes_is_refused(evaluate, runs, capsys, tmp_path, options, says):
+    own_folder(tmp_path / "other", ("a", "b", "c"))
+    write_fastai(tmp_path / "fastai", {"0001TP_1": draw(32)}, {"0001TP_2": draw(32)})
+    with pytest.raises(SystemExit) as stopped:
+        evaluate(runs / "avg", *options)
+    told = capsys.readouterr().err
+    assert stopped.value.code == 2 and says in told and len(told.splitlines()) == 1, told
+    assert not (tmp_path / "evaluations").exists()
+
+
 @pytest.fixture
 def copy(runs, tmp_path) -> Path:
     return Path(shutil.copytree(runs / "avg", tmp_path / "copy"))
@@ -109,7 +158,9 @@ def copy(runs, tmp_path) -> Path:
 
 def change_weights(run: Path, change) -> None:
     path = run / "checkpoints" / "model.safetensors"
-    save_file({name: change(name, tensor) for name, tensor in load_file(path).items()}, path)
+    with safe_open(path, "pt") as file:
+        card = file.metadata()
+    save_file({name: change(name, tensor) for name, tensor in load_file(path).items()}, path, card)
 
 
 @pytest.mark.parametrize(("damage", "says"), [

@@ -1,15 +1,19 @@
 """One car's local training."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from scenery import CPU, criterion, federation, scene_set, segnet, training
+from scenery import CLASSES, CPU, criterion, federation, scene_set, segnet, training
 
 from fedsim.algorithms import Central, FedAvg
 from fedsim.local import train_locally
+from fedsim.metrics import confusion
 from fedsim.rounds import initial_state, run_round
 from fedsim.scenes.batches import flip, standardise
 from fedsim.scenes.car_scenes import CarScenes
+from fedsim.scenes.classes import VOID
 from fedsim.scenes.resize import shrink_labels
 from fedsim.seeds import stream
 
@@ -75,6 +79,37 @@ def test_a_correction_is_added_to_each_gradient():
     local, extra = training(batch_size=5), torch.linspace(-1, 1, segnet().parameters.numel())
     moved = train(local=local).w - train(local=local, correction=lambda w: extra).w
     assert torch.allclose(moved, 0.1 * extra, atol=1e-6)
+
+
+def test_predictions_are_tallied_as_they_were_made_over_all_steps_and_change_nothing():
+    """Catches a tally of the last step, of the model after training, of void pixels, and one that moves w."""
+    seen, model = [], segnet()
+
+    class Watched(CarScenes):
+        def batch(self, positions, augment=None):
+            images, labels = super().batch(positions, augment)
+            seen.append(labels)
+            return images, labels
+
+    outputs = []
+    model.module.register_forward_hook(lambda module, inputs, logits: outputs.append(logits.detach().clone()))
+    local = replace(training(epochs=2), classes=CLASSES)
+    trained = train_locally(model, Watched(SCENES, np.arange(5), CPU), local, start=segnet().parameters,
+                            correction=lambda w: None, lr=0.1, round_number=1, car=0)
+    assert len(seen) == len(outputs) == 6 and any((labels == VOID).any() for labels in seen)
+    assert torch.equal(trained.confusion, sum(confusion(labels, logits.argmax(1), CLASSES)
+                                              for labels, logits in zip(seen, outputs, strict=True)))
+    without = train(local=training(epochs=2))
+    assert without.confusion is None and torch.equal(without.w, trained.w)
+
+
+def test_a_gradient_norm_is_the_losses_alone():
+    """One step without momentum: ‖w - start‖ = lr ‖g‖. Catches the norm of the gradient after the correction."""
+    start, trained = segnet().parameters, train(local=training(batch_size=5))
+    moved = torch.linalg.vector_norm(trained.w - start)
+    assert trained.gradient_norms.tolist() == pytest.approx([float(moved) / 0.1], rel=1e-3)
+    corrected = train(local=training(batch_size=5), correction=lambda w: 10 * w)
+    assert torch.equal(corrected.gradient_norms, trained.gradient_norms)
 
 
 def plain_loop(sizes: list[int], rounds: int, epochs: int) -> torch.nn.Module:

@@ -85,17 +85,23 @@ def refused(play):
     return go
 
 
+TIMED = ("seconds", "pictures_per_second")
+
+
 def without_seconds(run: Path) -> list[dict]:
-    return [{key: value for key, value in record.items() if key != "seconds"} for record in records(run)]
+    def untimed(values: dict) -> dict:
+        return {key: value for key, value in values.items() if key not in TIMED}
+
+    return [untimed(record) | {"cars": [untimed(entry) for entry in record["cars"]]} for record in records(run)]
 
 
 def events(run: Path) -> dict[str, list]:
-    """Run and tag -> (step, value) of all scalars, in TensorBoard's order."""
+    """Run and tag -> (step, value) of all scalars but times, in TensorBoard's order; steps of pictures."""
     found = {}
     for folder in sorted((run / "tensorboard").iterdir()):
         read = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0})
         read.Reload()
-        for tag in read.Tags()["scalars"]:
+        for tag in (tag for tag in read.Tags()["scalars"] if not tag.startswith(TIMED)):
             found[f"{folder.name}/{tag}"] = [(event.step, event.value) for event in read.Scalars(tag)]
         found[f"{folder.name}/panel"] = [event.step for tag in read.Tags()["images"] for event in read.Images(tag)]
     return found

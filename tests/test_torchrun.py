@@ -101,6 +101,8 @@ def test_the_number_of_ranks_changes_no_bit(runs, job, ranks):
     assert len({record["theta_sha256"] for record in alone}) == ROUNDS + 1, "theta moves in every round"
     for one, other in zip(alone, spread, strict=True):
         assert one.pop("seconds").keys() == other.pop("seconds").keys()
+        for timed in (*one["cars"], *other["cars"], one, other):
+            timed.pop("pictures_per_second", None)
         assert one == other
 
 
@@ -161,10 +163,11 @@ def shape(value):
 
 SCORES = {"loss": float, "miou": float, "pixel_accuracy": float,
           "class_iou": dict.fromkeys(CAMVID_11.names, float)}
-CAR = {"car": int, "name": str, "images": int, "steps": int, "loss": float, "drift": float}
+CAR = {"car": int, "name": str, "images": int, "steps": int, "loss": float, "drift": float, "gradient_norm": float,
+       "weight_norm": float, "train_miou": float, "pictures_per_second": float}
 ALWAYS = {"round": int, "algo": str, "pictures": int, "sequential_steps": int, "bytes_up": int,
           "bytes_down": int, "seconds": dict.fromkeys(("local", "combine", "evaluate", "total"), float),
-          "theta_sha256": str}
+          "theta_norm": float, "theta_sha256": str}
 ADMM = {"primal_residual": float, "dual_residual": float, "mean_dual_norm": float, "rho": float}
 
 
@@ -177,7 +180,8 @@ def test_every_round_is_recorded_under_its_keys_and_no_others(runs, job, of_roun
     assert [record["round"] for record in (untrained, *between, last)] == list(range(ROUNDS + 1))
     assert shape(untrained) == ALWAYS | {"global": SCORES, "cars": []} | (
         {"worst": {"car": int, "name": str, "miou": float}} if job == "local" else {})
-    trained = ALWAYS | {"lr": float, "cars": [CAR | of_car]} | of_round
+    trained = ALWAYS | {"lr": float, "step_norm": float, "pictures_per_second": float} | of_round
+    trained |= {"cars": [CAR | of_car]}
     for record in between:
         assert shape(record) == trained | {"global": type(None)}
     if job == "local":
@@ -236,7 +240,8 @@ def test_a_run_directory_is_complete(runs, job, ranks):
     assert files(runs / f"{job}-{ranks}") == {
         "config.toml", "environment.json", "partition.json", "lock", "metrics.jsonl", "report/loss.png",
         "report/miou.png", "report/segmentation.png", "report/summary.md",
-        "tensorboard/coordinator/events.out.tfevents", *(f"tensorboard/{car}/events.out.tfevents" for car in cars),
+        "report/index.html", "report/summary.json",
+        *(f"tensorboard/{part}/events.out.tfevents" for part in ("coordinator", "result", *cars)),
         *(f"checkpoints/{name}.safetensors" for name in models),
         *(f"checkpoints/round-{number:06d}.json" for number in kept),
         *(f"checkpoints/global-{number:06d}.safetensors" for number in kept),

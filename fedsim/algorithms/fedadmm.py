@@ -32,8 +32,8 @@ class FedADMM(Algorithm):
     Gong, Li, Freris 2022, "FedADMM: A Robust Federated Deep Learning Framework with Adaptivity to System
     Heterogeneity", ICDE, arXiv:2204.03529, Algorithm 1.
 
-    minimise  Σ p_i f_i(w_i)  subject to  w_i = theta for every car i
-    L_i(w, y; theta) = f_i(w) + <y, w - theta> + rho/2 |w - theta|^2
+        minimise  Σ p_i f_i(w_i)  subject to  w_i = theta for every car i
+        L_i(w, y; theta) = f_i(w) + <y, w - theta> + rho/2 |w - theta|^2
 
     Invariant after every round, whoever took part: theta = Σ p_i (w_i + y_i / rho_i) over all cars, rho_i being
     the penalty of the car's latest round. It needs the server step P_S (|S|/m with uniform weights), the step

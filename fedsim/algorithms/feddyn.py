@@ -25,8 +25,8 @@ class FedDyn(Algorithm):
     Acar, Zhao, Matas Navarro, Mattina, Whatmough, Saligrama 2021, "Federated Learning Based on Dynamic
     Regularization", ICLR, arXiv:2111.04263, Algorithm 1:
 
-    w_i <- argmin f_i(w) - <g_i, w> + alpha/2 |w - theta|^2;  g_i <- g_i - alpha (w_i - theta)
-    h <- h - alpha Σ_S p_i (w_i - theta);  theta <- mean_S w_i - h / alpha
+        w_i <- argmin f_i(w) - <g_i, w> + alpha/2 |w - theta|^2;  g_i <- g_i - alpha (w_i - theta)
+        h <- h - alpha Σ_S p_i (w_i - theta);  theta <- mean_S w_i - h / alpha
 
     Invariant after every round, whoever took part: h = Σ p_i g_i over all cars. With all cars it is FedADMM with
     rho = alpha and y_i = -g_i; with part of them, theta holds the mean of the round's w_i where FedADMM's holds that of

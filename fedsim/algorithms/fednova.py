@@ -23,7 +23,7 @@ class FedNova(FedProx):
     Wang, Liu, Liang, Joshi, Poor 2020, "Tackling the Objective Inconsistency Problem in Heterogeneous Federated
     Optimization", NeurIPS, arXiv:2007.07481, eq. 6-8:
 
-    theta <- theta - lr tau_eff Σ p_i d_i / P_S,  tau_eff = Σ p_i ‖a_i‖₁ / P_S
+        theta <- theta - lr tau_eff Σ p_i d_i / P_S,  tau_eff = Σ p_i ‖a_i‖₁ / P_S
 
     ‖a_i‖₁ is what the local solver makes of a constant unit gradient: K for plain steps, more with momentum, less
     with a proximal term (mu > 0). With equal local work it is FedAvg, with mu FedProx.

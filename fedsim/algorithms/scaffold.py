@@ -30,8 +30,8 @@ class Scaffold(Algorithm):
     Karimireddy, Kale, Mohri, Reddi, Stich, Suresh 2020, "SCAFFOLD: Stochastic Controlled Averaging for Federated
     Learning", ICML, arXiv:1910.06378, Algorithm 1 with option II:
 
-    c_i <- c_i - c + (theta - w_i) / (K lr)
-    theta <- theta + mean_S (w_i - theta);  c <- c + P_S mean_S (change of c_i)
+        c_i <- c_i - c + (theta - w_i) / (K lr)
+        theta <- theta + mean_S (w_i - theta);  c <- c + P_S mean_S (change of c_i)
 
     In the place of K lr stands what it is for: how far the steps go along a constant gradient. For plain steps that
     is K lr; with momentum it is more, and dividing by K lr there overshoots and diverges for any lr.

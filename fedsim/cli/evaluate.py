@@ -1,13 +1,15 @@
-"""fedsim evaluate: runs that have ended, scored again, as their scenes are and under driving perturbations."""
+"""fedsim evaluate: trained models, scored again, as their scenes are and under driving perturbations."""
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import click
 import torch
 
+from fedsim.command_line import Command
+from fedsim.compatible import check_data_root
 from fedsim.dealing import source_of
 from fedsim.errors import SettingsError
 from fedsim.record.past_run import PastRun
@@ -15,49 +17,119 @@ from fedsim.record.robustness_report import Scored, write_report
 from fedsim.record.run_directory import default_path, make_empty
 from fedsim.record.waiting import waiting
 from fedsim.robustness import Subject, score_subjects
-from fedsim.scenes import cache
+from fedsim.scenes import SOURCES, cache
+from fedsim.scenes.classes import ClassTable
 from fedsim.scenes.conditions import own_size
 from fedsim.scenes.perturbations import PERTURBATIONS, SEVERITIES, Perturbation
-from fedsim.settings import CHOICES
+from fedsim.scenes.scene_set import Source
+from fedsim.screen import LOG
+from fedsim.segmenter import Segmenter
+from fedsim.settings import CHOICES, Settings
+from fedsim.vector import FlatModel
 from fedsim.world import World
 
 
-@click.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@dataclass(frozen=True)
+class Opened:
+    """Models that are scored together, a run's or a file's, and the settings that tell their scenes."""
+
+    path: Path
+    settings: Settings
+    models: Sequence[Segmenter]  # of one kind, trained on the same scenes
+
+    @classmethod
+    def open(cls, path: Path, device: torch.device) -> "Opened":
+        """A run's directory, or a .safetensors file. Raises UserError."""
+        if path.suffix == ".safetensors":
+            model = Segmenter.load(path, device)
+            return cls(path, Settings.from_values(model.card.settings, origin=f"the model card of {path}"), [model])
+        run = PastRun.open(path)
+        return cls(path, run.settings, [Segmenter.load(file, device) for file in run.weights()])
+
+    @property
+    def name(self) -> str:
+        """The run's, or the file's."""
+        return self.models[0].name if self.path.suffix == ".safetensors" else self.path.resolve().name
+
+    def subject(self) -> Subject:
+        """The models with the scenes that they are scored on. Raises UserError."""
+        source = source_of(self.settings, self.settings.cars or 1)  # more only tell what streets trains on
+        card = self.models[0].card
+        _check_classes(self.path, card.classes, source)
+        load = partial(cache.load, source, self.settings.eval_split, progress=LOG.info)
+        scenes = load(card.input_size)
+        models = [FlatModel(model.module.requires_grad_(True), model.device) for model in self.models]
+        return Subject(self.name, models, scenes, load(own_size(scenes)))
+
+
+@click.command(cls=Command)
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @click.option("--perturb", "asked", multiple=True, metavar="all|KIND|KIND:SEVERITY",
               help="Perturb the pictures too; may be given several times. A kind alone is all of its severities, 1 to "
                    f"{SEVERITIES}. Kinds: {', '.join(PERTURBATIONS)}.")
-@click.option("--eval-split", type=click.Choice(CHOICES["eval_split"]), help="Split to score on.  [default: the run's]")
-@click.option("--data-root", metavar="DIR", help="Folder of the data set.  [default: the run's]")
+@click.option("--eval-split", type=click.Choice(CHOICES["eval_split"]),
+              help="Split to score on.  [default: the model's own]")
+@click.option("--data", type=click.Choice(list(SOURCES)), help="Data set to score on, of the same classes.  [default: "
+                                                               "the one that the model was trained on]")
+@click.option("--data-root", metavar="DIR", help="Folder of the data set.  [default: where it was in training]")
+@click.option("--classes", type=click.INT, metavar="N", help="Classes, where the data set leaves a choice.  [default: "
+                                                             "as in training]")
 @click.option("--seed", default=0, metavar="N", help="Seed of the perturbations' draws.  [default: 0]")
 @click.option("--device", type=click.Choice(CHOICES["device"]), default="auto", help="[default: auto]")
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: the cores there are]")
 @click.option("--out", metavar="DIR", help="Where tables and figures go, new or empty.  "
-                                           "[default: evaluations/RUN-TIME]")
-def evaluate(runs: tuple[str, ...], asked: tuple[str, ...], eval_split: str | None, data_root: str | None, seed: int,
-             device: str, threads: int | None, out: str | None) -> None:
-    """Score the models of runs on a split, as it is and under driving perturbations.
+                                           "[default: evaluations/MODEL-TIME]")
+def evaluate(models: tuple[str, ...], asked: tuple[str, ...], eval_split: str | None, data: str | None,
+             data_root: str | None, classes: int | None, seed: int, device: str, threads: int | None,
+             out: str | None) -> None:
+    """Score trained models on a split, as it is and under driving perturbations.
 
-    Of several runs, each is compared with the centralised one, or else with the first: what it loses under
-    perturbations, relative to what that one loses.
+    MODEL is the directory of a run that has ended, or a .safetensors file of one. Of several, each is compared with the
+    centralised one, or else with the first: what it loses under perturbations, relative to what that one loses.
     """
     perturbations = expand(asked)
-    opened = [PastRun.open(Path(run)) for run in runs]
-    opened = [replace(run, settings=replace(run.settings, eval_split=eval_split or run.settings.eval_split,
-                                            data_root=data_root or run.settings.data_root)) for run in opened]
-    if len({run.settings.eval_split for run in opened}) > 1:
-        raise SettingsError("the runs were scored on different splits; name one with --eval-split")
     world = World.join(device, threads=threads)
-    subjects = [_subject(run, world.device) for run in opened]
+    opened = [Opened.open(Path(model), world.device) for model in models]
+    opened = [replace(one, settings=_on(one.settings, data, data_root, classes, eval_split)) for one in opened]
+    if len({one.settings.eval_split for one in opened}) > 1:
+        raise SettingsError("the runs were scored on different splits; name one with --eval-split")
+    subjects = [one.subject() for one in opened]
+    for one in subjects[1:]:
+        if one.scenes.classes.names != subjects[0].scenes.classes.names:
+            raise SettingsError(f"{one.name} and {subjects[0].name} tell different classes apart; score each by itself")
     if out:
         make_empty(folder := Path(out))
     else:
-        folder = default_path("evaluations", "-".join(run.name for run in opened)[:80])
+        folder = default_path("evaluations", "-".join(one.name for one in opened)[:80])
     with waiting("scoring", 1 + len(perturbations)) as advance:
         results = score_subjects(subjects, perturbations, seed, advance)
-    scored = [Scored(str(run.directory.path), run.settings.algo, result)
-              for run, result in zip(opened, results, strict=True)]
+    scored = [Scored(one.name, str(one.path), one.settings.algo, result)
+              for one, result in zip(opened, results, strict=True)]
     write_report(scored, subjects[0].originals, opened[0].settings.eval_split, seed, folder)
+
+
+def _on(settings: Settings, data: str | None, data_root: str | None, classes: int | None,
+        eval_split: str | None) -> Settings:
+    """The same with other scenes to score on. Where the data set is another, its folder and classes are too.
+
+    Raises SettingsError.
+    """
+    if data is not None:
+        settings = replace(settings, data=data, data_root=None, classes=None)
+    settings = replace(settings, data_root=data_root or settings.data_root, classes=classes or settings.classes,
+                       eval_split=eval_split or settings.eval_split)
+    check_data_root(settings)
+    return settings
+
+
+def _check_classes(path: Path, own: ClassTable, source: Source) -> None:
+    """Raise SettingsError where a model tells other classes apart than a data set."""
+    if own.names != source.classes.names:
+        differs = [f"{index}: {ours} and {theirs}" for index, (ours, theirs)
+                   in enumerate(zip(own.names, source.classes.names, strict=False)) if ours != theirs]
+        where = f" (class {differs[0]})" if differs else ""
+        raise SettingsError(f"{path} tells {len(own)} classes apart, and {source.name} has {len(source.classes)} "
+                            f"others{where}; score it on a data set of its own classes")
 
 
 def expand(asked: Iterable[str]) -> list[Perturbation]:
@@ -71,12 +143,3 @@ def expand(asked: Iterable[str]) -> list[Perturbation]:
             found.add(Perturbation.parse(text))
     order = list(PERTURBATIONS)
     return sorted(found, key=lambda one: (order.index(one.kind), one.severity))
-
-
-def _subject(run: PastRun, device: torch.device) -> Subject:
-    """The run's models, and the scenes that they are scored on."""
-    settings = run.settings
-    source = source_of(settings, settings.cars or 1)  # more only tell what streets trains on
-    load = partial(cache.load, source, settings.eval_split, progress=print)
-    scenes = load(settings.input_size())
-    return Subject(run.name, run.models(source, device), scenes, load(own_size(scenes)))

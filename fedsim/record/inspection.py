@@ -11,9 +11,9 @@ from fedsim.dealing import Dealt
 from fedsim.record.contact_sheet import contact_sheet
 from fedsim.record.run_directory import SPLIT_FILE
 from fedsim.record.tables import Table, markdown, print_tables
-from fedsim.record.waiting import waiting
 from fedsim.scenes.skew import ColourStatistics, jensen_shannon, lacking, skew, sole_owner
 from fedsim.scenes.split_file import write_split
+from fedsim.waiting import waiting
 
 PRINTED_CARS = 32  # on the screen; the files have every car
 NAMED_CLASSES = 4  # in a cell or a sentence

@@ -1,6 +1,6 @@
 """Everything the coordinator writes during a run and at its end."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -9,12 +9,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
+from fedsim.federation import Car
+from fedsim.record import tensorboard_hparams as hparams
+from fedsim.record import tensorboard_layout as layout
+from fedsim.record import tensorboard_partition as partition
 from fedsim.record.panel import panel
 from fedsim.record.progress import Progress
+from fedsim.record.round_record import CarDetail
 from fedsim.record.run_directory import RunDirectory
 from fedsim.record.tensorboard import TensorBoard
 from fedsim.record.weights import save_weights
 from fedsim.scenes.classes import ClassTable
+from fedsim.screen import LOG, tells_progress
 
 
 class Shown(NamedTuple):
@@ -28,35 +34,36 @@ class Shown(NamedTuple):
 class Journal:
     """The records of one run. Only the coordinator keeps one."""
 
-    def __init__(self, directory: RunDirectory, classes: ClassTable, cars: list[str], rounds: int, *, last: int,
-                 split: str, notes: Sequence[str], shown: Callable[[], Shown]) -> None:
+    def __init__(self, directory: RunDirectory, classes: ClassTable, cars: Sequence[Car], settings: Mapping[str, Any],
+                 *, last: int, notes: Sequence[str], pixels: np.ndarray, duals: bool,
+                 shown: Callable[[], Shown]) -> None:
         """last: the round that the run goes on from, -1 for a new run; what the directory has of later ones is removed.
 
-        notes: what has to be known to read the scores; shown: makes the scenes of the panels, for the first one.
+        notes: what has to be known to read the scores; pixels: (cars, C) labelled pixels that each has to train on, by
+        class; duals: whether the algorithm has some; shown: makes the scenes of the panels, for the first one.
         Raises OutputError.
         """
-        self.directory, self._classes, self._split, self._notes = directory, classes, split, [*notes]
-        self._make_shown = shown
+        self.directory, self._classes, self._split, self._notes = directory, classes, settings["eval_split"], notes
+        self._cars, self._pixels, self._make_shown = cars, pixels, shown
         self._records: list[dict[str, Any]] = directory.cut(last)
         self._models: list[Path] = []
-        self._progress = Progress(rounds)
-        self._tensorboard = TensorBoard(directory.tensorboard, cars, self._records)
+        self._progress = Progress(settings["rounds"])
+        self._tensorboard = TensorBoard(directory.tensorboard, [car.name for car in cars], self._records)
+        self._tensorboard.describe(layout.layout(duals), partition.table(cars, classes, pixels))
+        self._tensorboard.compare(hparams.start(str(directory.path), settings))
 
     @cached_property
     def _shown(self) -> Shown:
         return self._make_shown()
 
-    def write(self, record: dict[str, Any], step_losses: dict[int, list[float]]) -> None:
+    def write(self, record: dict[str, Any], details: Mapping[int, CarDetail]) -> None:
         """Keep a round: in metrics.jsonl first, which is what counts."""
         self.directory.append(record)
         self._records.append(record)
-        self._tensorboard.log_round(record, step_losses)
+        self._tensorboard.log_round(record, details)
         self._progress.round(record)
-
-    def warn(self, text: str) -> None:
-        """Tell of a trouble at once, and in the summary."""
-        self._progress.say(f"WARNING: {text}")
-        self._notes.append(f"Warning: {text}.")
+        if "warning" in record:
+            LOG.warning("round %d: %s", record["round"], record["warning"])
 
     def show(self, round_number: int, predictions: np.ndarray) -> None:
         """Keep predictions (K, h, w) for the shown scenes."""
@@ -70,26 +77,36 @@ class Journal:
         self._models.append(path)
 
     def finish(self, predictions: np.ndarray, baselines: dict[str, float]) -> None:
-        """Draw the report's figures and print the closing table.
+        """Write the report, and print the closing table.
 
         predictions: (K, h, w) for the shown scenes; baselines: name -> mIoU of a trivial answer.
         """
         # Here, because matplotlib takes long to import and nothing before needs it.
         from fedsim.record.figures import draw_loss, draw_miou, draw_segmentation
-        from fedsim.record.summary import print_summary, write_summary
+        from fedsim.record.overview import Overview, words
+        from fedsim.record.run_report import Partition, write_run_report
+        from fedsim.record.summary import Outcome, print_summary, write_summary
 
         self._progress.close()
+        self._tensorboard.describe(partition.drawing(self._cars, self._classes, self._pixels))
+        self._tensorboard.compare(hparams.end())
         self._tensorboard.close()
-        report = self.directory.report
-        draw_loss(self._records, report / "loss.png")
-        draw_miou(self._records, report / "miou.png", baselines)
+        overview = Overview.of(self.directory.path)
+        outcome = Outcome(self._records, self._classes.names, self._split, baselines, self._notes,
+                          words(overview.environment, "warnings"))
+        loss, miou, segmentation, summary, page = (self.directory.report / name for name in (
+            "loss.png", "miou.png", "segmentation.png", "summary.md", "index.html"))
+        written = [self.directory.metrics, self.directory.tensorboard, *self._models, loss, miou, segmentation, summary,
+                   page]
+        draw_loss(self._records, loss)
+        draw_miou(self._records, miou, baselines)
         names, images, labels = self._shown
-        draw_segmentation(images, labels, predictions, self._classes, report / "segmentation.png", names)
-        written = [self.directory.metrics, self.directory.tensorboard, *self._models, report / "loss.png",
-                   report / "miou.png", report / "segmentation.png", report / "summary.md"]
-        about: dict[str, Any] = {"split": self._split, "notes": self._notes}
-        write_summary(self._records, self._classes, baselines, written, path=report / "summary.md", **about)
-        print_summary(self._records, self._classes, baselines, written, **about)
+        draw_segmentation(images, labels, predictions, self._classes, segmentation, names)
+        write_summary(outcome, written, summary)
+        write_run_report(outcome, overview, self._classes,
+                         Partition([car.name for car in self._cars], self._pixels), segmentation, written, page)
+        if tells_progress():
+            print_summary(outcome, written)
 
     def close(self) -> None:
         """Leave terminal and event files in order, whatever ended the run."""

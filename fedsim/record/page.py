@@ -13,26 +13,31 @@ from fedsim.record.tables import Table
 class Picture:
     """A figure or a photograph."""
 
-    content: str | bytes  # the text of an SVG, or the bytes of a PNG or JPEG
+    content: str | bytes  # an <svg> element, as `fedsim.record.figures.to_svg` makes it, or the bytes of a PNG or JPEG
     caption: str
     alternative: str  # what it shows, for who cannot see it
 
     @property
+    def is_drawing(self) -> bool:
+        """Whether it stands in the page as it is, so that its words can be searched and copied."""
+        return isinstance(self.content, str)
+
+    @property
     def address(self) -> str:
-        """The whole picture as a data: address."""
-        content = self.content.encode() if isinstance(self.content, str) else self.content
-        kind = ("svg+xml" if isinstance(self.content, str)
-                else "png" if content.startswith(b"\x89PNG") else "jpeg")
-        return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+        """A photograph as a data: address."""
+        assert isinstance(self.content, bytes)
+        kind = "png" if self.content.startswith(b"\x89PNG") else "jpeg"
+        return f"data:image/{kind};base64,{base64.b64encode(self.content).decode()}"
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it, in this order: text, warnings, tables, pictures."""
+    """A heading and what stands under it, in this order: text, warnings, commands, tables, pictures."""
 
     title: str
     text: Sequence[str] = ()  # a paragraph each
     warnings: Sequence[str] = ()
+    commands: Sequence[str] = ()  # lines to type
     tables: Sequence[Table] = ()
     pictures: Sequence[Picture] = ()
     folded: bool = False  # shown when it is clicked on: for what is long and seldom read

@@ -1,5 +1,6 @@
 """How lines tell algorithms apart, the same in every figure; colours that the colour-blind tell apart too."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from fedsim.catalogue import NAMES
@@ -27,9 +28,28 @@ _LINES = {
     "yogi": Line(ORANGE, _DASHED, "P"),
 }
 _DOTTED = (0, (1, 1.2))
+_PALER, _MARKERS = (0.6, 0.35), "<>p*"  # of further lines of one algorithm
 assert set(_LINES) == set(NAMES)
 
 
 def line_of(algo: str) -> Line:
     """The line of an algorithm. A user's own ones share a colour that none of ours has with this dash."""
     return _LINES.get(algo, Line(VERMILION, _DOTTED, "*"))
+
+
+def lines_of(algos: Sequence[str]) -> list[Line]:
+    """A line for each, in order: a further one of an algorithm is paler and has another marker."""
+    lines, seen = [], dict.fromkeys(algos, 0)
+    for algo in algos:
+        line, again = line_of(algo), seen[algo]
+        seen[algo] += 1
+        if again:
+            line = line._replace(colour=_paler(line.colour, _PALER[(again - 1) % len(_PALER)]),
+                                 marker=_MARKERS[(again - 1) % len(_MARKERS)])
+        lines.append(line)
+    return lines
+
+
+def _paler(colour: str, share: float) -> str:
+    """A colour #RRGGBB mixed with white, of which it keeps this share."""
+    return "#" + "".join(f"{round(255 - share * (255 - int(colour[place:place + 2], 16))):02X}" for place in (1, 3, 5))

@@ -39,15 +39,19 @@ class PastRun:
         """The last part of its path."""
         return self.directory.path.resolve().name
 
-    def models(self, source: Source, device: torch.device) -> list[FlatModel]:
-        """The run's global model; where it has none, its cars' own. Raises UserError where there are no weights."""
+    def weights(self) -> list[Path]:
+        """The file of the run's global model; where it has none, those of its cars' own. Raises OutputError."""
         folder = self.directory.checkpoints
         own = folder / "model.safetensors"
         files = [own] if own.exists() else sorted(
             path for path in folder.glob("car-*.safetensors") if not PART.fullmatch(path.name))
         if not files:
             raise OutputError(f"{folder} holds no weights: the run has not ended; let it end, or run it again")
-        return [self._model(path, source, device) for path in files]
+        return files
+
+    def models(self, source: Source, device: torch.device) -> list[FlatModel]:
+        """The models of these files. Raises UserError where there are none, or they are damaged."""
+        return [self._model(path, source, device) for path in self.weights()]
 
     def _model(self, path: Path, source: Source, device: torch.device) -> FlatModel:
         size = self.settings.input_size() or source.image_size

@@ -6,8 +6,8 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from fedsim.waiting import clock
 from fedsim.screen import LOG, tells_progress
+from fedsim.waiting import clock
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress

@@ -1,24 +1,27 @@
 """The figures of `fedsim evaluate`. Importing this imports matplotlib: do it when there is something to draw."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fedsim.record.figures import LINE_COLOURS, STYLE
+from fedsim.record.figures import STYLE
+from fedsim.record.palette import Line
 from fedsim.robustness import Robustness
 from fedsim.scenes.perturbations import PERTURBATIONS, SEVERITIES, Perturbation, perturb
 from fedsim.scenes.scene_set import SceneSet
 
 COLUMNS = 5
 SHOWN_SEVERITY = 3
-MARKERS = "osD^vPX*"
 
 
-def draw_robustness(results: Mapping[str, Robustness], path: Path) -> None:
-    """Draw mIoU against severity, a panel a kind and a line a run, as a PNG at `path`. Severity 0 is the clean set."""
+def draw_robustness(results: Mapping[str, Robustness], lines: Sequence[Line], path: Path) -> None:
+    """Draw mIoU against severity, a panel a kind and a line a run, as a PNG at `path`. Severity 0 is the clean set.
+
+    lines: how each run's is drawn.
+    """
     kinds = list(next(iter(results.values())).kinds())
     columns = min(COLUMNS, max(3, len(kinds)))
     rows = -(-len(kinds) // columns)
@@ -26,11 +29,11 @@ def draw_robustness(results: Mapping[str, Robustness], path: Path) -> None:
         figure = Figure(figsize=(1.75 * columns, 1.5 * rows + 0.55), layout="constrained")
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
         for axes, kind in zip(panels, kinds, strict=False):
-            for index, (name, result) in enumerate(results.items()):
+            for (name, result), line in zip(results.items(), lines, strict=True):
                 points = [(0, result.clean.miou), *((one.severity, score.miou) for one, score
                                                     in result.perturbed.items() if one.kind == kind)]
-                axes.plot(*zip(*points, strict=True), color=LINE_COLOURS[index % len(LINE_COLOURS)], linewidth=1.3,
-                          marker=MARKERS[index % len(MARKERS)], markersize=3, label=name)
+                axes.plot(*zip(*points, strict=True), color=line.colour, linestyle=line.dash,
+                          linewidth=1.3, marker=line.marker, markersize=3, label=name)
             axes.set_title(kind)
         for axes, above in zip(panels[len(kinds):], panels[len(kinds) - columns:], strict=False):
             axes.set_axis_off()

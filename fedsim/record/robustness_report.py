@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fedsim.record.palette import lines_of
 from fedsim.record.tables import Table, markdown, print_tables
 from fedsim.robustness import Robustness
 from fedsim.scenes.classes import ClassTable
@@ -12,15 +13,12 @@ from fedsim.scenes.scene_set import SceneSet
 
 
 class Scored(NamedTuple):
-    """A run and what it is worth."""
+    """A run's model and what it is worth."""
 
+    name: str
     path: str
     algo: str
     result: Robustness
-
-    @property
-    def name(self) -> str:
-        return Path(self.path).resolve().name
 
 
 def write_report(runs: Sequence[Scored], originals: SceneSet, split: str, seed: int, folder: Path) -> None:
@@ -43,7 +41,7 @@ def write_report(runs: Sequence[Scored], originals: SceneSet, split: str, seed: 
         from fedsim.record.robustness_figures import draw_contact_sheet, draw_robustness
 
         written += [folder / "robustness.png", folder / "perturbations.png"]
-        draw_robustness({run.name: run.result for run in runs}, written[2])
+        draw_robustness({run.name: run.result for run in runs}, lines_of([run.algo for run in runs]), written[2])
         draw_contact_sheet(originals, seed, written[3])
     print("\nWritten:")
     for path in written:

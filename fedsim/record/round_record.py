@@ -2,11 +2,22 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from statistics import fmean
+from typing import Any, NamedTuple
 
 from fedsim.evaluate import Evaluation
 from fedsim.federation import Federation, RoundResult, State
 from fedsim.scoring import Score
+from fedsim.vector import norm
+
+
+class CarDetail(NamedTuple):
+    """What a car's record leaves out, for with a thousand cars metrics.jsonl would be large. IoUs are by class."""
+
+    step_losses: list[float]  # of every local step
+    seconds: float  # wall time of local training
+    train_class_iou: dict[str, float | None]  # of what it predicted while it trained
+    class_iou: dict[str, float | None]  # of its own model on the evaluated split; empty where there is none
 
 
 def round_record(algo: str, federation: Federation, state: State, result: RoundResult | None, score: Score | None,
@@ -16,9 +27,13 @@ def round_record(algo: str, federation: Federation, state: State, result: RoundR
         "round": state.round, "algo": algo,
         "global": None if score is None else _scores(score.overall, class_names),
         "cars": [] if result is None else [_car(federation, car, result, score) for car in result.reports],
+        "theta_norm": norm(state.shared.theta),
     }
     if result is not None:
-        record["lr"] = result.lr
+        record |= {"lr": result.lr, "step_norm": result.step}
+        if result.reports:
+            pictures = sum(_pictures(federation, car, result) for car in result.reports)
+            record["pictures_per_second"] = pictures / (result.seconds["local"] + result.seconds["combine"])
         if result.residuals is not None:
             record |= {"primal_residual": result.residuals.primal, "dual_residual": result.residuals.dual,
                        "mean_dual_norm": result.residuals.mean_dual, "rho": result.residuals.penalty}
@@ -34,19 +49,40 @@ def round_record(algo: str, federation: Federation, state: State, result: RoundR
     }
 
 
+def car_details(result: RoundResult, score: Score | None, class_names: Sequence[str]) -> dict[int, CarDetail]:
+    """Car -> detail, of the round's cars that answered."""
+    own = {} if score is None else score.own
+    return {car: CarDetail(result.step_losses[car], result.local_seconds[car],
+                           _by_class(result.train_class_iou[car], class_names),
+                           _by_class(own[car].scores.class_iou, class_names) if car in own else {})
+            for car in result.reports}
+
+
 def _scores(evaluation: Evaluation, names: Sequence[str]) -> dict[str, Any]:
     scores = evaluation.scores
     return {"loss": evaluation.loss, "miou": scores.miou, "pixel_accuracy": scores.pixel_accuracy,
-            "class_iou": {name: None if iou is None or math.isnan(iou) else iou
-                          for name, iou in zip(names, scores.class_iou, strict=True)}}
+            "class_iou": _by_class(scores.class_iou, names)}
+
+
+def _by_class(class_iou: Sequence[float | None], names: Sequence[str]) -> dict[str, float | None]:
+    return {name: None if iou is None or math.isnan(iou) else iou
+            for name, iou in zip(names, class_iou, strict=True)}
 
 
 def _car(federation: Federation, car: int, result: RoundResult, score: Score | None) -> dict[str, Any]:
     report, (name, images) = result.reports[car], federation.cars[car]
+    seen = [iou for iou in result.train_class_iou[car] if not math.isnan(iou)]
     entry = {"car": car, "name": name, "images": images, "steps": int(report.steps), "loss": report.loss,
-             "drift": report.drift}
+             "drift": report.drift, "gradient_norm": report.gradient_norm, "weight_norm": report.weight_norm,
+             "train_miou": fmean(seen) if seen else None,
+             "pictures_per_second": _pictures(federation, car, result) / result.local_seconds[car]}
     if result.residuals is not None:
         entry["dual_norm"] = report.dual_norm
     if score is not None and car in score.own:
         entry |= {"miou": score.own[car].scores.miou, "own_loss": score.own[car].loss}
     return entry
+
+
+def _pictures(federation: Federation, car: int, result: RoundResult) -> int:
+    """How many the car has seen in the round."""
+    return federation.training.epochs_in(result.state.round, car) * federation.cars[car].images

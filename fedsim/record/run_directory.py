@@ -32,7 +32,7 @@ FOLDERS = ("tensorboard", "checkpoints", "report")
 
 # What the report needs of a record: a type, a dict of such, a list of such, or several, of which one must fit.
 _NUMBER = (int, float)
-_CAR = {"car": int, "name": str, "images": int, "steps": int, "loss": _NUMBER}
+_CAR = {"car": int, "name": str, "images": int, "steps": int, "loss": _NUMBER, "drift": _NUMBER}
 _SCORES = {"loss": _NUMBER, "miou": _NUMBER, "pixel_accuracy": _NUMBER, "class_iou": dict}
 _RECORD = {"round": int, "algo": str, "global": (_SCORES, type(None)), "cars": [_CAR], "pictures": int,
            "sequential_steps": int, "bytes_up": int, "bytes_down": int, "seconds": {"total": _NUMBER}}
@@ -144,10 +144,7 @@ class RunDirectory:
         if [record["round"] for record in records] != list(range(last + 1)):
             raise OutputError(f"{self.metrics} does not hold a record of each round up to {last}, which the checkpoint "
                               "is of; restore it, or start a new run")
-        for record in records:
-            if not _is_like(record, _RECORD) or not all(math.isfinite(value) for _, value in _numbers(record)):
-                raise OutputError(f"{self.metrics} is damaged: the record of round {record['round']} is none; restore "
-                                  "it, or start a new run")
+        check_records(records, self.metrics)
         beside = self.metrics.with_suffix(".part")
         try:
             with open(beside, "w", encoding="utf-8") as file:
@@ -255,6 +252,14 @@ def read_metrics(path: Path) -> list[dict]:
             raise OutputError(f"{path}, line {number}, is not the record of a round")
         records.append(record)
     return records
+
+
+def check_records(records: list[dict], path: Path) -> None:
+    """Raise OutputError where one of the records, read from `path`, lacks what a report needs."""
+    for record in records:
+        if not _is_like(record, _RECORD) or not all(math.isfinite(value) for _, value in _numbers(record)):
+            raise OutputError(f"{path} is damaged: the record of round {record['round']} is none; restore it, or start "
+                              "a new run")
 
 
 def make_empty(path: Path) -> bool:

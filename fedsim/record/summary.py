@@ -1,42 +1,79 @@
 """What a run came to: the closing table on the screen, and the same in report/summary.md."""
 
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fedsim.record.tables import Table, markdown, print_tables
-from fedsim.scenes.classes import ClassTable
 
 PRINTED_CARS = 32  # on the screen; summary.md has every car
 
 
-def print_summary(records: list[dict], classes: ClassTable, baselines: dict[str, float],
-                  paths: Sequence[Path], *, split: str, notes: Sequence[str]) -> None:
-    """Print scores, cars, counts and the paths written, on stdout.
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to."""
 
-    records: lines of metrics.jsonl, round 0 first; baselines: name -> mIoU of a trivial answer; split: the
-    one that scores are of; notes: sentences on what else has to be known to read them.
-    """
-    print_tables((_scores(records, classes, baselines, split), _cars(records), _counts(records)), PRINTED_CARS)
-    for note in _notes(records, baselines, split, notes):
-        print(note)
+    records: list[dict]  # lines of metrics.jsonl, round 0 first, at least one
+    classes: Sequence[str]  # names, in order of labels
+    split: str  # the one that scores are of
+    baselines: dict[str, float]  # name -> mIoU of a trivial answer
+    notes: Sequence[str]  # sentences on what else has to be known to read the scores
+    warnings: Sequence[str]  # what was said before training, without a full stop
+
+    def tables(self) -> list[Table]:
+        """Scores, cars, counts."""
+        return [scores_table(self), cars_table(self.records), counts_table(self.records)]
+
+    def sentences(self) -> list[str]:
+        """What has to be known to read the tables."""
+        said = [f"Scores are of the {self.split} split; mIoU is the mean over classes that occur in labels or "
+                "predictions, void pixels not counted; – is a class that occurs in neither."]
+        if _is_local(self.records):
+            said.append("Cars never communicated: scores are plain means over the cars' own models.")
+        said += self.notes
+        if self.baselines:
+            said.append("Beside the model's mIoU is that of trivial answers on the same split: "
+                        f"{', '.join(self.baselines)}.")
+        return said
+
+    def troubles(self) -> list[str]:
+        """The warnings of the run, those of its rounds last."""
+        return [*self.warnings, *(f"round {record['round']}: {record['warning']}" for record in self.records
+                                  if "warning" in record)]
+
+
+def print_summary(outcome: Outcome, paths: Sequence[Path]) -> None:
+    """Print scores, cars, counts and the paths written, on stdout."""
+    print_tables(outcome.tables(), PRINTED_CARS)
+    for line in _notes(outcome):
+        print(line)
     print("\nWritten:")
     for path in paths:
         print(f"  {path}")
 
 
-def write_summary(records: list[dict], classes: ClassTable, baselines: dict[str, float],
-                  paths: Sequence[Path], *, split: str, notes: Sequence[str], path: Path) -> None:
-    """Write the same as `print_summary`, with every car, as Markdown at `path`."""
-    lines = [f"# {records[-1]['algo']}, {records[-1]['round']} rounds", ""]
-    for table in (_scores(records, classes, baselines, split), _cars(records), _counts(records)):
+def write_summary(outcome: Outcome, paths: Sequence[Path], path: Path) -> None:
+    """Write the same, with every car, as Markdown at `path`; beside it, as JSON, what is in no record."""
+    last = outcome.records[-1]
+    lines = [f"# {last['algo']}, {last['round']} rounds", ""]
+    for table in outcome.tables():
         lines += [markdown(table), ""]
-    lines += [f"- {note}" for note in _notes(records, baselines, split, notes)]
+    lines += [f"- {line}" for line in _notes(outcome)]
     lines += ["", "## Files", "", *(f"- `{written}`" for written in paths), ""]
-    Path(path).write_text("\n".join(lines), encoding="utf-8")
+    path.write_text("\n".join(lines), encoding="utf-8")
+    content = {"split": outcome.split, "baselines": outcome.baselines, "notes": [*outcome.notes]}
+    path.with_suffix(".json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _scores(records: list[dict], classes: ClassTable, baselines: dict[str, float], split: str) -> Table:
+def _notes(outcome: Outcome) -> list[str]:
+    return [*outcome.sentences(), *(f"Warning: {trouble}." for trouble in outcome.troubles())]
+
+
+def scores_table(outcome: Outcome) -> Table:
     """The untrained and the latest evaluated model, and baselines beside their mIoU."""
+    records, baselines = outcome.records, outcome.baselines
     columns = _scored(records)
     rounds = ("untrained" if record["round"] == 0 else f"round {record['round']}" for record in columns)
     header = ["", *rounds, *baselines]
@@ -52,12 +89,12 @@ def _scores(records: list[dict], classes: ClassTable, baselines: dict[str, float
                      *(f"{_number(car['miou'])} ({car['name']})" if car else "–" for car in worst), *blank])
     rows.append(["pixel accuracy", *(_number(score["pixel_accuracy"]) for score in scores), *blank])
     rows += [[f"IoU {name}", *(_number(score["class_iou"].get(name)) for score in scores), *blank]
-             for name in classes.names]
+             for name in outcome.classes]
     which = "The cars' own models, mean" if _is_local(records) else "Global model"
-    return Table(f"{which}, {split} split", header, rows)
+    return Table(f"{which}, {outcome.split} split", header, rows)
 
 
-def _cars(records: list[dict]) -> Table:
+def cars_table(records: list[dict]) -> Table:
     """A row for each car that took part, with its latest values and the round they are of."""
     latest: dict[int, tuple[int, dict]] = {}
     steps: dict[int, int] = {}
@@ -72,7 +109,7 @@ def _cars(records: list[dict]) -> Table:
             "" if number == records[-1]["round"] else f" (round {number})")),
         ("drift", lambda _, entry: _number(entry.get("drift"))),
     ]
-    for key, title in (("dual_norm", "dual norm"), ("miou", "own mIoU")):
+    for key, title in (("dual_norm", "dual norm"), ("train_miou", "training mIoU"), ("miou", "own mIoU")):
         if any(key in entry for _, entry in latest.values()):
             columns.append((title, lambda _, entry, key=key: _number(entry.get(key))))  # type: ignore[misc]
     rows = [[f"{car:02d} {latest[car][1]['name']}", *(cell(*latest[car]) for _, cell in columns)]
@@ -80,7 +117,7 @@ def _cars(records: list[dict]) -> Table:
     return Table("Cars that took part", ["car", *(title for title, _ in columns)], rows)
 
 
-def _counts(records: list[dict]) -> Table:
+def counts_table(records: list[dict]) -> Table:
     """What the run took. Bytes and seconds are counted a round, pictures and steps since the start."""
     last = records[-1]
     up, down = (sum(record[key] for record in records) / 1e6 for key in ("bytes_up", "bytes_down"))
@@ -96,18 +133,6 @@ def _counts(records: list[dict]) -> Table:
     return Table(f"What {last['algo']} took", ["", "whole run"], rows)
 
 
-def _notes(records: list[dict], baselines: dict[str, float], split: str, notes: Sequence[str]) -> list[str]:
-    """What has to be known to read the scores."""
-    said = [f"Scores are of the {split} split; mIoU is the mean over classes that occur in labels or "
-            "predictions, void pixels not counted; – is a class that occurs in neither."]
-    if _is_local(records):
-        said.append("Cars never communicated: scores are plain means over the cars' own models.")
-    said += notes
-    if baselines:
-        said.append(f"Beside it, the mIoU of trivial answers on the same split: {', '.join(baselines)}.")
-    return said
-
-
 def _scored(records: list[dict]) -> list[dict]:
     """The untrained model's record and the latest evaluated one, where there are."""
     evaluated = [record for record in records if record["global"]]
@@ -119,5 +144,5 @@ def _is_local(records: list[dict]) -> bool:
     return any("worst" in record for record in records)
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def _number(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, int | float) else "–"

@@ -1,45 +1,38 @@
-"""TensorBoard event files: one run for the coordinator, one for each car.
-
-    tensorboard/
-      coordinator/           x-axis: round
-        loss/round             loss of the global model on the evaluated split
-        miou, pixel_accuracy   of the global model
-        class_iou/<Class>      left out where a class is in neither labels nor predictions
-        worst_miou             of the worst car's own model, where cars never communicate
-        primal_residual, dual_residual, mean_dual_norm, rho      ADMM alone
-        lr
-        panel                  picture: scenes, truth, prediction
-      car-00-<name>/         x-axis: round, but for loss/step
-        loss/step              x-axis: the car's local steps since the start of the run, the first is 1
-        loss/round             mean training loss of the round
-        drift, dual_norm, miou, own_loss      where the record has them
+"""TensorBoard's view of a run: one for the coordinator, one for each car. docs/tensorboard.md has every tag.
 
 A tag means the same in every run, so TensorBoard lays the cars, and the coordinator, over each other.
-
-The events go through tensorboard's RecordWriter at once: SummaryWriter takes six times as long a scalar
-(89 against 14 µs on one CPU core) and starts a thread for every car.
 """
 
-import os
+import io
 import re
-import time
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.record_writer import RecordWriter
 
-PREFIX = "events.out.tfevents."  # of the name of an event file; the time that it was made follows
-NAME = re.compile(re.escape(PREFIX) + r"\d+\.\d{6}")
+from fedsim.record import tensorboard_hparams as hparams
+from fedsim.record import tensorboard_layout as layout
+from fedsim.record import tensorboard_partition as partition
+from fedsim.record.event_file import EventFile, cut, picture
+from fedsim.record.round_record import CarDetail
+
 MAX_CARS = 64  # with a run of its own: more than TensorBoard shows legibly, fewer than open files allowed
+STEP_LOSS = "train_loss/step"  # the only tag that stands at local steps, all others at rounds
 
 # key of a record, or of one of its parts -> tag
-_GLOBAL_TAGS = {"loss": "loss/round", "miou": "miou", "pixel_accuracy": "pixel_accuracy"}
-_COORDINATOR_TAGS = {key: key for key in ("primal_residual", "dual_residual", "mean_dual_norm", "rho", "lr")}
-_CAR_TAGS = {"loss": "loss/round", "drift": "drift", "dual_norm": "dual_norm",
-             "miou": "miou", "own_loss": "own_loss"}
+_GLOBAL_TAGS = {key: key for key in ("loss", "miou", "pixel_accuracy")}
+_COORDINATOR_TAGS = {key: key for key in (
+    "lr", "theta_norm", "step_norm", "primal_residual", "dual_residual", "mean_dual_norm", "rho",
+    "pictures_per_second")}
+_RESULT_TAGS = {key: f"result/{key}" for key in ("miou", "loss", "pixel_accuracy", "pictures", "sequential_steps")}
+_CAR_TAGS = {"loss": "train_loss/round", "own_loss": "loss"} | {key: key for key in (
+    "train_miou", "drift", "gradient_norm", "weight_norm", "dual_norm", "miou", "pictures_per_second")}
+_OF_THE_RUN = {layout.TAG, *hparams.TAGS, partition.TABLE, partition.HEAT_MAP}  # not of a round
 
 
 class TensorBoard:
@@ -48,50 +41,65 @@ class TensorBoard:
     def __init__(self, directory: Path, car_names: list[str], records: list[dict]) -> None:
         """Open the coordinator's event file. A car's is opened when it first takes part.
 
-        records: of the rounds so far; events of later ones, which a run that was killed has left, are removed.
+        records: of the rounds so far. Events of later ones, which a run that was killed has left, are removed, and
+        those of the run as a whole, which are about to be written anew.
         """
         self._directory = Path(directory)
         self._car_names = car_names
-        self._cars: dict[int, _EventFile] = {}
+        self._cars: dict[int, EventFile] = {}
         self._steps: dict[int, int] = {}  # car -> its local steps so far
         for record in records:
             for entry in record["cars"]:
                 self._steps[entry["car"]] = self._steps.get(entry["car"], 0) + entry["steps"]
         last = records[-1]["round"] if records else -1
-        _cut(self._directory / "coordinator", last, 0)
+        for name in ("coordinator", "result"):
+            cut(self._directory / name, lambda event: event.step <= last and not _tags(event) & _OF_THE_RUN)
         for car in range(min(len(car_names), MAX_CARS)):
-            _cut(self._folder(car), last, self._steps.get(car, 0))
-        self._coordinator = _EventFile(self._directory / "coordinator")
+            cut(self._folder(car), partial(_came_before, round=last, steps=self._steps.get(car, 0)))
+        self._coordinator = EventFile(self._directory / "coordinator")
+        # A run of its own: the HParams page has a column for every tag of the run that it finds settings in.
+        self._result = EventFile(self._directory / "result")
 
-    def log_round(self, record: dict, step_losses: dict[int, list[float]]) -> None:
-        """Write a round. record: a line of metrics.jsonl; step_losses: car -> loss of each local step."""
-        number = record["round"]
-        scalars = _pick(record["global"] or {}, _GLOBAL_TAGS) | _pick(record, _COORDINATOR_TAGS)
-        for name, iou in (record["global"] or {}).get("class_iou", {}).items():
-            if iou is not None:
-                scalars[f"class_iou/{name}"] = iou
+    def describe(self, *values: Summary.Value) -> None:
+        """Write what holds for the whole run."""
+        self._coordinator.write(0, values)
+        self._flush()
+
+    def compare(self, value: Summary.Value) -> None:
+        """Write what the run is compared with others by."""
+        self._result.write(0, [value])
+        self._flush()
+
+    def log_round(self, record: dict, details: Mapping[int, CarDetail]) -> None:
+        """Write a round. record: a line of metrics.jsonl; details: car -> what that leaves out."""
+        number, scores = record["round"], record["global"] or {}
+        scalars = _pick(scores, _GLOBAL_TAGS) | _pick(record, _COORDINATOR_TAGS)
+        scalars |= _by_class("class_iou", scores.get("class_iou", {}))
+        if number > 0:
+            scalars |= {"bytes_up": record["bytes_up"], "bytes_down": record["bytes_down"]}
+            scalars |= {f"seconds/{part}": seconds for part, seconds in record["seconds"].items()}
+        if scores:
+            self._result.write_scalars(number, _pick(record | scores, _RESULT_TAGS))
         if "worst" in record:
             scalars["worst_miou"] = record["worst"]["miou"]
         self._coordinator.write_scalars(number, scalars)
-        for car, losses in step_losses.items():
-            if car < MAX_CARS:
-                first = self._steps.get(car, 0) + 1
-                for step, loss in enumerate(losses, start=first):
-                    self._car(car).write_scalars(step, {"loss/step": loss})
-                self._steps[car] = first - 1 + len(losses)
         for entry in record["cars"]:
             if entry["car"] < MAX_CARS:
-                self._car(entry["car"]).write_scalars(number, _pick(entry, _CAR_TAGS))
+                self._log_car(number, entry, details[entry["car"]])
         self._flush()
 
     def log_panel(self, round: int, panel: np.ndarray) -> None:
         """Write a picture of the round, (H, W, 3) uint8 RGB, as made by `fedsim.record.panel`."""
-        self._coordinator.write_picture(round, "panel", panel)
+        from PIL import Image
+
+        png = io.BytesIO()
+        Image.fromarray(panel).save(png, format="png")
+        self._coordinator.write(round, [picture("panel", png.getvalue())])
         self._flush()
 
     def close(self) -> None:
         """Close every file."""
-        for file in (self._coordinator, *self._cars.values()):
+        for file in (self._coordinator, self._result, *self._cars.values()):
             file.close()
 
     def __enter__(self) -> "TensorBoard":
@@ -101,85 +109,41 @@ class TensorBoard:
                  trace: TracebackType | None) -> None:
         self.close()
 
-    def _car(self, car: int) -> "_EventFile":
+    def _log_car(self, number: int, entry: dict, detail: CarDetail) -> None:
+        car = entry["car"]
         if car not in self._cars:
-            self._cars[car] = _EventFile(self._folder(car))
-        return self._cars[car]
+            self._cars[car] = EventFile(self._folder(car))
+        before = self._steps.get(car, 0)
+        self._steps[car] = before + len(detail.step_losses)
+        for step, loss in enumerate(detail.step_losses, start=before + 1):
+            self._cars[car].write_scalars(step, {STEP_LOSS: loss})
+        self._cars[car].write_scalars(
+            number, _pick(entry, _CAR_TAGS) | {"seconds/local": detail.seconds}
+            | _by_class("train_class_iou", detail.train_class_iou) | _by_class("class_iou", detail.class_iou))
 
     def _folder(self, car: int) -> Path:
         name = re.sub(r"[^\w.-]+", "-", self._car_names[car])
         return self._directory / f"car-{car:02d}-{name}"
 
     def _flush(self) -> None:
-        for file in (self._coordinator, *self._cars.values()):
+        for file in (self._coordinator, self._result, *self._cars.values()):
             file.flush()
 
 
-class _EventFile:
-    """One event file in a directory of its own."""
-
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        # TensorBoard reads a directory's files in order of name: a resumed run's comes after, whatever the clock says.
-        latest = max((float(path.name.removeprefix(PREFIX)) for path in _event_files(directory)), default=0.0)
-        self._file = open(directory / f"{PREFIX}{max(time.time(), latest + 1):.6f}", "xb")  # noqa: SIM115
-        self._records = RecordWriter(self._file)
-        self._records.write(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
-
-    def write_scalars(self, step: int, scalars: dict[str, float]) -> None:
-        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
-        self._write(step, values)
-
-    def write_picture(self, step: int, tag: str, pixels: np.ndarray) -> None:
-        """pixels: (H, W, 3) uint8 RGB."""
-        import io
-
-        from PIL import Image
-
-        height, width, channels = pixels.shape
-        png = io.BytesIO()
-        Image.fromarray(pixels).save(png, format="png")
-        picture = Summary.Image(height=height, width=width, colorspace=channels,
-                                encoded_image_string=png.getvalue())
-        self._write(step, [Summary.Value(tag=tag, image=picture)])
-
-    def flush(self) -> None:
-        self._records.flush()
-
-    def close(self) -> None:
-        self._records.close()
-
-    def _write(self, step: int, values: list[Summary.Value]) -> None:
-        event = Event(wall_time=time.time(), step=step, summary=Summary(value=values))
-        self._records.write(event.SerializeToString())
+def _came_before(event: Event, round: int, steps: int) -> bool:
+    """Whether a car's event is of this round or step, or of one before."""
+    return event.step <= (steps if STEP_LOSS in _tags(event) else round)
 
 
-def _event_files(directory: Path) -> list[Path]:
-    return sorted(path for path in directory.glob(f"{PREFIX}*") if NAME.fullmatch(path.name))
+def _tags(event: Event) -> set[str]:
+    return {value.tag for value in event.summary.value}
 
 
-def _cut(directory: Path, round: int, steps: int) -> None:
-    """Remove the events of later rounds than `round`, and of later local steps than `steps`."""
-    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
-
-    for path in _event_files(directory):
-        events = [Event.FromString(data) for data in RawEventFileLoader(str(path)).Load()]
-        kept = [event for event in events
-                if event.file_version or event.step <= (steps if _is_of_steps(event) else round)]
-        if len(kept) < len(events):
-            beside = path.with_name(f".{path.name}.part")
-            with open(beside, "wb") as file:
-                records = RecordWriter(file)
-                for event in kept:
-                    records.write(event.SerializeToString())
-                records.close()
-            os.replace(beside, path)
-
-
-def _is_of_steps(event: Event) -> bool:
-    return any(value.tag == "loss/step" for value in event.summary.value)
-
-
-def _pick(values: dict, tags: dict[str, str]) -> dict[str, float]:
+def _pick(values: Mapping[str, Any], tags: Mapping[str, str]) -> dict[str, float]:
     """The values that are there, under their tags."""
     return {tag: values[key] for key, tag in tags.items() if values.get(key) is not None}
+
+
+def _by_class(theme: str, class_iou: Mapping[str, float | None]) -> dict[str, float]:
+    """The IoUs of the classes that have one, under their tags."""
+    return {f"{theme}/{name}": iou for name, iou in class_iou.items() if iou is not None}

@@ -13,22 +13,39 @@ UNSAVED = "num_batches_tracked"
 
 def load_weights(path: Path, module: nn.Module) -> None:
     """Fill a module with the weights of a file. Raises OutputError where they are damaged or another network's."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    fill(module, read_weights(path)[0], path)
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """A network's state on the CPU and the metadata that a file holds. Raises OutputError where it is damaged."""
+    from safetensors import SafetensorError, safe_open
 
     try:
-        state = load_file(path)
+        with safe_open(path, "pt") as file:
+            state = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 it is no dict
+            metadata = file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise OutputError(f"{path} cannot be read as weights ({error}); train the run again") from error
-    wanted = weights_of(module)
-    wrong = [name for name in wanted.keys() | state.keys()
-             if name not in wanted or name not in state or wanted[name].shape != state[name].shape]
-    if wrong:
-        raise OutputError(f"{path} holds the weights of another network than its run's config.toml describes "
-                          f"({min(wrong)} differs); take the file and the config of one run")
     if not all(tensor.isfinite().all() for tensor in state.values()):
         raise OutputError(f"{path} holds numbers that are not finite; train the run again")
-    module.load_state_dict(state, strict=False)
+    return state, metadata
+
+
+def fill(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """Give a module, which may be on the meta device, the state that was read from `path`.
+
+    Raises OutputError where it is another network's.
+    """
+    wanted = weights_of(module)
+    wrong = [name for name in wanted.keys() | state.keys()
+             if name not in wanted or name not in state or wanted[name].shape != state[name].shape
+             or wanted[name].dtype != state[name].dtype]
+    if wrong:
+        raise OutputError(f"{path} holds the weights of another network than its run or its model card describes "
+                          f"({min(wrong)} differs); take the file that the run wrote")
+    counts = {name: torch.zeros_like(tensor, device="cpu") for name, tensor in module.state_dict().items()
+              if name.endswith(UNSAVED)}
+    module.load_state_dict(state | counts, assign=True)
 
 
 def weights_of(module: nn.Module) -> dict[str, Tensor]:

@@ -15,7 +15,8 @@ from fedsim.scenes.files import picture_size, read_picture
 from fedsim.scenes.label_files import LabelFiles
 from fedsim.scenes.scene_set import Scene
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 READER_VERSION = 2  # raise it when the same files would give other scenes
 SPLITS = ("train", "val", "test")
 AHEAD = 4  # scenes decoded ahead for each core: enough to keep it busy, few enough for memory

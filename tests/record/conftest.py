@@ -14,6 +14,7 @@ def make_records(rounds: int, cars: int, chosen=None, algo="admm", evaluate_ever
         entries = [
             {"car": car, "name": f"town-{car}", "images": 96 + car, "steps": 24,
              "loss": 2.3 / (1 + 0.3 * number) + 0.05 * ((car * 7 + number) % 5), "drift": 1.5 + car / 10,
+             "gradient_norm": 0.6, "weight_norm": 20.0 + car, "train_miou": 0.3, "pictures_per_second": 50.0,
              "dual_norm": 0.2}
             for car in present
         ]
@@ -25,7 +26,7 @@ def make_records(rounds: int, cars: int, chosen=None, algo="admm", evaluate_ever
             "round": number, "algo": algo, "lr": 0.3,
             "global": {"loss": 2.4 / (1 + 0.35 * number), "miou": miou, "pixel_accuracy": miou + 0.4,
                        "class_iou": iou | {"Pole": None}},
-            "cars": entries,
+            "cars": entries, "theta_norm": 20.0, "step_norm": 1.0, "pictures_per_second": 90.0,
             "primal_residual": 1.8, "dual_residual": 0.4, "mean_dual_norm": 0.05, "rho": 0.03,
             "pictures": pictures, "sequential_steps": steps,
             "bytes_up": 5_000_000 * len(entries), "bytes_down": 2_500_000 * len(entries),

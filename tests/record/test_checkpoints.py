@@ -67,7 +67,8 @@ def copy(folder, tmp_path) -> Path:
 def load(folder: Path, identity: str = "this run"):
     """(round, warnings) of what is loaded, which is the state of that round to the bit."""
     said: list[str] = []
-    found = Checkpoints(folder, MADE, identity).load(STATES[0], Mock(warning=lambda text, *values: said.append(text % values)))
+    log = Mock(warning=lambda text, *values: said.append(text % values))
+    found = Checkpoints(folder, MADE, identity).load(STATES[0], log)
     expected = STATES[found.round]
     assert found.digest() == expected.digest() and found.memories.keys() == expected.memories.keys()
     assert torch.equal(found.shared.c, expected.shared.c)

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedsim.record.figures import draw_loss, draw_miou, draw_segmentation
+from fedsim.record.figures import draw_loss, draw_miou, draw_segmentation, loss_figure, to_svg
+from fedsim.record.palette import line_of
 from fedsim.record.panel import GAP, TILE_WIDTH, panel
 from fedsim.scenes.classes import CAMVID_11, VOID
 
@@ -53,15 +54,52 @@ def test_the_miou_figure_has_two_panels_with_curve_and_baselines(tmp_path, recor
     with_baseline, without = pixels(tmp_path / "with.png"), pixels(tmp_path / "without.png")
     assert with_baseline.shape == (640, 1320, 3)
     for half in (slice(0, 660), slice(660, 1320)):
-        assert shows(with_baseline[:520, half], "#0072B2")
+        assert shows(with_baseline[:520, half], line_of("admm").colour)
         assert shows(with_baseline[:520, half], "#666666") and not shows(without[:520, half], "#666666")
 
 
-def test_the_miou_figure_draws_the_worst_car_where_cars_never_communicate(tmp_path, records):
-    draw_miou(make_local_records(rounds=4, cars=3), tmp_path / "local.png", {})
-    draw_miou(records, tmp_path / "admm.png", {})
-    assert shows(pixels(tmp_path / "local.png"), "#D55E00")
-    assert not shows(pixels(tmp_path / "admm.png"), "#D55E00")
+@pytest.mark.parametrize("algo", ["avg", "admm", "central"])
+def test_the_miou_figure_has_the_algorithms_colour(tmp_path, algo):
+    """As in every other figure. Catches one colour for all."""
+    draw_miou(make_records(rounds=6, cars=4, algo=algo), tmp_path / "miou.png", {})
+    others = {line_of(name).colour for name in ("avg", "admm", "scaffold")} - {line_of(algo).colour}
+    picture = pixels(tmp_path / "miou.png")
+    assert shows(picture, line_of(algo).colour) and not any(shows(picture, colour) for colour in others)
+
+
+def test_the_miou_figure_draws_the_worst_car_where_cars_never_communicate(tmp_path):
+    """Catches a worst car that is left out: a second curve has more of the colour."""
+    records = make_local_records(rounds=4, cars=3)
+    draw_miou(records, tmp_path / "with.png", {})
+    for record in records:
+        del record["worst"]
+    draw_miou(records, tmp_path / "without.png", {})
+    grey = [119, 119, 119]
+    assert line_of("local").colour == "#777777"
+    inked = [(pixels(tmp_path / name)[:520] == grey).all(-1).sum() for name in ("with.png", "without.png")]
+    assert inked[0] > inked[1] + 500
+
+
+@pytest.mark.parametrize("cars", [3, 40])
+def test_a_drawing_for_a_page_is_the_same_every_time_and_its_words_are_words(cars):
+    """Catches random ids, a date, letters as outlines, and ids that two drawings of a page would share."""
+    records = make_records(rounds=3, cars=cars)
+    one, two = (to_svg(loss_figure(records)) for _ in range(2))
+    assert one == two and one.startswith("<svg ")
+    assert ">global model</text>" in one and 'id="figure_1"' not in one and 'id="axes_1"' not in one
+
+
+def test_a_drawing_of_a_thousand_cars_stays_small():
+    """Catches every car's line being written out: rounds times cars points."""
+    assert len(to_svg(loss_figure(make_records(rounds=60, cars=1000)))) < 400_000
+
+
+def test_names_in_a_drawing_are_no_markup():
+    records = make_records(rounds=2, cars=2)
+    for record in records:
+        for entry in record["cars"]:
+            entry["name"] = "<script>$x$</script>"
+    assert "<script" not in to_svg(loss_figure(records)) and "&lt;script&gt;$x$" in to_svg(loss_figure(records))
 
 
 def scenes(count: int):

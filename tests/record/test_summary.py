@@ -1,8 +1,9 @@
+import json
 from pathlib import Path
 
 import pytest
 
-from fedsim.record.summary import PRINTED_CARS, print_summary, write_summary
+from fedsim.record.summary import PRINTED_CARS, Outcome, print_summary, write_summary
 from fedsim.scenes.classes import CAMVID_11
 
 from .conftest import make_local_records, make_records
@@ -11,15 +12,18 @@ BASELINES = {"colour only": 0.27, "majority class": 0.06}
 PATHS = [Path("runs/x/metrics.jsonl"), Path("runs/x/" + "long-" * 30 + "/report/loss.png")]
 
 
+def outcome(records, baselines=BASELINES, notes=(), warnings=()) -> Outcome:
+    return Outcome(records, CAMVID_11.names, "val", baselines, notes, warnings)
+
+
 @pytest.fixture(params=["printed", "markdown"])
 def summarise(request, capsys, tmp_path):
     """Both forms of the summary, as text."""
-    def call(records, baselines=BASELINES, notes=()):
-        where = {"split": "val", "notes": notes}
+    def call(*arguments, **others):
         if request.param == "printed":
-            print_summary(records, CAMVID_11, baselines, PATHS, **where)
+            print_summary(outcome(*arguments, **others), PATHS)
             return capsys.readouterr().out
-        write_summary(records, CAMVID_11, baselines, PATHS, **where, path=tmp_path / "summary.md")
+        write_summary(outcome(*arguments, **others), PATHS, tmp_path / "summary.md")
         return (tmp_path / "summary.md").read_text(encoding="utf-8")
     return call
 
@@ -93,10 +97,23 @@ def test_names_with_brackets_colons_and_bars_survive(summarise, records):
     assert "[bold]:car:a" in summarise(records)
 
 
+def test_warnings_of_the_start_and_of_rounds_are_told(summarise, records):
+    """Catches those of rounds before a resume being lost: they are in the records."""
+    records[3]["warning"] = "the step has grown fivefold"
+    text = summarise(records, warnings=["the splits share drives"])
+    assert "Warning: the splits share drives." in text and "Warning: round 3: the step has grown fivefold." in text
+
+
+def test_what_is_in_no_record_is_kept_beside_the_summary(tmp_path, records):
+    write_summary(outcome(records, notes=["Odd."]), PATHS, tmp_path / "summary.md")
+    kept = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+    assert kept == {"split": "val", "baselines": BASELINES, "notes": ["Odd."]}
+
+
 def test_of_many_cars_the_screen_shows_the_first_and_the_file_all(capsys, tmp_path):
-    records = make_records(rounds=1, cars=PRINTED_CARS + 5)
-    print_summary(records, CAMVID_11, {}, [], split="test", notes=())
+    many = outcome(make_records(rounds=1, cars=PRINTED_CARS + 5))
+    print_summary(many, [])
     shown = capsys.readouterr().out
     assert "town-31" in shown and "town-32" not in shown and "5 more" in shown
-    write_summary(records, CAMVID_11, {}, [], split="test", notes=(), path=tmp_path / "s.md")
+    write_summary(many, [], tmp_path / "s.md")
     assert "town-36" in (tmp_path / "s.md").read_text(encoding="utf-8")

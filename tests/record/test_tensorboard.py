@@ -1,24 +1,50 @@
+"""Event files, read back as TensorBoard reads them."""
+
+import io
+import re
+import signal
+from pathlib import Path
+
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import api_pb2, metadata
 
+from fedsim import whole_run
+from fedsim.federation import Car
+from fedsim.main import main
+from fedsim.record import tensorboard_hparams as hparams
+from fedsim.record import tensorboard_layout, tensorboard_partition
+from fedsim.record.round_record import CarDetail
 from fedsim.record.tensorboard import MAX_CARS, TensorBoard
 from fedsim.scenes.classes import CAMVID_11
 
 from .conftest import make_local_records, make_records
 
-CAR_TAGS = {"loss/step", "loss/round", "drift", "dual_norm"}
-COORDINATOR_TAGS = {"loss/round", "miou", "pixel_accuracy", "primal_residual", "dual_residual",
-                    "mean_dual_norm", "rho", "lr"}
+CLASSES = {f"class_iou/{name}" for name in CAMVID_11.names if name != "Pole"}  # Pole is null in every record
+CAR_TAGS = {"train_loss/step", "train_loss/round", "train_miou", "train_class_iou/Road", "drift", "gradient_norm",
+            "weight_norm", "pictures_per_second", "seconds/local"}
+COORDINATOR_TAGS = {
+    "loss", "miou", "pixel_accuracy", "lr", "theta_norm", "step_norm", "bytes_up", "bytes_down", "pictures_per_second",
+    "seconds/local", "seconds/combine", "seconds/evaluate", "seconds/total"} | CLASSES
+ADMM_TAGS = {"primal_residual", "dual_residual", "mean_dual_norm", "rho"}
+RESULT = [f"result/{key}" for key in ("loss", "miou", "pictures", "pixel_accuracy", "sequential_steps")]
+SETTINGS = {"algo": "admm", "cars": 4, "rounds": 6, "lr": 0.3, "data": "camvid", "data_root": "/secret", "threads": 2}
+TOWNS, PIXELS = [Car("town|0", 9), Car("fog", 3)], np.array([[30, 10] + 9 * [0], 11 * [0]])
+SMALL = ["--rounds", "2", "--image-size", "32x24", "--width", "4", "--threads", "1", "--data", "camvid"]
 
 
 def write(directory, records, cars, losses_a_round=3, before=()):
     """before: the records of the rounds so far."""
     with TensorBoard(directory, [f"town {car}" for car in range(cars)], [*before]) as board:
         for record in records:
-            present = [entry["car"] for entry in record["cars"]]
-            board.log_round(record, {car: [record["round"] + step / 8 for step in range(losses_a_round)]
-                                     for car in present})
+            losses = [record["round"] + step / 8 for step in range(losses_a_round)]
+            board.log_round(record, {entry["car"]: detail(losses) for entry in record["cars"]})
+
+
+def detail(losses, class_iou=None):
+    return CarDetail(losses, 1.5, {"Road": 0.75, "Pole": None}, class_iou or {})
 
 
 def read(directory):
@@ -33,9 +59,7 @@ def scalars(directory, tag):
 
 def test_the_coordinator_has_the_documented_tags_by_round(tmp_path, records):
     write(tmp_path, records, 4)
-    tags = set(read(tmp_path / "coordinator").Tags()["scalars"])
-    classes = {f"class_iou/{name}" for name in CAMVID_11.names if name != "Pole"}  # null in every record
-    assert tags == COORDINATOR_TAGS | classes
+    assert set(read(tmp_path / "coordinator").Tags()["scalars"]) == COORDINATOR_TAGS | ADMM_TAGS
     found = scalars(tmp_path / "coordinator", "miou")
     assert [step for step, _ in found] == list(range(7))
     assert [value for _, value in found] == pytest.approx([record["global"]["miou"] for record in records])
@@ -44,20 +68,22 @@ def test_the_coordinator_has_the_documented_tags_by_round(tmp_path, records):
 def test_every_car_has_a_run_with_the_same_tags(tmp_path, records):
     write(tmp_path, records, 4)
     runs = sorted(path.name for path in tmp_path.iterdir())
-    assert runs == ["car-00-town-0", "car-01-town-1", "car-02-town-2", "car-03-town-3", "coordinator"]
+    assert runs == ["car-00-town-0", "car-01-town-1", "car-02-town-2", "car-03-town-3", "coordinator",
+                    "result"]
     for run in runs[:4]:
-        assert set(read(tmp_path / run).Tags()["scalars"]) == CAR_TAGS
+        assert set(read(tmp_path / run).Tags()["scalars"]) == CAR_TAGS | {"dual_norm"}
     assert [step for step, _ in scalars(tmp_path / "car-02-town-2", "drift")] == [1, 2, 3, 4, 5, 6]
+    assert scalars(tmp_path / "car-02-town-2", "train_class_iou/Road") == [(number, 0.75) for number in range(1, 7)]
 
 
 def test_step_losses_stand_at_the_cars_own_steps_also_when_it_sat_out_rounds(tmp_path):
     """Mutation: count the round's steps instead of the car's."""
     records = make_records(rounds=4, cars=2, chosen=lambda number: [0, 1] if number % 2 else [0])
     write(tmp_path, records, 2)
-    assert scalars(tmp_path / "car-01-town-1", "loss/step") == [
+    assert scalars(tmp_path / "car-01-town-1", "train_loss/step") == [
         (1, 1.0), (2, 1.125), (3, 1.25), (4, 3.0), (5, 3.125), (6, 3.25)]
-    assert [step for step, _ in scalars(tmp_path / "car-00-town-0", "loss/step")] == list(range(1, 13))
-    assert [step for step, _ in scalars(tmp_path / "car-01-town-1", "loss/round")] == [1, 3]
+    assert [step for step, _ in scalars(tmp_path / "car-00-town-0", "train_loss/step")] == list(range(1, 13))
+    assert [step for step, _ in scalars(tmp_path / "car-01-town-1", "train_loss/round")] == [1, 3]
 
 
 def test_a_round_that_was_not_evaluated_has_no_scores(tmp_path):
@@ -67,11 +93,14 @@ def test_a_round_that_was_not_evaluated_has_no_scores(tmp_path):
 
 
 def test_cars_that_never_communicate_show_their_own_scores_and_the_worst(tmp_path):
-    write(tmp_path, make_local_records(rounds=2, cars=2), 2)
-    assert set(read(tmp_path / "car-00-town-0").Tags()["scalars"]) == {
-        "loss/step", "loss/round", "drift", "miou", "own_loss"}
+    """Its own loss is `loss`, as the global model's is. Catches a key of the record that has no tag."""
+    with TensorBoard(tmp_path, ["a"], []) as board:
+        for record in make_local_records(rounds=2, cars=1):
+            board.log_round(record, {0: detail([1.0], {"Sky": 0.5, "Pole": None})} if record["cars"] else {})
+    assert set(read(tmp_path / "car-00-a").Tags()["scalars"]) == CAR_TAGS | {"miou", "loss", "class_iou/Sky"}
+    assert [value for _, value in scalars(tmp_path / "car-00-a", "loss")] == pytest.approx([0.4, 0.4])
     coordinator = read(tmp_path / "coordinator").Tags()["scalars"]
-    assert "worst_miou" in coordinator and "rho" not in coordinator
+    assert "worst_miou" in coordinator and not ADMM_TAGS & {*coordinator}
 
 
 def test_of_many_cars_the_first_are_written(tmp_path):
@@ -82,14 +111,12 @@ def test_of_many_cars_the_first_are_written(tmp_path):
 
 def test_a_round_can_be_read_before_the_board_is_closed(tmp_path, records):
     board = TensorBoard(tmp_path, ["a", "b", "c", "d"], [])
-    board.log_round(records[1], {0: [1.0]})
-    assert scalars(tmp_path / "coordinator", "miou") and scalars(tmp_path / "car-00-a", "loss/step")
+    board.log_round(records[1], {car: detail([1.0]) for car in range(4)})
+    assert scalars(tmp_path / "coordinator", "miou") and scalars(tmp_path / "car-00-a", "train_loss/step")
     board.close()
 
 
 def test_a_panel_reads_back_pixel_for_pixel(tmp_path):
-    import io
-
     from PIL import Image
 
     picture = np.random.default_rng(0).integers(0, 256, (20, 31, 3), np.uint8)
@@ -98,6 +125,99 @@ def test_a_panel_reads_back_pixel_for_pixel(tmp_path):
     (event,) = read(tmp_path / "coordinator").Images("panel")
     assert (event.step, event.width, event.height) == (5, 31, 20)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(event.encoded_image_string))), picture)
+
+
+def values(directory, plugin):
+    """Tag -> what a plugin finds, of values that are no scalars."""
+    read_back = read(directory)
+    return {tag: (read_back.Tensors(tag), read_back.SummaryMetadata(tag).plugin_data.content)
+            for tag in read_back.PluginTagToContent(plugin)}
+
+
+def test_the_layout_has_a_place_for_every_tag_of_a_chart_and_for_duals_only_where_there_are_some(tmp_path):
+    """Catches a tag that was renamed in one place, and empty charts."""
+    for duals in (True, False):
+        with TensorBoard(tmp_path / str(duals), [], []) as board:
+            board.describe(tensorboard_layout.layout(duals))
+        (event,), _ = values(tmp_path / str(duals) / "coordinator", "custom_scalars")[tensorboard_layout.TAG]
+        page = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
+        patterns = [tag for category in page.category for chart in category.chart for tag in chart.multiline.tag]
+        known = COORDINATOR_TAGS | CAR_TAGS | {"dual_norm", "worst_miou"} | (ADMM_TAGS if duals else set())
+        assert all(any(re.match(pattern, tag) for tag in known) for pattern in patterns)
+        assert ("^primal_residual$" in patterns) == duals and "^train_loss/round$" in patterns
+
+
+def test_runs_are_compared_by_settings_and_latest_scores(tmp_path, records):
+    """Catches paths and threads among the settings, metrics that crowd the page, and a second start after --resume."""
+    for before, rounds in ((0, 3), (3, 6)):
+        with TensorBoard(tmp_path, ["a", "b", "c", "d"], records[:before]) as board:
+            board.compare(hparams.start("runs/one", SETTINGS | {"rounds": rounds}))
+            for record in records[before:rounds]:
+                board.log_round(record, {entry["car"]: detail([]) for entry in record["cars"]})
+            board.compare(hparams.end())
+    found = values(tmp_path / "result", "hparams")
+    assert set(found) == {*hparams.TAGS} and all(len(events) == 1 for events, _ in found.values())
+    start = metadata.parse_session_start_info_plugin_data(found[metadata.SESSION_START_INFO_TAG][1])
+    assert start.group_name == "runs/one" and start.hparams["rounds"].number_value == 6
+    assert start.hparams["algo"].string_value == "admm" and not {"data_root", "threads"} & {*start.hparams}
+    end = metadata.parse_session_end_info_plugin_data(found[metadata.SESSION_END_INFO_TAG][1])
+    assert end.status == api_pb2.STATUS_SUCCESS
+    assert sorted(read(tmp_path / "result").Tags()["scalars"]) == RESULT
+    assert [step for step, _ in scalars(tmp_path / "result", "result/miou")] == [0, 1, 2, 3, 4, 5]
+
+
+def test_what_every_car_has_to_train_on_is_a_text_and_a_picture(tmp_path):
+    """A car without a labelled pixel too. Catches a division by nothing, and a name that breaks the table."""
+    with TensorBoard(tmp_path, [], []) as board:
+        board.describe(tensorboard_partition.table(TOWNS, CAMVID_11, PIXELS),
+                       tensorboard_partition.drawing(TOWNS, CAMVID_11, PIXELS))
+    (event,), _ = values(tmp_path / "coordinator", "text")["partition/table"]
+    rows = event.tensor_proto.string_val[0].decode().splitlines()
+    assert rows[-2].startswith("| 00 town\\|0 | 9 | 0.0000 | 75.0 | 25.0 | – |")
+    assert rows[-1].startswith("| 01 fog | 3 | – | – |")
+    (drawn,) = read(tmp_path / "coordinator").Images("partition/heat_map")
+    assert drawn.step == 0 and drawn.encoded_image_string.startswith(b"\x89PNG") and drawn.width > drawn.height
+
+
+def test_a_run_that_goes_on_leaves_the_documented_tags_once(tiny_camvid, tmp_path, monkeypatch):
+    """FedADMM whose cars keep norms of their own has all tags but one.
+
+    Catches a tag that docs/tensorboard.md lacks, one that it alone has, and events that stand there twice.
+    """
+    out, real = tmp_path / "run", whole_run.simulate
+
+    def simulate(federation, state):
+        for result in real(federation, state):
+            if result.state.round == 1:
+                signal.raise_signal(signal.SIGTERM)
+            yield result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(whole_run, "simulate", simulate)
+        assert main([*SMALL, "--data-root", str(tiny_camvid), "--cars", "2", "--batchnorm", "local",
+                     "--out", str(out)]) == 128 + signal.SIGTERM
+    assert main(["--resume", str(out)]) == 0
+    runs = {path.name: read(path) for path in (out / "tensorboard").iterdir()}
+    assert len(runs) == 4
+    page = (Path(__file__).parents[2] / "docs" / "tensorboard.md").read_text()
+    documented = {tag for line in page.splitlines() if line.startswith("| `")
+                  for tag in re.findall(r"`([\w/]+)`", line.split("|")[1])}
+    found = {re.sub(r"(class_iou)/.+", r"\1/CLASS", tag) for run in runs.values()
+             for kind in ("scalars", "images", "tensors") for tag in run.Tags()[kind]}
+    hidden = {tensorboard_layout.TAG, *hparams.TAGS}
+    assert found - documented == hidden
+    assert documented - found == {"worst_miou"}
+    for name, run in runs.items():
+        for tag in run.Tags()["scalars"]:
+            steps = [event.step for event in run.Scalars(tag)]
+            assert steps == sorted({*steps}), f"{name}: {tag}"
+            if tag == "train_loss/step":
+                assert steps == list(range(1, len(steps) + 1))
+            elif name.startswith("car"):
+                assert steps == [1, 2], f"{name}: {tag}"
+    assert {"miou", "loss", "class_iou/Sky"} <= {*runs["car-00-d0-d2-d4"].Tags()["scalars"]}
+    assert [event.step for event in runs["coordinator"].Images("partition/heat_map")] == [0]
+    assert [len(runs["result"].Tensors(tag)) for tag in hparams.TAGS] == [1, 1]
 
 
 def everything(directory):

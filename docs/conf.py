@@ -1,0 +1,119 @@
+"""How Sphinx makes the pages: launch/docs.
+
+The whole repository is the source, so that a link from a page to a page or to a file is the same here as where the
+Markdown is read as it is.
+"""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from docutils.utils.math import MathError
+from docutils.utils.math.latex2mathml import tex2mathml
+from pygments.lexers import TextLexer
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.pycode import ModuleAnalyzer
+from sphinx.util import logging
+from sphinx.util.osutil import relative_uri
+from sphinx.writers.html5 import HTML5Translator
+
+import fedsim
+from fedsim.settings import Settings
+
+project, author, version = "fedsim", "the authors of fedsim", fedsim.__version__
+root_doc = "docs/index"
+include_patterns = ["*.md", "docs/*.md"]
+exclude_patterns = [".*", "benchmarks", "build", "fedsim", "fedsim.egg-info", "launch", "runs", "tests"]
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+autodoc_default_options = {"members": True, "undoc-members": True, "member-order": "bysource"}
+autodoc_typehints_format = "short"
+toc_object_entries = False  # a heading a module is enough: names are found by the search
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 100
+
+smartquotes = False  # -- is the beginning of an option
+
+html_theme = "furo"
+html_title = f"fedsim {version}"
+html_copy_source = False
+html_show_copyright = False
+html_math_renderer = "mathml"
+
+_FIELD = re.compile(r"^(    \w+: [^#\n]+)# ", re.MULTILINE)
+_BEFORE_FIELD = re.compile(r"^    # (?=.*\n(?:    # .*\n)*    \w+: )", re.MULTILINE)
+_analyze = ModuleAnalyzer.analyze
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.add_lexer("csv", TextLexer)
+    app.add_html_math_renderer("mathml", (visit_math, None), (visit_math, None))
+    app.connect("autodoc-process-docstring", render_prose)
+    app.connect("doctree-read", name_folders)
+    app.connect("doctree-resolved", show_modules)
+    ModuleAnalyzer.analyze = analyze_fields  # type: ignore[method-assign]
+
+
+def analyze_fields(self: ModuleAnalyzer) -> None:
+    """What is said of a field of a class where it is defined is its documentation: a comment, or a setting's help."""
+    source = self.code
+    self.code = _FIELD.sub(r"\1#: ", _BEFORE_FIELD.sub("    #: ", source))
+    _analyze(self)
+    self.code = source  # as it is shown
+    if self.modname == Settings.__module__:
+        self.attr_docs |= {("Settings", field.name): [field.metadata["help"]]
+                           for field in dataclasses.fields(Settings)}
+
+
+def render_prose(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Docstrings are plain prose, in which indented lines are formulas; Sphinx expects reStructuredText."""
+    rendered: list[str] = []
+    formula = False
+    for before, line in zip(["", *lines], lines, strict=False):
+        if line.startswith("    ") and not formula and not before:
+            rendered += ["::", ""]
+        formula = line.startswith("    ") or (formula and not line)
+        rendered.append(line if formula else as_rest(line))
+    lines[:] = rendered
+
+
+def as_rest(line: str) -> str:
+    """A line of prose in which nothing but `code` has a meaning to Sphinx."""
+    parts = re.split(r"`([^`]+)`", line)
+    return "".join(f"``{part}``" if place % 2 else re.sub(r"([\\*|_])", r"\\\1", part)
+                   for place, part in enumerate(parts))
+
+
+def visit_math(writer: HTML5Translator, node: nodes.math | nodes.math_block) -> None:
+    """Formulas as browsers read them themselves: no script, no network."""
+    block = isinstance(node, nodes.math_block)
+    try:
+        formula = tex2mathml(node.astext(), as_block=block)
+        writer.body.append(f'<div style="margin: 1em 0; overflow-x: auto">{formula}</div>' if block else formula)
+    except MathError as error:
+        logging.getLogger(__name__).warning("%s: %s", node.astext(), error, location=node)
+    raise nodes.SkipNode
+
+
+def name_folders(app: Sphinx, doctree: nodes.document) -> None:
+    """A link to a folder of the repository becomes its text: there is no page of it."""
+    for link in list(doctree.findall(addnodes.pending_xref)):
+        if link["reftype"] == "myst" and Path(app.env.relfn2path(link["reftarget"])[1]).is_dir():
+            link.replace_self(link.children)
+
+
+def show_modules(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    """A link to a module that the reference describes leads to its code as a page; other files are downloads."""
+    pages = getattr(app.env, "_viewcode_modules", {})
+    for link in list(doctree.findall(addnodes.download_reference)):
+        path = Path(app.env.relfn2path(link["reftarget"], page)[0])
+        module = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+        if path.suffix == ".py" and pages.get(module):
+            uri = relative_uri(app.builder.get_target_uri(page), f"_modules/{module.replace('.', '/')}.html")
+            link.replace_self(nodes.reference("", "", *link.children, refuri=uri, internal=True))

@@ -1,0 +1,139 @@
+"""fedsim compare: several algorithms with several seeds, played and reported on side by side."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fedsim.catalogue import flag
+from fedsim.command_line import Command, Option
+from fedsim.comparing import TUNING_SEED, TUNING_SPLIT, begin, make_plan, play
+from fedsim.errors import RunError, SettingsError
+from fedsim.options import asked_for, setting_options
+from fedsim.record.comparison import Tuning
+from fedsim.record.comparison_models import Findings, examine
+from fedsim.record.comparison_report import compare as judge
+from fedsim.record.comparison_report import write_report
+from fedsim.record.past_run import PastRun
+from fedsim.record.run_directory import RunDirectory, default_path, make_empty
+from fedsim.settings import Settings
+from fedsim.waiting import waiting
+from fedsim.world import World
+
+HELP = """Train several algorithms with several seeds, or take runs that are there, and report on them side by side.
+
+With --algos, every algorithm is played with every seed, in DIR/runs/ALGO-SEED, each run in a process of its own; an
+option goes to the algorithms that read it. The same command with --out DIR goes on with what was begun. With RUN...
+instead, those runs are compared, grouped by algorithm and by what else differs among them but the seed."""
+NOT_ASKED = ("algo", "seed", "out", "resume")  # settings that a comparison decides
+OF_THE_REPORT = ("data_root", "device", "threads")  # settings that reporting on runs that are there reads
+
+
+DEFAULT_SEEDS = 3
+
+
+def _compare(runs: tuple[str, ...], algos: str | None, seeds: int | None, lrs: str | None, jobs: int | None,
+             target: float | None, out: str | None, **values: Any) -> None:
+    if bool(runs) == (algos is not None):
+        raise SettingsError("name runs that are there, or algorithms to play with --algos: one of the two")
+    if algos is None:
+        played = {"seeds": seeds, "lrs": lrs, "jobs": jobs} | values
+        if given := [flag(name) for name, value in played.items() if value is not None and name not in OF_THE_REPORT]:
+            raise SettingsError(f"{given[0]} belongs to runs that are played, with --algos: leave it out")
+        _compare_runs([PastRun.open(Path(run)) for run in runs], target, out, values)
+        return
+    if lrs and values["lr"] is not None:
+        raise SettingsError("--lr sets a learning rate, and --lrs has one chosen: leave one of them out")
+    names = [name.strip() for name in algos.split(",")]
+    asked = asked_for(values | {"algo": names[0]})
+    settings = {name: value for name in asked.given if name not in NOT_ASKED
+                and (value := getattr(asked.settings, name)) is not None}
+    _play(names, settings, seeds or DEFAULT_SEEDS, _rates(lrs), jobs or 1, target, out)
+
+
+def _compare_runs(runs: Sequence[PastRun], target: float | None, out: str | None, values: dict[str, Any]) -> None:
+    """Report on runs that are there."""
+    if root := values["data_root"]:
+        runs = [replace(run, settings=replace(run.settings, data_root=root)) for run in runs]
+    findings = _examine(runs, values["device"], values["threads"])
+    comparison = judge(findings, target, None)
+    if out:
+        make_empty(folder := Path(out))
+    else:
+        folder = default_path("comparisons", "-".join(run.name for run in runs)[:80])
+    write_report(comparison, findings, [], _command(), folder)
+
+
+def _play(algos: Sequence[str], given: dict[str, Any], seeds: int, lrs: Sequence[float], at_once: int,
+          target: float | None, out: str | None) -> None:
+    """Play what has not been played, and report on it; an algorithm's failed run does not stop the others."""
+    if lrs:
+        given.pop("lr", None)  # of a preset
+    plan = make_plan(algos, given, seeds, lrs, at_once, Path(out) if out else None)
+    name = f"{'-'.join(plan.options)[:80]}-{Settings(**given).data}"
+    folder = Path(out) if out else default_path("comparisons", name)
+    begin(plan, given, folder)
+    with RunDirectory(folder).lock():
+        tuning, failed = None, []
+        if lrs:
+            tries = plan.tuning_jobs(folder)
+            failed += play([job for own in tries.values() for job in own.values()], at_once, "tuning")
+            tuning = Tuning(TUNING_SPLIT, {algo: {lr: job.final() for lr, job in own.items()}
+                                           for algo, own in tries.items()})
+        jobs = plan.jobs(folder, tuning)
+        failed += play(jobs, at_once, "playing")
+        if runs := [PastRun.open(job.path) for job in jobs if job.records()]:
+            findings = _examine(runs, given.get("device"), plan.threads)
+            troubles = [f"{job.path.name} failed: {'its numbers are of what there is' if job.records() else 'left out'}"
+                        for job in failed]
+            write_report(judge(findings, target, tuning), findings, troubles, _command(), folder)
+    if failed:
+        raise RunError(f"{', '.join(job.path.name for job in failed)} failed: what was said lies beside each in "
+                       f"{folder}, and the same command with --out {folder} goes on with it")
+
+
+def _examine(runs: Sequence[PastRun], device: str | None, threads: int | None) -> Findings:
+    world = World.join(device or "auto", threads=threads)
+    with waiting("asking models", len(runs)) as advance:
+        return examine(runs, world, advance)
+
+
+def _command() -> str:
+    """What was typed, as a shell takes it."""
+    return shlex.join(["fedsim", *sys.argv[1:]])
+
+
+def _rates(text: str | None) -> list[float]:
+    """Learning rates, with commas between them; none for None. Raises SettingsError."""
+    try:
+        rates = [float(part) for part in text.split(",")] if text else []
+    except ValueError as error:
+        raise SettingsError(f"--lrs is {text}; write numbers with commas between them, e.g. 0.1,0.2,0.4") from error
+    for rate in rates:
+        Settings(lr=rate)  # or is refused
+    return rates
+
+
+compare: click.Command = Command(
+    "compare", callback=_compare, help=HELP, params=[
+        click.Argument(["runs"], nargs=-1, metavar="[RUN...]"),
+        Option("--algos", theme="Comparison", metavar="ALGO,ALGO...",
+               help="Algorithms to play, yours as MODULE:CLASS among them."),
+        Option("--seeds", theme="Comparison", type=click.IntRange(1), metavar="N",
+               help=f"Seeds 0 to N-1, a run of every algorithm each.  [default: {DEFAULT_SEEDS}]"),
+        Option("--lrs", theme="Comparison", metavar="X,X...",
+               help=f"Learning rates to try with every algorithm, with seed {TUNING_SEED} on the {TUNING_SPLIT} split; "
+                    "each is then played with its best."),
+        Option("--jobs", theme="Comparison", type=click.IntRange(1), metavar="N",
+               help="Runs at once, which share cores and GPUs.  [default: 1]"),
+        Option("--target", theme="Comparison", type=click.FloatRange(0, 1), metavar="X",
+               help="mIoU whose cost in rounds, bytes and seconds is told. Default: 90 % of the best final mIoU "
+                    "of an algorithm that communicates."),
+        Option("--out", theme="Comparison", metavar="DIR",
+               help="Where runs and report go: a new or empty directory, or one that a comparison was begun in. "
+                    "Default: comparisons/ALGOS-DATA-TIME."),
+        *setting_options([setting.name for setting in fields(Settings) if setting.name not in NOT_ASKED])])

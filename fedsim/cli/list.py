@@ -1,0 +1,54 @@
+"""fedsim list: the runs of a folder."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from fedsim.errors import OutputError
+from fedsim.record.overview import Overview, find_runs
+from fedsim.record.tables import Table, print_tables
+
+UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))  # name, seconds
+
+
+@click.command("list")
+@click.argument("folder", default="runs", metavar="[DIR]")
+def list_runs(folder: str) -> None:
+    """List the runs of a folder and of the folders in it, the latest last.
+
+    A run is running while a process works on it, finished once it has its report, and stopped otherwise; --resume goes
+    on with it.  [default of DIR: runs]
+    """
+    place = Path(folder)
+    if not place.is_dir() and folder != "runs":
+        raise OutputError(f"{folder} is no directory; name one that holds runs")
+    found = sorted((Overview.of(path) for path in find_runs(place)), key=lambda run: run.changed)
+    if not found:
+        print(f"There are no runs in {folder} yet: fedsim run --algo admm plays one.")
+        return
+    now = time.time()
+    print_tables([Table(f"{len(found)} run(s) in {folder}",
+                        ["run", "algorithm", "data", "cars", "round", "last mIoU", "best mIoU", "age", "state"],
+                        [[*_row(run, place, now)] for run in found])])
+
+
+def _row(run: Overview, place: Path, now: float) -> Sequence[str]:
+    settings, scores = run.settings, run.scores
+    return (str(run.path.relative_to(place)) if run.path != place else run.path.resolve().name,
+            *(str(settings.get(name, "–")) for name in ("algo", "data", "cars")),
+            f"{scores.round if scores else '–'}/{run.rounds}",
+            *(f"{miou:.3f}" if miou is not None else "–" for miou in (scores and scores.last, scores and scores.best)),
+            _age(now - run.changed), run.standing)
+
+
+def _age(seconds: float) -> str:
+    """Such as 3 h: in the largest unit that it has one of."""
+    for name, length in UNITS:
+        if seconds >= length:
+            return f"{seconds // length:.0f} {name}"
+    return "now"
+
+
+list = list_runs  # the name that the group of commands looks for

@@ -1,0 +1,169 @@
+"""fedsim predict: pictures and folders of pictures, segmented by a trained model."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import numpy as np
+
+from fedsim.command_line import Command
+from fedsim.errors import DataError
+from fedsim.record.predictions import Predictions
+from fedsim.record.run_directory import default_path, make_empty
+from fedsim.record.tables import Table, print_tables
+from fedsim.record.waiting import waiting
+from fedsim.scenes.files import folders, pictures, read_upright
+from fedsim.scenes.on_disk import ahead
+from fedsim.screen import LOG
+from fedsim.segmenter import Segmenter
+from fedsim.settings import CHOICES
+from fedsim.world import World
+
+
+class Found(NamedTuple):
+    """A picture that is to be segmented."""
+
+    path: Path
+    name: str  # of what is written for it
+    asked_for: bool  # by its own name, not found in a folder
+
+
+class Read(NamedTuple):
+    """A picture in memory."""
+
+    name: str
+    picture: np.ndarray  # (h, w, 3) uint8
+    seen: np.ndarray  # (3, H, W) uint8: what the network sees of it
+
+
+@click.command(cls=Command)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PICTURE|FOLDER...")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR",
+              help="Where pictures go, new or empty.  [default: predictions/MODEL-TIME]")
+@click.option("--alpha", type=click.FloatRange(0, 1), default=0.5, metavar="X",
+              help="Weight of the colours in the overlay, 0 to 1.  [default: 0.5]")
+@click.option("--batch-size", type=click.IntRange(1), default=8, metavar="N",
+              help="Pictures that the network sees at a time; about three times as many are in memory.  [default: 8]")
+@click.option("--device", type=click.Choice(CHOICES["device"]), default="auto", help="[default: auto]")
+@click.option("--threads", type=click.IntRange(1), metavar="N",
+              help="CPU threads of the network; pictures are read and written by others.  [default: the cores there "
+                   "are]")
+def predict(model: Path, paths: tuple[Path, ...], out: Path | None, alpha: float, batch_size: int, device: str,
+            threads: int | None) -> None:
+    """Segment pictures with a trained model.
+
+    MODEL is a run's directory or a .safetensors file of one. PICTURE is a PNG or JPEG of any size; of a FOLDER, all
+    pictures in it and in its folders are taken, in the order of the numbers in their names.
+
+    For every picture DIR gets overlay/NAME.jpg, colour/NAME.png and index/NAME.png, and classes.json tells what
+    indices and colours mean.
+    """
+    world = World.join(device, threads=threads)
+    segmenter = Segmenter.load(model, world.device)
+    found = find(paths)
+    if out:
+        make_empty(out)
+    else:
+        out = default_path("predictions", segmenter.name)
+    predictions = Predictions(out, segmenter.classes, alpha)
+    predictions.describe()
+    with waiting("segmenting", len(found)) as advance:
+        pixels, skipped = segment(segmenter, found, predictions, batch_size, advance)
+    done = len(found) - len(skipped)
+    for error in skipped:
+        LOG.warning("left out: %s", error)
+    if not done:
+        raise DataError(f"none of the {len(found)} pictures could be read; nothing but {out}/classes.json was written")
+    shares = pixels / pixels.sum()
+    print_tables([Table(f"{done} picture(s), share of the pixels", ["", "share"],
+                        [[name, f"{share:.1%}"] for name, share in zip(segmenter.classes.names, shares, strict=True)])])
+    print("Written:")
+    for folder in ("overlay", "colour", "index", "classes.json"):
+        print(f"  {out / folder}")
+
+
+def find(paths: Sequence[Path]) -> list[Found]:
+    """The pictures of files and folders, each once, with names that tell them apart.
+
+    A name is the path from the last folder that all have in common, without its ending.
+    Raises DataError where a path leads nowhere, a folder holds no picture, or two would have one name.
+    """
+    listed = [(path, asked_for) for given in paths for path, asked_for in _pictures_of(given)]
+    tops = {os.path.realpath(given if given.is_dir() else given.parent) for given in paths}
+    top = os.path.commonpath(tops)
+    found: dict[str, Found] = {}
+    for path, asked_for in listed:
+        place = Path(os.path.realpath(path.parent), path.name)
+        name = str(place.relative_to(top).with_suffix(""))
+        other = found.setdefault(name, Found(path, name, asked_for))
+        if not os.path.samefile(other.path, path):
+            raise DataError(f"{other.path} and {path.name} have the same name but for their ends; segment one of them "
+                            "by itself")
+    return list(found.values())
+
+
+def _pictures_of(given: Path) -> Iterator[tuple[Path, bool]]:
+    """Pictures, and whether each was asked for by its own name."""
+    if given.is_dir():
+        inside = [*_inside(given)]
+        if not inside:
+            raise DataError(f"{given} holds no picture; name a folder with .png or .jpg in it, or in its folders")
+        yield from ((path, False) for path in inside)
+    elif given.exists():
+        yield given, True
+    else:
+        raise DataError(f"there is no picture or folder {given}")
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    yield from pictures(folder)
+    for inner in folders(folder):
+        if not inner.is_symlink():  # which may lead round in a circle
+            yield from _inside(inner)
+
+
+def segment(segmenter: Segmenter, found: Sequence[Found], predictions: Predictions, batch_size: int,
+            advance: Callable[[], None]) -> tuple[np.ndarray, list[DataError]]:
+    """Segment and write; pixels (C,) int64 by class, and why pictures of folders were left out.
+
+    While the network works, other threads read the next batch and write the last one.
+    """
+    skipped: list[DataError] = []
+
+    def read(one: Found) -> Read | DataError:
+        try:
+            picture = read_upright(one.path)
+        except DataError as error:
+            if one.asked_for:
+                raise
+            return error
+        return Read(one.name, picture, segmenter.seen(picture))
+
+    def wanted() -> Iterator[Read]:
+        for one in ahead(read, found, batch_size):
+            if isinstance(one, DataError):
+                skipped.append(one)
+                advance()
+            else:
+                yield one
+
+    def segmented() -> Iterator[tuple[Read, np.ndarray]]:
+        pictures = wanted()
+        while batch := [*islice(pictures, batch_size)]:
+            labels = segmenter.segment(np.stack([one.seen for one in batch]), [one.picture.shape[:2] for one in batch])
+            yield from zip(batch, labels, strict=True)
+
+    def write(one: tuple[Read, np.ndarray]) -> np.ndarray:
+        (name, picture, _), labels = one
+        predictions.write(name, picture, labels)
+        return np.bincount(labels.ravel(), minlength=len(segmenter.classes))
+
+    pixels = np.zeros(len(segmenter.classes), np.int64)
+    for counts in ahead(write, segmented(), batch_size):
+        pixels += counts
+        advance()
+    return pixels, skipped

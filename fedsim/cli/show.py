@@ -1,0 +1,88 @@
+"""fedsim show: what there is to know about one run."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fedsim.errors import OutputError
+from fedsim.record.overview import RUN_FILES, Overview, words
+from fedsim.record.run_directory import RunDirectory, check_records, read_metrics
+from fedsim.record.summary import PRINTED_CARS, Outcome
+from fedsim.record.tables import Table, print_tables
+
+WARNINGS = 8  # of a run; of more, the latest
+
+
+@click.command()
+@click.argument("run", metavar="RUN")
+def show(run: str) -> None:
+    """Tell what there is to know about a run: its state, what was asked for, scores, cars, files, what to type next."""
+    path = Path(run)
+    if not any((path / name).exists() for name in RUN_FILES):
+        raise OutputError(f"{run} is no run directory; fedsim list tells which there are")
+    overview = Overview.of(path)
+    if overview.fault:
+        raise OutputError(f"{run} is damaged: {overview.fault}; restore the file, or start a new run")
+    directory = RunDirectory(path)
+    records = read_metrics(directory.metrics)
+    check_records(records, directory.metrics)
+    tables, outcome = [_state(overview)], _outcome(overview, records)
+    if overview.given:
+        rows = [[name, str(value)] for name, value in overview.given.items()]
+        tables.append(Table("Settings", ["asked for", "value"], rows))
+    print_tables([*tables, *(outcome.tables() if records else [])], PRINTED_CARS)
+    if records:
+        for sentence in outcome.sentences():
+            print(sentence)
+    for trouble in outcome.troubles()[-WARNINGS:]:
+        print(f"WARNING: {trouble}")
+    _print_block("Files", [str(file) for file in _files(directory)])
+    _print_block("To type", _commands(overview, directory))
+
+
+def _state(overview: Overview) -> Table:
+    settings, scores = overview.settings, overview.scores
+    rows = [["state", overview.state], ["round", f"{scores.round if scores else '–'} of {overview.rounds}"]]
+    rows += [[title, str(settings.get(name, "–"))] for title, name in (
+        ("algorithm", "algo"), ("data", "data"), ("cars", "cars"), ("model", "model"))]
+    if scores and scores.last is not None:
+        rows += [["last mIoU", f"{scores.last:.3f}"], ["best mIoU", f"{scores.best:.3f} (round {scores.best_round})"]]
+    return Table(overview.path.resolve().name, ["", "run"], rows)
+
+
+def _outcome(overview: Overview, records: list[dict]) -> Outcome:
+    """What the run has come to so far; baselines and notes are known when it has ended."""
+    scored = [record["global"] for record in records if record["global"]]
+    ended: dict[str, Any] = {}
+    try:
+        read = json.loads((overview.path / "report" / "summary.json").read_text(encoding="utf-8"))
+        ended = read if isinstance(read, dict) else {}
+    except (OSError, ValueError, RecursionError):
+        pass
+    baselines = ended.get("baselines")
+    return Outcome(records, [*scored[-1]["class_iou"]] if scored else [], str(overview.settings.get("eval_split", "")),
+                   baselines if isinstance(baselines, dict) else {}, words(ended, "notes"),
+                   words(overview.environment, "warnings"))
+
+
+def _files(directory: RunDirectory) -> list[Path]:
+    """The files and folders to look at first, those that are there."""
+    wanted = [directory.report / "index.html", directory.report / "summary.md", directory.metrics,
+              directory.tensorboard, directory.checkpoints, directory.path / "config.toml"]
+    return [path for path in wanted if path.exists()]
+
+
+def _commands(overview: Overview, directory: RunDirectory) -> list[str]:
+    resume = f"fedsim run --ranks {overview.ranks} --resume {shlex.quote(str(overview.path))}"
+    return [*([resume + "  # goes on"] if overview.state == "stopped" else []),
+            *([overview.repeat + "  # repeats it"] if overview.repeat else []),
+            f"tensorboard --logdir {shlex.quote(str(directory.tensorboard))}"]
+
+
+def _print_block(title: str, lines: list[str]) -> None:
+    print(f"\n{title}:")
+    for line in lines:
+        print(f"  {line}")

@@ -1,0 +1,133 @@
+"""What a reader must know to use a network's weights, kept with them as text: the model card.
+
+It says enough to build the network, to feed it, and to name and paint what it finds; no code is run for any of it.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+import fedsim
+from fedsim.errors import OutputError, SettingsError
+from fedsim.models import NORMS, build_model, check_image_size
+from fedsim.scenes.classes import VOID, ClassTable
+
+STANDARDISED = "each picture to mean 0 and deviation 1 in each channel, by its own mean and deviation"
+MOST_CHANNELS = 2**16  # of a first stage
+MOST_PIXELS = 99_999  # a side
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """A network that was trained: how it is built, what it sees, what it tells apart, how it came about."""
+
+    model: str  # as build_model knows it
+    width: int | None  # channels of the first stage, None for the network's own
+    norm: str
+    input_size: tuple[int, int]  # (width, height) in pixels
+    classes: ClassTable
+    settings: Mapping[str, Any]  # of the run that trained it
+    version: str = fedsim.__version__  # of the program that trained it
+
+    @property
+    def algo(self) -> str:
+        """The algorithm that trained it."""
+        return str(self.settings.get("algo", "unknown"))
+
+    def network(self) -> nn.Module:
+        """The network with fresh weights."""
+        return build_model(self.model, len(self.classes), self.width, self.norm)
+
+    def metadata(self) -> dict[str, str]:
+        """The card as a file of weights keeps it."""
+        width, height = self.input_size
+        classes = [{"name": name, "colour": colour} for name, colour in
+                   zip(self.classes.names, self.classes.colours, strict=True)]
+        return {
+            "fedsim": self.version,
+            "network": json.dumps({"model": self.model, "width": self.width, "norm": self.norm}),
+            "input": json.dumps({"width": width, "height": height, "channels": "RGB", "standardised": STANDARDISED}),
+            "classes": json.dumps(classes, ensure_ascii=False),
+            "void_colour": json.dumps(self.classes.void_colour),
+            "settings": json.dumps(self.settings, ensure_ascii=False),
+        }
+
+    @classmethod
+    def read(cls, metadata: Mapping[str, str], path: Path) -> "ModelCard":
+        """The card of a file of weights. Raises OutputError where there is none, or one damaged."""
+        if not {"fedsim", "network", "input", "classes"} <= metadata.keys():
+            raise OutputError(f"{path} has no model card, which tells what its weights are of; take a file of weights "
+                              "that a run of fedsim has written")
+        parts = {part: _part(metadata, part, path) for part in _READERS}
+        model, width, norm = parts["network"]
+        names, colours = parts["classes"]
+        try:
+            check_image_size(model, parts["input"])
+        except SettingsError as error:
+            raise _damaged(path, "its network cannot see pictures of its input's size") from error
+        return cls(model, width, norm, parts["input"], ClassTable(names, colours, parts["void_colour"]),
+                   parts["settings"], metadata["fedsim"])
+
+
+def _part(metadata: Mapping[str, str], part: str, path: Path) -> Any:
+    """A part of a card. Raises OutputError where it is damaged."""
+    try:
+        return _READERS[part](json.loads(metadata[part]))
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise _damaged(path, f"its {part} cannot be read ({reason})") from error
+
+
+def _damaged(path: Path, why: str) -> OutputError:
+    return OutputError(f"the model card of {path} is damaged: {why}; get the file anew")
+
+
+def _network(value: Any) -> tuple[str, int | None, str]:
+    width = None if value["width"] is None else _number(value["width"], 1, MOST_CHANNELS)
+    if value["norm"] not in NORMS:
+        raise ValueError(f"there are norms {' and '.join(NORMS)}")
+    return _text(value["model"]), width, value["norm"]
+
+
+def _input(value: Any) -> tuple[int, int]:
+    return _number(value["width"], 1, MOST_PIXELS), _number(value["height"], 1, MOST_PIXELS)
+
+
+def _classes(value: Any) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:
+    names = tuple(_text(one["name"]) for one in value)
+    if not 1 <= len(names) <= VOID or len(set(names)) < len(names):
+        raise ValueError(f"there must be 1 to {VOID} names, each once")
+    return names, tuple(_colour(one["colour"]) for one in value)
+
+
+def _colour(value: Any) -> tuple[int, int, int]:
+    red, green, blue = value
+    return _number(red, 0, 255), _number(green, 0, 255), _number(blue, 0, 255)
+
+
+def _settings(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError("there must be names with values")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"there must be text instead of {value!r}")
+    value.encode()  # a ValueError where it could not be printed
+    return value
+
+
+def _number(value: Any, least: int, most: int) -> int:
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(f"there must be a whole number from {least} to {most} instead of {value!r}")
+    return value
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "network": _network, "input": _input, "classes": _classes, "void_colour": _colour, "settings": _settings,
+}

@@ -1,0 +1,121 @@
+"""What a comparison asks the models of runs that have ended: how they serve every car, and what they predict."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from fedsim.dealing import Dealt, deal, source_of
+from fedsim.errors import OutputError
+from fedsim.evaluate import BATCH, predict
+from fedsim.metrics import confusion, scores
+from fedsim.record.comparison import Trial
+from fedsim.record.past_run import PastRun
+from fedsim.record.run_directory import SPLIT_FILE, read_metrics
+from fedsim.scenes.classes import ClassTable
+from fedsim.scenes.partition import PARTITIONS
+from fedsim.scenes.scene_set import SceneSet
+from fedsim.scenes.split_file import read_cars
+from fedsim.screen import LOG
+from fedsim.settings import Settings
+from fedsim.vector import FlatModel
+from fedsim.world import World
+
+SHOWN_SCENES = 4  # of the evaluated split, evenly spread
+
+
+class Shown(NamedTuple):
+    """Scenes to look at, always the same ones of a split."""
+
+    names: list[str]
+    images: np.ndarray  # (K, h, w, 3) uint8 RGB at the data set's own size
+    labels: np.ndarray  # (K, h, w) uint8 class index or VOID
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was read from runs and asked of their models."""
+
+    trials: list[Trial]
+    classes: ClassTable
+    pixels: np.ndarray  # (C,) int64 labelled pixels of every class in training
+    shown: Shown
+    predictions: dict[str, np.ndarray]  # path of a run that has ended -> (K, h, w) uint8 for the shown scenes
+
+
+def examine(runs: Sequence[PastRun], world: World, advance: Callable[[], None]) -> Findings:
+    """Read runs and ask their models; `advance` is called after each.
+
+    Raises UserError where a run has no score yet, or its scenes or weights are not there or damaged.
+    """
+    trials, predictions = [], {}
+    shown = None
+    for run in runs:
+        path, records = str(run.directory.path), read_metrics(run.directory.metrics)
+        if not any(record["global"] for record in records):
+            raise OutputError(f"{path} has no score yet: let it play a round, or leave it out")
+        dealt = _dealt(run, world)
+        shown = shown or _shown(run, dealt)
+        own_scenes = {}
+        if has_ended(run):
+            models = run.models(dealt.source, world.device)
+            own_scenes = _own_scenes(models, dealt)
+            logits = predict(models[0], dealt.eval_set, _which_shown(dealt.eval_set))
+            predictions[path] = logits.argmax(1).to("cpu", torch.uint8).numpy()
+        trials.append(Trial(path, _comparable(run), records, own_scenes))
+        advance()
+    assert shown is not None, "no run at all"
+    return Findings(trials, dealt.source.classes, dealt.train_set.histograms.sum(0), shown, predictions)
+
+
+def has_ended(run: PastRun) -> bool:
+    """Whether a run has played all of its rounds and left its models: the global one, or one for each car."""
+    try:
+        records, models = read_metrics(run.directory.metrics), len(run.weights())
+    except OutputError:
+        return False
+    return models in (1, run.settings.cars) and bool(records) and records[-1]["round"] >= run.settings.rounds
+
+
+def _dealt(run: PastRun, world: World) -> Dealt:
+    """The run's scenes; which car has which is read from its directory."""
+    split = run.directory.path / SPLIT_FILE
+    cars = len(read_cars(split))
+    settings = replace(run.settings, partition=str(split))
+    return deal(settings, source_of(settings, settings.cars or cars), cars, world, LOG)
+
+
+def _own_scenes(models: Sequence[FlatModel], dealt: Dealt) -> dict[str, float]:
+    """mIoU by car on its training scenes: of the global model, or of its own where there is none."""
+    found, classes = {}, len(dealt.train_set.classes)
+    for car, shard in enumerate(dealt.shards):
+        tally = torch.zeros(classes, classes, dtype=torch.int64)
+        for indices in np.split(shard.indices, range(BATCH, len(shard.indices), BATCH)):
+            guess = predict(models[car % len(models)], dealt.train_set, indices).argmax(1)
+            tally += confusion(dealt.train_set.labels[indices], guess, classes).cpu()
+        if tally.sum():  # all of a car's pixels may be void
+            found[shard.name] = scores(tally).miou
+    return found
+
+
+def _comparable(run: PastRun) -> Settings:
+    """The run's settings; a partition from a file is named by what is in it, for every run has a copy of its own."""
+    if run.settings.partition in PARTITIONS:
+        return run.settings
+    digest = hashlib.sha256((run.directory.path / SPLIT_FILE).read_bytes()).hexdigest()
+    return replace(run.settings, partition=f"file-{digest[:6]}")
+
+
+def _shown(run: PastRun, dealt: Dealt) -> Shown:
+    where = _which_shown(dealt.eval_set)
+    originals = islice(dealt.source.scenes(run.settings.eval_split), int(where[-1]) + 1)
+    images = np.stack([scene.image for index, scene in enumerate(originals) if index in where])
+    return Shown([dealt.eval_set.names[index] for index in where], images, np.array(dealt.eval_set.labels[where]))
+
+
+def _which_shown(scenes: SceneSet) -> np.ndarray:
+    return np.unique(np.linspace(0, len(scenes) - 1, SHOWN_SCENES).astype(np.int64))

@@ -1,0 +1,173 @@
+"""A run at a glance, from its files alone and without torch: a thousand runs are listed in seconds.
+
+Nothing here raises: of a run whose files are damaged, the overview says so.
+"""
+
+import fcntl
+import json
+import os
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+RUN_FILES = ("environment.json", "metrics.jsonl")  # a directory with one of these is a run's
+REPEAT = "repeat with: "  # in the comment on top of config.toml
+
+
+class Scores(NamedTuple):
+    """What metrics.jsonl tells of a run."""
+
+    round: int  # the latest on record
+    last: float | None  # mIoU of the latest evaluated round; None where none was
+    best: float | None
+    best_round: int
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What there is to know about a run before its records are read."""
+
+    path: Path
+    settings: dict[str, Any]  # of config.toml; empty where it cannot be read
+    environment: dict[str, Any]  # of environment.json, likewise
+    repeat: str | None  # the command that repeats the run
+    scores: Scores | None  # None where there is no record yet
+    state: str  # "running", "finished", "stopped", "damaged"
+    fault: str | None  # what is damaged
+    changed: float  # when the latest record was written, in seconds since the epoch
+
+    @classmethod
+    def of(cls, path: Path) -> "Overview":
+        """The overview of the run in the directory `path`."""
+        settings, comment, faults = _config(path / "config.toml")
+        environment = _json(path / "environment.json")
+        scores = None
+        try:
+            scores = _scores(path / "metrics.jsonl")
+        except _Damaged as error:
+            faults.append(str(error))
+        fault = faults[0] if faults else None
+        state = "damaged" if fault else _state(path, settings, scores)
+        return cls(path, settings, environment, comment, scores, state, fault, _changed(path))
+
+    @property
+    def standing(self) -> str:
+        """The state, and what is damaged."""
+        return f"{self.state}: {self.fault}" if self.fault else self.state
+
+    @property
+    def rounds(self) -> Any:
+        """How many rounds the run is to have."""
+        return self.settings.get("rounds", "?")
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The settings that were asked for, not left at their defaults."""
+        names = words(self.environment, "given")
+        return {name: value for name, value in self.settings.items() if name in names}
+
+    @property
+    def ranks(self) -> int:
+        """On how many ranks the run was started."""
+        ranks = self.environment.get("ranks")
+        return ranks if type(ranks) is int else 1
+
+
+def find_runs(folder: Path) -> Iterator[Path]:
+    """The directories of runs in a folder and in its folders. Links and hidden folders are not followed."""
+    for place, folders, files in os.walk(folder):
+        if any(name in files for name in RUN_FILES):
+            folders.clear()
+            yield Path(place)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+
+
+def words(environment: dict[str, Any], key: str) -> list[str]:
+    """A list of words or sentences in an environment.json; empty where there is none."""
+    found = environment.get(key)
+    return [str(word) for word in found] if isinstance(found, list) else []
+
+
+class _Damaged(Exception):
+    """A file of a run is not what the run wrote."""
+
+
+def _config(path: Path) -> tuple[dict[str, Any], str | None, list[str]]:
+    """The settings, the command in the comment above them, and what is wrong."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        settings = tomllib.loads(text)
+    except FileNotFoundError:
+        return {}, None, ["it has no config.toml"]
+    except (OSError, ValueError, RecursionError):
+        return {}, None, ["config.toml cannot be read"]
+    comment = [line.removeprefix("# ") for line in takewhile(lambda line: line.startswith("#"), text.splitlines())]
+    repeat = [line.removeprefix(REPEAT) for line in comment if line.startswith(REPEAT)]
+    return settings, repeat[0] if repeat else None, []
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return read if isinstance(read, dict) else {}
+
+
+def _scores(path: Path) -> Scores | None:
+    """Of each line the global score alone is parsed, for there may be a thousand cars in it; of the last one all."""
+    parse, last = json.JSONDecoder().raw_decode, ""
+    found: dict[int, float] = {}  # round -> mIoU
+    try:
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.endswith("\n"):  # killed while writing it
+                    break
+                last, place = line, line.find('"global": ')
+                scores = parse(line, place + len('"global": '))[0] if place >= 0 else None
+                miou = scores.get("miou") if isinstance(scores, dict) else None
+                if isinstance(miou, int | float):
+                    found[number - 1] = miou
+            record = json.loads(last) if last else None
+    except FileNotFoundError as error:
+        raise _Damaged("it has no metrics.jsonl") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise _Damaged("metrics.jsonl cannot be read") from error
+    if record is None:
+        return None
+    if not isinstance(record, dict) or type(record.get("round")) is not int:
+        raise _Damaged("metrics.jsonl does not end with the record of a round")
+    best = max(found, key=found.__getitem__, default=0)
+    return Scores(record["round"], found[max(found)] if found else None, found.get(best), best)
+
+
+def _state(path: Path, settings: dict[str, Any], scores: Scores | None) -> str:
+    if _is_locked(path / "lock"):
+        return "running"
+    rounds = settings.get("rounds")
+    ended = scores is not None and type(rounds) is int and scores.round >= rounds
+    return "finished" if ended and (path / "report" / "summary.md").exists() else "stopped"
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a process works on the run. Asked with a shared lock, which is given back at once."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _changed(path: Path) -> float:
+    for name in ("metrics.jsonl", "."):
+        try:
+            return (path / name).stat().st_mtime
+        except OSError:
+            continue
+    return 0.0
