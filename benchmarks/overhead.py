@@ -141,10 +141,10 @@ def bare_rounds(options: argparse.Namespace) -> dict[str, float]:
 def first_step(options: argparse.Namespace) -> dict[str, float]:
     """The command as typed, stopped at its first local step."""
     started = float(os.environ["STARTED"])
-    from fedsim import car_round, main, run
+    from fedsim import car_round, main, whole_run
 
     scoring = []
-    score = run.score
+    score = whole_run.score
 
     def timed_score(*arguments: object) -> object:
         before = time.time()
@@ -156,7 +156,7 @@ def first_step(options: argparse.Namespace) -> dict[str, float]:
         print(json.dumps({"seconds": time.time() - started, "scoring": sum(scoring)}), flush=True)
         os._exit(0)
 
-    run.score, car_round.train_locally = timed_score, stop
+    whole_run.score, car_round.train_locally = timed_score, stop
     with tempfile.TemporaryDirectory() as folder:
         main.main(["--algo", "avg", "--threads", "1", "--out", f"{folder}/run"])
     raise AssertionError("there was no first step")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
 from fedsim.catalogue import NAMES, check_own_code, flag
 from fedsim.command_line import Command, Option, in_a_sentence
@@ -74,7 +75,8 @@ def setting_options(names: Collection[str]) -> list[click.Parameter]:
     """The options of these settings, and --config."""
     options: list[click.Parameter] = [_option(setting) for setting in dataclasses.fields(Settings)
                                       if setting.name in names]
-    options.append(Option("--config", theme="Machine", type=click.Path(), default=None, metavar="FILE",
+    options.append(Option("--config", theme="Machine", type=click.STRING, default=None, metavar="FILE",
+                          shell_complete=lambda context, option, begun: [CompletionItem(begun, type="file")],
                           help="TOML file of settings, such as a run directory's config.toml."))
     return options
 
@@ -87,10 +89,10 @@ def _option(setting: "dataclasses.Field[Any]") -> Option:
     kind = type_name(setting.type).removesuffix(" | None")
     words = WORDS.get(setting.name, ())
 
-    def completed(context: click.Context, option: click.Parameter, begun: str) -> list[str]:
-        return [word for word in words if word.startswith(begun)]
+    def completed(context: click.Context, option: click.Parameter, begun: str) -> list[CompletionItem]:
+        if setting.name in PATHS:
+            return [CompletionItem(begun, type="file")]
+        return [CompletionItem(word) for word in words if word.startswith(begun)]
 
-    return Option(flag(setting.name), theme=theme, default=None, help=text,
-                  type=click.Path() if setting.name in PATHS else TYPES[kind],
-                  shell_complete=completed if words else None,
+    return Option(flag(setting.name), theme=theme, default=None, help=text, type=TYPES[kind], shell_complete=completed,
                   metavar="|".join(choices) if choices else FORMS.get(setting.name, PLAIN[kind]))

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "fedsim"
 
 # From top to bottom, and within a layer from left to right: a module imports only what stands after it.
 LAYERS = [
-    ["__main__", "main", "cli"],
+    ["__main__", "cli", "main"],
     ["options", "api", "comparing", "whole_run", "resuming", "signals", "ranks"],
     ["exporting", "segmenter"],
     ["record"],
@@ -73,7 +73,9 @@ def test_imports_point_downwards_only():
             own, parts = home(path), name.split(".")
             if parts[0] != "fedsim" or len(parts) < 2 or parts[1] in (own, "__version__"):
                 continue
-            if own == "__init__" or ORDER.index(parts[1]) < ORDER.index(own):
+            if own == "__init__":  # the public names alone
+                wrong += [f"{place(path, line)} imports {parts[1]}"] if parts[1] != "api" else []
+            elif ORDER.index(parts[1]) < ORDER.index(own):
                 wrong.append(f"{place(path, line)}: {own} imports {parts[1]}, which stands above it")
     assert not wrong, "\n".join(wrong)
 

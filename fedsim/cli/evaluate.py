@@ -15,7 +15,6 @@ from fedsim.errors import SettingsError
 from fedsim.record.past_run import PastRun
 from fedsim.record.robustness_report import Scored, write_report
 from fedsim.record.run_directory import default_path, make_empty
-from fedsim.record.waiting import waiting
 from fedsim.robustness import Subject, score_subjects
 from fedsim.scenes import SOURCES, cache
 from fedsim.scenes.classes import ClassTable
@@ -26,6 +25,7 @@ from fedsim.screen import LOG
 from fedsim.segmenter import Segmenter
 from fedsim.settings import CHOICES, Settings
 from fedsim.vector import FlatModel
+from fedsim.waiting import waiting
 from fedsim.world import World
 
 

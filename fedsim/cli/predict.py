@@ -14,12 +14,12 @@ from fedsim.errors import DataError
 from fedsim.record.predictions import Predictions
 from fedsim.record.run_directory import default_path, make_empty
 from fedsim.record.tables import Table, print_tables
-from fedsim.record.waiting import waiting
 from fedsim.scenes.files import folders, pictures, read_upright
 from fedsim.scenes.on_disk import ahead
 from fedsim.screen import LOG
 from fedsim.segmenter import Segmenter
 from fedsim.settings import CHOICES
+from fedsim.waiting import waiting
 from fedsim.world import World
 
 

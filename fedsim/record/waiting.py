@@ -1,5 +1,0 @@
-"""Moved."""
-
-from fedsim.waiting import clock, waiting
-
-__all__ = ["clock", "waiting"]
