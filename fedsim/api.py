@@ -10,12 +10,13 @@ from typing import Any, ParamSpec
 import torch
 from torch import nn
 
-from fedsim.errors import FedsimError
+from fedsim.errors import FedsimError, OutputError
 from fedsim.record.past_run import PastRun
 from fedsim.record.run_directory import read_metrics
 from fedsim.segmenter import Segmenter
 from fedsim.settings import Settings, read_settings
 from fedsim.whole_run import run as whole_run
+from fedsim.world import Place, choose_device
 
 __all__ = ["FedsimError", "Result", "Segmenter", "Settings", "load", "read_settings", "run"]
 
@@ -44,8 +45,11 @@ class Result:
 
     @property
     def miou(self) -> float:
-        """Of the last round, on the evaluated split: of the global model, or the mean of the cars' own."""
-        return float(self.metrics[-1]["global"]["miou"])
+        """Of the last scored round, on the evaluated split: of the global model, or the mean of the cars' own."""
+        scored = [record["global"]["miou"] for record in self.metrics if record["global"]]
+        if not scored:
+            raise OutputError(f"{self.directory} has no scored round yet; let the run go on")
+        return float(scored[-1])
 
     @functools.cached_property
     def models(self) -> dict[str, nn.Module]:
@@ -69,12 +73,12 @@ class Result:
         return self.directory / "report" / "index.html"
 
 
-def load(path: str | Path, device: str = "cpu") -> Segmenter:
+def load(path: str | Path, device: str = "auto") -> Segmenter:
     """A trained model, ready for pictures of any size: a run's directory, or a .safetensors file of one.
 
-    Raises UserError where there is none, or it is damaged.
+    device: "auto", "cpu" or "cuda". Raises UserError where there is no model, a damaged one, or no such device.
     """
-    return Segmenter.load(Path(path), torch.device(device))
+    return Segmenter.load(Path(path), choose_device(Place(), device, "auto")[0])
 
 
 def _runs(make: Callable[P, Settings]) -> Callable[P, Result]:
@@ -85,7 +89,8 @@ def _runs(make: Callable[P, Settings]) -> Callable[P, Result]:
         Every setting of the command line is an argument of the same name, such as algo="admm", cars=4, rounds=3;
         `fedsim.run(**fedsim.read_settings(path))` takes a preset. Says what the command says; quieter with
         `logging.getLogger("fedsim").setLevel("WARNING")`. Neither torch's global random state nor its number of threads
-        is changed. SIGINT and SIGTERM end the round under way and raise `fedsim.errors.Stopped`.
+        is changed. SIGINT and SIGTERM end the round under way and raise `fedsim.errors.Stopped`. An algorithm of your
+        own, algo="MODULE:CLASS", is imported: unlike the command, this trusts whatever a preset says.
 
         Raises UserError before training for a mistake, RunError for a fault in the run.
         """

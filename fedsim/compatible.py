@@ -1,6 +1,10 @@
 """Which settings go together. What a chosen algorithm would not read is refused, not ignored."""
 
 import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import fields
+from typing import Any
 
 from fedsim import catalogue
 from fedsim.aggregation import AGGREGATORS
@@ -21,6 +25,23 @@ def check(settings: Settings) -> None:
         _check_without_federation(settings)
     _check_training(settings, algorithm)
     _check_data(settings)
+
+
+def fitting(values: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """Fixed settings, and of some others those that go together with them.
+
+    They are tried in the order of `Settings`, where what another builds on stands before it. Left out is at most what
+    an algorithm, an aggregator or a partition reads or does not read.
+    """
+    belongs = {setting.name for setting in fields(Settings)
+               if setting.metadata["theme"] in ("Federation", "Algorithm", "Robustness")} | {"alpha"}
+    kept = {name: value for name, value in values.items() if name not in belongs} | dict(fixed)
+    for setting in fields(Settings):
+        if setting.name in belongs and setting.name in values and setting.name not in fixed:
+            with suppress(SettingsError):
+                check(Settings(**kept | {setting.name: values[setting.name]}))
+                kept[setting.name] = values[setting.name]
+    return kept
 
 
 def _check_algorithm(settings: Settings, algorithm: type[Algorithm]) -> None:

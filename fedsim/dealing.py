@@ -47,7 +47,7 @@ class Dealt:
 
 
 def cars_of(settings: Settings, ranks: int) -> int:
-    """How many cars there are: as asked for, as a split file has them, or by default a car a rank, 4 on a single one.
+    """How many cars there are: as asked for, as a split file has them, or by default 4, or as many as ranks.
 
     Raises UserError.
     """
@@ -57,7 +57,7 @@ def cars_of(settings: Settings, ranks: int) -> int:
             raise SettingsError(f"--cars is {settings.cars}, but {settings.partition} has {cars} cars: leave --cars "
                                 "out")
         return cars
-    return settings.cars or (ranks if ranks > 1 else 4)
+    return settings.cars or max(4, ranks)
 
 
 def alpha_of(settings: Settings) -> float | None:

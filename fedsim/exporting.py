@@ -70,7 +70,7 @@ def export(segmenter: Segmenter, kind: str, path: Path) -> Exported:
     """
     form = FORMATS[kind]
     if missing := [package for package in form.packages if find_spec(package) is None]:
-        raise MachineError(f"--format {kind} needs {', '.join(missing)}; pip install 'fedsim[onnx]'")
+        raise MachineError(f"--format {kind} needs {', '.join(missing)}: pip install {' '.join(missing)}")
     if path.suffix != form.ending:
         raise OutputError(f"--out is {path}; a file of --format {kind} ends in {form.ending}")
     if not path.parent.is_dir():

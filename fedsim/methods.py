@@ -144,7 +144,7 @@ def warnings(federation: Federation, aggregator: str) -> Iterator[str]:
 
 def notes(federation: Federation, aggregator: str) -> Iterator[str]:
     """What has to be known to read the scores of a run."""
-    if federation.algorithm.personal:
+    if federation.algorithm.personal or federation.algorithm.pooled:
         return
     if federation.aggregator.robust:
         yield f"In the global model what cars send is combined by --aggregator {aggregator}."

@@ -8,11 +8,14 @@ from typing import Any, NamedTuple
 import click
 from click.shell_completion import CompletionItem
 
+from fedsim import compatible
 from fedsim.catalogue import NAMES, check_own_code, flag
 from fedsim.command_line import Command, Option, in_a_sentence
 from fedsim.errors import SettingsError
 from fedsim.models import MODELS
+from fedsim.record.run_directory import SPLIT_FILE
 from fedsim.scenes.partition import PARTITIONS
+from fedsim.screen import LOG
 from fedsim.settings import CHOICES, Settings, read_settings, type_name
 
 HELP = """Train one segmentation network from many cars that never share their pictures.
@@ -26,6 +29,7 @@ PLAIN = {"int": "N", "float": "X", "str": "TEXT"}
 TYPES = {"int": click.INT, "float": click.FLOAT, "str": click.STRING}
 WORDS = CHOICES | {"algo": NAMES, "partition": PARTITIONS, "model": MODELS}  # what a shell completes
 PATHS = ("data_root", "out", "resume")
+DECIDING = {"algo", "partition", "aggregator", "server_optimizer"}  # what other settings belong to
 
 
 class Asked(NamedTuple):
@@ -62,7 +66,25 @@ def asked_for(values: dict[str, Any]) -> Asked:
         raise SettingsError(f"--config {path}: not a TOML file ({error})") from error
     settings = Settings.from_values(loaded | given, origin=f"--config {path}")
     check_own_code(settings.algo, given, f"--config {path}")
-    return Asked(settings, loaded | given)
+    if given.keys() & DECIDING and settings.resume is None:
+        loaded = _fitting(loaded, given, path)
+    if loaded.get("partition") not in (None, *PARTITIONS) and "partition" not in given:
+        loaded |= {"partition": str(beside(path, Path(loaded["partition"])))}
+    return Asked(Settings.from_values(loaded | given, origin=f"--config {path}"), loaded | given)
+
+
+def _fitting(loaded: dict[str, Any], given: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A preset without what the algorithm or the partition that was asked for in its place does not read."""
+    kept = compatible.fitting(loaded, given)
+    if left_out := [flag(name) for name in loaded if name not in kept]:
+        LOG.info("--config %s: left out is %s, which does not go with what was asked for", path, ", ".join(left_out))
+    return {name: value for name, value in loaded.items() if name in kept}
+
+
+def beside(config: Path, split: Path) -> Path:
+    """A split file that settings name; where it is gone, the one beside them: a run may have been moved."""
+    own = config.parent / SPLIT_FILE
+    return own if own.exists() and not split.exists() else split
 
 
 def command() -> click.Command:

@@ -16,9 +16,15 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.run import main
 
+DAY = 24 * 60 * 60  # seconds
+
 
 def start(ranks: int, arguments: Sequence[str]) -> int:
-    """Play `python -m fedsim.main ARGUMENTS` on so many ranks of this machine; returns the exit status."""
+    """Play `python -m fedsim.main ARGUMENTS` on so many ranks of this machine; returns the exit status.
+
+    Asked to stop, ranks have all the time that their round takes.
+    """
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(DAY))
     return torchrun(["--standalone", f"--nproc_per_node={ranks}", "-m", "fedsim.main", *arguments])
 
 

@@ -70,6 +70,8 @@ class Segmenter:
         Raises DataError for anything but such pictures.
         """
         for number, image in enumerate(images):
+            if not isinstance(image, np.ndarray):
+                raise DataError(f"picture {number} is no array but {type(image).__name__}; numpy.asarray makes one")
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
                 raise DataError(f"picture {number} is {image.dtype} of shape {image.shape}; it must be uint8 of shape "
                                 "(height, width, 3), RGB")
@@ -119,6 +121,8 @@ def _labels_by_class(logits: Tensor, size: tuple[int, int]) -> Tensor:
 def _file_of(path: Path) -> Path:
     """The file of weights that a path stands for. Raises UserError where there is none."""
     path = Path(path)
+    if not path.exists():
+        raise OutputError(f"there is no {path}; name the directory of a run, or a .safetensors file that one has left")
     if not path.is_dir():
         return path
     files = PastRun.open(path).weights()

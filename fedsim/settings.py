@@ -1,10 +1,11 @@
 """The settings of a run: one frozen dataclass, validated once; command line and presets are made from it."""
 
 import math
+import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class Settings:
                        "SCAFFOLD, FedDyn, FedNova; avgm, adagrad, adam, yogi: avg with that --server-optimizer; "
                        "central: one model on the scenes of all cars pooled; local: cars that never communicate; or "
                        "your own, as mypackage.mymodule:MyAlgorithm. `fedsim algorithms` tells more.")
-    cars: int | None = option("Federation", None, "Cars. Default: as many as ranks, 4 with a single rank.")
+    cars: int | None = option("Federation", None, "Cars. Default: 4, or as many as ranks where those are more.")
     rounds: int = option("Federation", 16, "Rounds.")
     participation: float = option("Federation", 1.0, "Share of the cars that take part in a round, above 0 "
                                   "and at most 1.")
@@ -158,6 +159,8 @@ class Settings:
                                 "starts it if not. Default: a new run.")
 
     def __post_init__(self) -> None:
+        for setting in fields(self):
+            object.__setattr__(self, setting.name, _typed(setting, getattr(self, setting.name)))
         object.__setattr__(self, "algo", catalogue.short_name(self.algo))
         for name, allowed in CHOICES.items():
             value = getattr(self, name)
@@ -217,18 +220,13 @@ class Settings:
     @classmethod
     def from_values(cls, values: Mapping[str, Any], origin: str) -> "Settings":
         """Settings from a preset's or a command line's values. Raises SettingsError for an unknown name."""
-        known = {setting.name: setting for setting in fields(cls)}
-        checked: dict[str, Any] = {}
-        for name, value in values.items():
-            if name not in known:
-                raise SettingsError(f"{origin}: unknown setting {name!r}; known are {', '.join(known)}")
-            kind = type_name(known[name].type).removesuffix(" | None")
-            if name in WORDS and isinstance(value, int | float) and not isinstance(value, bool):
-                value = str(value)
-            if not _fits(value, kind):
-                raise SettingsError(f"{origin}: {name} is {value!r}; expected {kind}")
-            checked[name] = value
-        return cls(**checked)
+        known = [setting.name for setting in fields(cls)]
+        if unknown := [name for name in values if name not in known]:
+            raise SettingsError(f"{origin}: unknown setting {unknown[0]!r}; known are {', '.join(known)}")
+        try:
+            return cls(**values)
+        except SettingsError as error:
+            raise SettingsError(f"{origin}: {error}") from error
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:
@@ -244,11 +242,23 @@ def type_name(kind: Any) -> str:
     return kind.__name__ if isinstance(kind, type) else str(kind)
 
 
-def _fits(value: Any, kind: str) -> bool:
-    """Whether a value from a TOML file is of a setting's type; whole numbers may stand for decimals."""
-    if kind == "float":
-        return type(value) in (int, float)
-    return type(value).__name__ == kind
+def _typed(setting: "Field[Any]", value: Any) -> Any:
+    """A value of a file's or a program's, of the setting's own type. Raises SettingsError.
+
+    A number may stand for a word that is one, a whole number for a decimal, a path for its text.
+    """
+    if value is None and setting.default is None:
+        return None
+    kind, number = type_name(setting.type).removesuffix(" | None"), type(value) in (int, float)
+    if kind == "str" and setting.name in WORDS and number:
+        return str(value)
+    if kind == "str" and isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if kind == "float" and number and abs(value) < 1e300:
+        return float(value)
+    if type(value).__name__ != kind or (kind == "int" and abs(value) >= 2**63):
+        raise SettingsError(f"{flag(setting.name)} is {value!r}; expected {kind}")
+    return value
 
 
 def _check(settings: Settings, name: str, holds: Any, allowed: str) -> None:

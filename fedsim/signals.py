@@ -1,7 +1,8 @@
 """Signals as wishes: to stop, or to write a checkpoint, once the round under way is over.
 
-SIGTERM and SIGINT ask a run to stop; SIGUSR1, which schedulers send as a warning, asks for a checkpoint. A second
-SIGINT is no wish any more: it interrupts at once.
+SIGTERM and SIGINT ask a run to stop; SIGUSR1, which schedulers send as a warning, asks for a checkpoint. Another one
+after a SIGINT is no wish any more: it interrupts at once. As a SIGTERM, too: that is how torchrun passes on a second
+SIGINT.
 """
 
 import signal
@@ -51,7 +52,7 @@ class Signals:
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGUSR1:
             self._save = 1
-        elif number == signal.SIGINT == self._stop:
+        elif self._stop == signal.SIGINT:
             raise KeyboardInterrupt
         else:
             self._stop = self._stop or number

@@ -21,7 +21,7 @@ def waiting(what: str, steps: int) -> Iterator[Callable[[], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = TextColumn(what), MofNCompleteColumn(), BarColumn(bar_width=None), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), expand=True) as display:
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty(), expand=True) as display:
         task = display.add_task("", total=steps)
         yield lambda: display.advance(task)
 

@@ -78,12 +78,15 @@ def _directory(experiment: Experiment, path: str | None, given: Mapping[str, Any
     """The directory of a new run, or of the one that goes on; no other process works on it while `held` holds."""
     world, settings = experiment.federation.world, experiment.settings
     if path:
-        for warning in world.together(lambda: check_same(Path(path), world, experiment.dealt, settings)):
+        changed = world.together(lambda: check_same(Path(path), world, experiment.dealt, settings))
+        for warning in changed:
             _log(world).warning("%s", warning)
 
     def open_it() -> str:
         directory = RunDirectory(Path(path)) if path else _new_directory(experiment, given)
         held.enter_context(directory.lock())
+        if path:
+            directory.warn(changed)
         return str(directory.path)
 
     opened = world.together(lambda: open_it() if world.is_coordinator else "")
@@ -95,13 +98,18 @@ def _new_directory(experiment: Experiment, given: Mapping[str, Any]) -> RunDirec
     path = Path(settings.out) if settings.out else default_path("runs", f"{settings.algo}-{settings.data}")
     if settings.partition not in PARTITIONS:  # a file, of which the run keeps a copy
         settings = replace(settings, partition=str(path.resolve() / SPLIT_FILE))
-    own_code = f" --algo {settings.algo}" if ":" in settings.algo else ""
+    config_file = shlex.quote(str(path / "config.toml"))
     return RunDirectory.create(
         path, config(settings),
         experiment.environment() | {"command": shlex.join(sys.argv), "launch": launch_id(), "given": sorted(given),
                                     "warnings": _warnings(experiment)},
-        header=f"repeat with: fedsim run --ranks {size} --config {path / 'config.toml'}{own_code}",
+        header=f"repeat with: fedsim run --ranks {size} --config {config_file}{_own_code(settings)}",
         write_others=lambda folder: write_split(folder / SPLIT_FILE, dealt.shards, dealt.train_set, settings.data))
+
+
+def _own_code(settings: Settings) -> str:
+    """The option without which a file's own code is not run."""
+    return f" --algo {settings.algo}" if ":" in settings.algo else ""
 
 
 def _warnings(experiment: Experiment) -> list[str]:
@@ -193,7 +201,7 @@ def _play(experiment: Experiment, checkpoints: Checkpoints, journal: "Journal | 
             if stop:
                 path = checkpoints.folder.parent
                 raise Stopped(f"stopped by {signal.Signals(stop).name} after round {state.round} of {settings.rounds}; "
-                              f"--resume {path} goes on", stop)
+                              f"--resume {shlex.quote(str(path))}{_own_code(settings)} goes on", stop)
     return state
 
 

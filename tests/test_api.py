@@ -65,6 +65,13 @@ def test_a_run_goes_on_and_refuses_what_would_change_it(result, tmp_path):
         fedsim.run(resume=out, rounds=3, lr=0.2)
 
 
+def test_numbers_may_stand_for_words_and_paths_for_text(tmp_path):
+    """Catches a run that can't go on: its config.toml has the word, its checkpoints were of the number."""
+    out = tmp_path / "run"
+    fedsim.run(algo="admm", cars=2, rho=0.1, local_epochs=1, **SMALL | {"rounds": 1}, out=out)
+    assert len(fedsim.run(resume=out, rounds=2, rho=0.1).metrics) == 3
+
+
 def test_the_program_keeps_its_random_numbers_and_its_threads(tmp_path):
     torch.manual_seed(7)
     expected, threads = torch.rand(3), torch.get_num_threads()

@@ -12,8 +12,9 @@ from PIL import Image
 from test_torchrun import start
 
 from fedsim.catalogue import flag
+from fedsim.errors import SettingsError
 from fedsim.main import main
-from fedsim.settings import CHOICES
+from fedsim.settings import CHOICES, Settings
 
 FAST = ["--cars", "2", "--rounds", "1", "--image-size", "32x24", "--width", "4", "--threads", "1"]
 
@@ -148,6 +149,16 @@ def test_a_command_line_that_cannot_be_read_is_refused(refused, arguments, says)
 def test_a_preset_that_cannot_be_used_is_refused(refused, tmp_path, text, says):
     (tmp_path / "my.toml").write_text(text)
     assert says in refused("--config", str(tmp_path / "my.toml"))
+
+
+@pytest.mark.parametrize(("values", "says"), [
+    ({"cars": "4"}, "--cars is '4'; expected int"), ({"rounds": 2.5}, "--rounds is 2.5; expected int"),
+    ({"image_size": (120, 90)}, "--image-size is (120, 90); expected str"), ({"cars": 10**400}, "expected int"),
+    ({"lr": True}, "--lr is True; expected float"), ({"algo": None}, "--algo is None; expected str")])
+def test_values_of_a_program_are_of_their_type(values, says):
+    """Catches a TypeError in the middle of a check, and a half round."""
+    with pytest.raises(SettingsError, match=re.escape(says)):
+        Settings(**values)
 
 
 def test_a_preset_that_cannot_be_read_is_named(refused, tmp_path):

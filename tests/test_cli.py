@@ -39,7 +39,7 @@ def test_the_command_prints_the_table(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(("arguments", "says"), [
-    (["algorithm"], "No such command 'algorithm'"), (["algorithms", "nowhere:Mine"], "importing nowhere failed"),
+    (["algorithm"], "no such command 'algorithm'"), (["algorithms", "nowhere:Mine"], "importing nowhere failed"),
     (["algorithms", "avgg"], "--algo is 'avgg'")])
 def test_a_mistake_gets_one_sentence_and_status_2(monkeypatch, capsys, arguments, says):
     monkeypatch.setattr("sys.argv", ["fedsim", *arguments])

@@ -76,8 +76,9 @@ def test_a_split_file_says_how_many_cars_there_are(settings, tmp_path):
         cars_of(replace(given, cars=4), ranks=1)
 
 
-def test_without_a_word_there_is_a_car_a_rank_and_four_on_one(settings):
-    assert [cars_of(settings, ranks) for ranks in (1, 2, 3)] == [4, 2, 3]
+def test_without_a_word_there_are_four_cars_or_one_a_rank(settings):
+    """Up to four ranks play the same federation. Catches two cars on two ranks."""
+    assert [cars_of(settings, ranks) for ranks in (1, 2, 3, 4, 8)] == [4, 4, 4, 4, 8]
 
 
 def test_scenes_in_no_cars_hands_are_told(settings, tmp_path):

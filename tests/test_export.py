@@ -116,4 +116,4 @@ def test_without_onnx_it_is_told_what_to_install(export, monkeypatch, capsys):
     monkeypatch.setattr(exporting, "find_spec", lambda name: None)
     with pytest.raises(SystemExit):
         export("--out", "a.onnx")
-    assert "pip install 'fedsim[onnx]'" in capsys.readouterr().err
+    assert "pip install onnx onnxscript onnxruntime" in capsys.readouterr().err

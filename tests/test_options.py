@@ -8,6 +8,7 @@ import pytest
 import tomli_w
 from commandline import parse
 
+from fedsim import compatible
 from fedsim.assembly import config
 from fedsim.catalogue import FULL_NAMES, NAMES, flag
 from fedsim.errors import SettingsError
@@ -36,7 +37,7 @@ def help_text() -> str:
 
 def test_every_setting_is_an_option_and_every_option_a_setting():
     names = {name for parameter in command().params for name in parameter.opts}
-    assert names == {flag(setting.name) for setting in SETTINGS} | {"--config"}
+    assert names == {flag(setting.name) for setting in SETTINGS} | {"--config", "--quiet", "--verbose"}
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
@@ -120,6 +121,26 @@ def test_a_whole_number_may_stand_for_a_decimal_in_a_preset_and_nothing_else_for
                            ("out = []", "str"), ("rounds = {}", "int"), ("seed = 2020-01-01", "int")]:
         with pytest.raises(SettingsError, match=f"expected {expected}$"):
             parse(preset(text))
+
+
+def test_what_an_algorithm_or_partition_asked_for_does_not_read_is_left_out_of_a_preset(preset, capsys):
+    """And said. Catches the settings of a run that can't be repeated with another algorithm."""
+    text = 'algo = "admm"\nrho = 0.1\nparticipation = 0.5\npartition = "dirichlet"\nalpha = 0.3\nlr = 0.3\n'
+    central = parse([*preset(text), "--algo", "central"])
+    assert (central.rho, central.participation, central.alpha, central.lr) == (None, 1.0, 0.3, 0.3)
+    assert "left out is --rho, --participation" in capsys.readouterr().out
+    assert parse([*preset(text), "--algo", "avg"]).participation == 0.5
+    assert parse([*preset(text), "--partition", "drive"]).alpha is None
+    assert parse(preset(text)).rho == "0.1"
+    with pytest.raises(SettingsError, match="--rho belongs to"):  # asked for: not left out but refused
+        compatible.check(parse([*preset(text), "--algo", "avg", "--rho", "1"]))
+
+
+def test_a_split_file_that_is_gone_is_looked_for_beside_the_settings(tmp_path):
+    """Catches a run that cannot be repeated once its directory has been moved."""
+    (tmp_path / "config.toml").write_text('partition = "/gone/partition.json"\n')
+    (tmp_path / "partition.json").write_text("{}")
+    assert parse(["--config", str(tmp_path / "config.toml")]).partition == str(tmp_path / "partition.json")
 
 
 def test_a_penalty_needs_no_quotes_in_a_preset(preset):

@@ -49,12 +49,13 @@ def test_the_first_signal_to_stop_decides_the_status():
         assert signals.wishes(SOLO) == (signal.SIGTERM, True)
 
 
-def test_a_second_interrupt_does_not_wait_for_the_round():
-    """Catches a user who can't stop a long round."""
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_interrupt_does_not_wait_for_the_round(second):
+    """torchrun passes it on as SIGTERM. Catches a user who can't stop a long round."""
     with Signals():
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(second)
 
 
 def test_what_listened_before_listens_again(monkeypatch):

@@ -77,3 +77,8 @@ def main() -> None:
     except FedsimError as error:
         print(f"fedsim: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
+    except OSError as error:  # a full disk, say, while a report is written
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"fedsim: {error.strerror or error}{where}; make room, or choose another place with --out",
+              file=sys.stderr)
+        sys.exit(1)

@@ -11,6 +11,7 @@ from fedsim import catalogue
 from fedsim.aggregation import AGGREGATORS
 from fedsim.algorithms import Local
 from fedsim.catalogue import flag
+from fedsim.command_line import Command
 from fedsim.contributions import to_parts
 from fedsim.methods import check_algorithm
 
@@ -31,7 +32,7 @@ class Row(NamedTuple):
 HEADER = Row("--algo", "name", "paper", "weights", "a car keeps", "up", "down", "options [default]")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("own", nargs=-1, metavar="[MODULE:CLASS]...")
 def algorithms(own: tuple[str, ...]) -> None:
     """List the algorithms: name, paper, what a car keeps, vectors up and down, options.

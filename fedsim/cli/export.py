@@ -14,7 +14,8 @@ from fedsim.segmenter import Segmenter
 @click.command(cls=Command)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--format", "kind", type=click.Choice(list(FORMATS)), default="onnx",
-              help="onnx needs pip install 'fedsim[onnx]'; torch is a program of torch.export.  [default: onnx]")
+              help="onnx needs the packages onnx, onnxscript and onnxruntime; torch is a program of torch.export.  "
+                   "[default: onnx]")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE",
               help="The file to write, .onnx or .pt2; it must not be there yet.")
 def export(model: Path, kind: str, out: Path) -> None:

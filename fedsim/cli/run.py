@@ -28,7 +28,6 @@ def _run(ranks: int | None, **values: Any) -> int:
     settings = continued(Path(going_on), asked.given) if going_on else asked.settings
     if ranks is None:
         cars = cars_of(settings, ranks=1)
-        values["cars"] = cars  # or there would be as many as ranks
         # Central training is one rank's work, which all cores may share.
         ranks = 1 if make_algorithm(settings).pooled else min(cars, places(settings.device, settings.threads))
     arguments = [word for name, value in values.items() if value is not None for word in (flag(name), str(value))]

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from fedsim.command_line import Command
 from fedsim.errors import OutputError
 from fedsim.record.overview import RUN_FILES, Overview, words
 from fedsim.record.run_directory import RunDirectory, check_records, read_metrics
@@ -16,7 +17,7 @@ from fedsim.record.tables import Table, print_tables
 WARNINGS = 8  # of a run; of more, the latest
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("run", metavar="RUN")
 def show(run: str) -> None:
     """Tell what there is to know about a run: its state, what was asked for, scores, cars, files, what to type next."""
@@ -76,8 +77,7 @@ def _files(directory: RunDirectory) -> list[Path]:
 
 
 def _commands(overview: Overview, directory: RunDirectory) -> list[str]:
-    resume = f"fedsim run --ranks {overview.ranks} --resume {shlex.quote(str(overview.path))}"
-    return [*([resume + "  # goes on"] if overview.state == "stopped" else []),
+    return [*([overview.resume + "  # goes on"] if overview.state == "stopped" else []),
             *([overview.repeat + "  # repeats it"] if overview.repeat else []),
             f"tensorboard --logdir {shlex.quote(str(directory.tensorboard))}"]
 

@@ -18,7 +18,7 @@ from fedsim.scenes.classes import VOID, ClassTable
 
 STANDARDISED = "each picture to mean 0 and deviation 1 in each channel, by its own mean and deviation"
 MOST_CHANNELS = 2**16  # of a first stage
-MOST_PIXELS = 99_999  # a side
+MOST_PIXELS = 2**26  # that a network sees
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,8 @@ def _network(value: Any) -> tuple[str, int | None, str]:
 
 
 def _input(value: Any) -> tuple[int, int]:
-    return _number(value["width"], 1, MOST_PIXELS), _number(value["height"], 1, MOST_PIXELS)
+    width, height = _number(value["width"], 1, MOST_PIXELS), _number(value["height"], 1, MOST_PIXELS)
+    return width, _number(height, 1, MOST_PIXELS // width)
 
 
 def _classes(value: Any) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], ...]]:

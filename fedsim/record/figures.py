@@ -21,12 +21,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from fedsim.record.palette import line_of
+from fedsim.record.palette import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, line_of
 from fedsim.record.panel import tiles
 from fedsim.scenes.classes import ClassTable
 
-# Okabe & Ito 2008, told apart by the colour-blind; black is the global model's, yellow too faint on white.
-LINE_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+LINE_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION)  # of cars; black is the global model's
 _CAR_LINES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 MARKS = 25
 MOST_LETTERS = 28  # of a car's name in a legend

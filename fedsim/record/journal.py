@@ -102,9 +102,9 @@ class Journal:
         draw_miou(self._records, miou, baselines)
         names, images, labels = self._shown
         draw_segmentation(images, labels, predictions, self._classes, segmentation, names)
-        write_summary(outcome, written, summary)
         write_run_report(outcome, overview, self._classes,
                          Partition([car.name for car in self._cars], self._pixels), segmentation, written, page)
+        write_summary(outcome, written, summary)  # last: a run that has one has ended
         if tells_progress():
             print_summary(outcome, written)
 

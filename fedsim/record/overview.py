@@ -3,15 +3,17 @@
 Nothing here raises: of a run whose files are damaged, the overview says so.
 """
 
-import fcntl
 import json
 import os
+import shlex
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from fedsim.record.run_lock import is_held
 
 RUN_FILES = ("environment.json", "metrics.jsonl")  # a directory with one of these is a run's
 REPEAT = "repeat with: "  # in the comment on top of config.toml
@@ -70,10 +72,12 @@ class Overview:
         return {name: value for name, value in self.settings.items() if name in names}
 
     @property
-    def ranks(self) -> int:
-        """On how many ranks the run was started."""
-        ranks = self.environment.get("ranks")
-        return ranks if type(ranks) is int else 1
+    def resume(self) -> str:
+        """The command that goes on with the run."""
+        ranks, algo = self.environment.get("ranks"), str(self.settings.get("algo", ""))
+        own_code = f" --algo {shlex.quote(algo)}" if ":" in algo else ""
+        return (f"fedsim run --ranks {ranks if type(ranks) is int else 1} --resume {shlex.quote(str(self.path))}"
+                f"{own_code}")
 
 
 def find_runs(folder: Path) -> Iterator[Path]:
@@ -145,23 +149,11 @@ def _scores(path: Path) -> Scores | None:
 
 
 def _state(path: Path, settings: dict[str, Any], scores: Scores | None) -> str:
-    if _is_locked(path / "lock"):
+    if is_held(path / "lock"):
         return "running"
     rounds = settings.get("rounds")
     ended = scores is not None and type(rounds) is int and scores.round >= rounds
     return "finished" if ended and (path / "report" / "summary.md").exists() else "stopped"
-
-
-def _is_locked(path: Path) -> bool:
-    """Whether a process works on the run. Asked with a shared lock, which is given back at once."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _changed(path: Path) -> float:

@@ -11,13 +11,12 @@
   report/            figures and summary
 """
 
-import fcntl
 import json
 import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from fedsim.errors import OutputError, RunError
+from fedsim.record.run_lock import hold
 
 SPLIT_FILE = "partition.json"
 FIRST_FILES = ("environment.json", "metrics.jsonl", SPLIT_FILE)
@@ -63,7 +63,7 @@ class RunDirectory:
         made_path = make_empty(run.path)
         try:
             # "x": of two runs started at once in one empty directory, the first file has one maker.
-            _write_new(run.path / "environment.json", json.dumps(environment, indent=2, ensure_ascii=False) + "\n")
+            _write_new(run.path / "environment.json", _environment_text(environment))
             for directory in (run.tensorboard, run.checkpoints, run.report):
                 directory.mkdir()
             _write_new(run.metrics, "")
@@ -101,42 +101,45 @@ class RunDirectory:
         """Figures and the summary."""
         return self.path / "report"
 
+    @property
+    def summary(self) -> Path:
+        """What the run came to, written last."""
+        return self.report / "summary.md"
+
     def update(self, config: dict) -> None:
         """Replace the settings of a run that goes on with others. Raises OutputError."""
         path = self.path / "config.toml"
-        beside = path.with_suffix(".part")
-        try:
+
+        def text() -> str:
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            comment = "".join(takewhile(lambda line: line.startswith("#"), lines))
-            beside.write_text(_config_text(comment, config), encoding="utf-8")
-            os.replace(beside, path)
-        except OSError as error:
-            raise OutputError(f"cannot write {path} ({error.strerror}); make room, then go on") from error
+            return _config_text("".join(takewhile(lambda line: line.startswith("#"), lines)), config)
+
+        _replace(path, text)
+
+    def warn(self, warnings: Sequence[str]) -> None:
+        """Keep what was said when the run goes on, beside what was said at its start. Raises OutputError."""
+        path = self.path / "environment.json"
+
+        def text() -> str:
+            environment = json.loads(path.read_text(encoding="utf-8"))
+            said = environment.get("warnings", [])
+            environment["warnings"] = [*said, *(warning for warning in warnings if warning not in said)]
+            return _environment_text(environment)
+
+        if warnings:
+            _replace(path, text)
 
     def lock(self) -> IO[str]:
         """Work on the run as the only process, as long as the file that is returned stays open.
 
         The system frees the lock even when its holder is killed. Raises OutputError where another process has it.
         """
-        path = self.path / "lock"
-        try:
-            file = open(path, "a")  # noqa: SIM115 stays open
-        except OSError as error:
-            raise OutputError(f"cannot write in {self.path} ({error.strerror}); it must be a directory that you may "
-                              "write to") from error
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.close()
-            raise OutputError(f"another process works on {self.path}; wait for its end, or choose another with "
-                              "--out") from error
-        except OSError as error:
-            file.close()
-            raise OutputError(f"cannot lock {path} ({error.strerror}); take a file system that has locks") from error
-        return file
+        return hold(self.path / "lock")
 
     def cut(self, last: int) -> list[dict]:
         """The records up to round `last`; later ones, which are about to come about again, are removed.
+
+        So is the summary, which a run writes last: one that goes on has not ended.
 
         Raises OutputError where there is none of one of these rounds, or the file cannot be written.
         """
@@ -147,6 +150,7 @@ class RunDirectory:
         check_records(records, self.metrics)
         beside = self.metrics.with_suffix(".part")
         try:
+            self.summary.unlink(missing_ok=True)
             with open(beside, "w", encoding="utf-8") as file:
                 file.writelines(map(_line, records))
                 file.flush()
@@ -194,6 +198,20 @@ class RunDirectory:
 def _write_new(path: Path, text: str) -> None:
     with open(path, "x", encoding="utf-8") as file:
         file.write(text)
+
+
+def _replace(path: Path, text: Callable[[], str]) -> None:
+    """Write a file anew, beside it first. Raises OutputError."""
+    beside = path.with_suffix(".part")
+    try:
+        beside.write_text(text(), encoding="utf-8")
+        os.replace(beside, path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path} ({error.strerror}); make room, then go on") from error
+
+
+def _environment_text(environment: dict) -> str:
+    return json.dumps(environment, indent=2, ensure_ascii=False) + "\n"
 
 
 def _config_text(comment: str, config: dict) -> str:

@@ -81,8 +81,9 @@ def _cars(records: list[dict]) -> Iterator[Section]:
     pictures = [_drawn(loss_figure(records), "Mean training loss of each car and round, and the loss of the model on "
                        "the evaluated split.", "loss curves of all cars")]
     if figure := cars_figure(records):
-        pictures.append(_drawn(figure, "Of each car and round: how far it moved from the global vector, and what else "
-                               "it keeps on record.", "curves of all cars"))
+        pictures.append(_drawn(figure, "Of each car and round: its drift, how far it is from the global vector "
+                               "(where cars never communicate: from their mean), and what else is on record.",
+                               "curves of all cars"))
     table = cars_table(records)
     short = len(table.rows) <= LONG
     yield Section("Cars", tables=[table] if short and table.rows else [], pictures=pictures)
@@ -94,8 +95,9 @@ def _residuals(records: list[dict]) -> Iterator[Section]:
     if figure := residual_figure(records):
         yield Section("Residuals", pictures=[_drawn(
             figure, "Primal: root mean square distance of the round's cars from the global vector. Dual: penalty times "
-            "the server's step. The mean dual goes to zero where the federation comes to rest; a primal residual of "
-            "zero alone proves nothing.", "residuals of FedADMM")])
+            "the server's step. With a level penalty the mean dual goes to zero where the federation comes to rest: "
+            "a primal residual of zero alone proves nothing; where the penalty rises as the learning rate falls, duals "
+            "rise with it in the last rounds.", "residuals of FedADMM")])
 
 
 def _classes(outcome: Outcome, classes: ClassTable) -> Iterator[Section]:

@@ -1,0 +1,47 @@
+"""The lock of a run: held by the one process that works on it, freed by the system even when that is killed."""
+
+import fcntl
+import time
+from pathlib import Path
+from typing import IO
+
+from fedsim.errors import OutputError
+
+WAITS = (0.02, 0.1)  # seconds: whoever only asks holds it for a moment
+
+
+def hold(path: Path) -> IO[str]:
+    """Hold the lock as long as the file that is returned stays open. Raises OutputError where another process does."""
+    try:
+        file = open(path, "a")  # noqa: SIM115 stays open
+    except OSError as error:
+        raise OutputError(f"cannot write in {path.parent} ({error.strerror}); it must be a directory that you may "
+                          "write to") from error
+    try:
+        for wait in WAITS:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return file
+            except BlockingIOError:
+                time.sleep(wait)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise OutputError(f"another process works on {path.parent}; wait for its end, or choose another with "
+                          "--out") from error
+    except OSError as error:
+        file.close()
+        raise OutputError(f"cannot lock {path} ({error.strerror}); take a file system that has locks") from error
+    return file
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process works on the run. Asked with a shared lock, which is given back at once."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
