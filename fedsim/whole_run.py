@@ -9,7 +9,6 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from itertools import islice
 from logging import Logger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from fedsim.algorithms import Algorithm
 from fedsim.assembly import Experiment, assemble, config
 from fedsim.car_states import fits_in_memory
 from fedsim.catalogue import NAMES
-from fedsim.errors import DataError, FedsimError, RankError, SettingsError, Stopped
+from fedsim.errors import FedsimError, RankError, SettingsError, Stopped
 from fedsim.evaluate import predict
 from fedsim.federation import RoundResult, State
 from fedsim.guard import REMEDY
@@ -30,11 +29,11 @@ from fedsim.methods import notes, warnings
 from fedsim.record.checkpoints import Checkpoints
 from fedsim.record.round_record import car_details, round_record
 from fedsim.record.run_directory import SPLIT_FILE, RunDirectory, default_path
+from fedsim.record.shown import shown_scenes, which_shown
 from fedsim.record.weights import weights_of
 from fedsim.resuming import check_same, continued, identity, launch_id, run_to_continue
 from fedsim.rounds import initial_state, simulate
 from fedsim.scenes.partition import PARTITIONS
-from fedsim.scenes.scene_set import SceneSet
 from fedsim.scenes.split_file import write_split
 from fedsim.scoring import models, score, trivial_baselines
 from fedsim.screen import LOG, SILENT
@@ -43,9 +42,7 @@ from fedsim.signals import Signals
 from fedsim.world import World
 
 if TYPE_CHECKING:
-    from fedsim.record.journal import Journal, Shown
-
-SHOWN_SCENES = 4  # of the evaluated split, evenly spread: the columns of the image panel
+    from fedsim.record.journal import Journal
 
 
 def run(settings: Settings, given: Mapping[str, Any]) -> Path:
@@ -253,13 +250,8 @@ def _shown(experiment: Experiment, state: State) -> np.ndarray | None:
     if not federation.world.is_coordinator:
         return None
     federation.model.load(theta, norms)
-    logits = predict(federation.model, experiment.dealt.eval_set, _which_shown(experiment.dealt.eval_set))
+    logits = predict(federation.model, experiment.dealt.eval_set, which_shown(experiment.dealt.eval_set))
     return logits.argmax(1).to("cpu", torch.uint8).numpy()
-
-
-def _which_shown(scenes: SceneSet) -> np.ndarray:
-    """The indices of the scenes that panels show."""
-    return np.unique(np.linspace(0, len(scenes) - 1, SHOWN_SCENES).astype(np.int64))
 
 
 def _open_journal(experiment: Experiment, directory: RunDirectory, last: int, state: State) -> "Journal":
@@ -272,21 +264,8 @@ def _open_journal(experiment: Experiment, directory: RunDirectory, last: int, st
         pixels = pixels.sum(0, keepdims=True)
     return Journal(directory, dealt.train_set.classes, federation.cars, config(experiment.settings), last=last,
                    notes=[*notes(federation, experiment.settings.aggregator)], pixels=pixels,
-                   duals=state.mean_dual is not None, shown=lambda: _shown_scenes(experiment))
-
-
-def _shown_scenes(experiment: Experiment) -> "Shown":
-    """The panels' scenes. The network sees pictures at its own size; people see them as the data set has them."""
-    from fedsim.record.journal import Shown
-
-    scenes = experiment.dealt.eval_set
-    where = _which_shown(scenes)
-    try:
-        originals = islice(experiment.dealt.source.scenes(experiment.settings.eval_split), int(where[-1]) + 1)
-        images = np.stack([scene.image for index, scene in enumerate(originals) if index in where])
-    except DataError:  # a file has gone since it was read into the cache: no reason to end a run
-        images = scenes.images[where].transpose(0, 2, 3, 1)
-    return Shown([scenes.names[index] for index in where], images, scenes.labels[where])
+                   duals=state.mean_dual is not None,
+                   shown=lambda: shown_scenes(dealt.eval_set, dealt.source, dealt.eval_split))
 
 
 def _log(world: World) -> Logger:

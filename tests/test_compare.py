@@ -3,6 +3,7 @@
 The numbers themselves are in tests/record/test_comparison.py. Each test names a mutation that it was seen to catch.
 """
 
+import contextlib
 import csv
 import json
 import os
@@ -10,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,8 +20,9 @@ import pytest
 import fedsim.main
 from fedsim.catalogue import flag
 from fedsim.cli import main
-from fedsim.comparing import Job, begin, make_plan, play, share_of_gpus
-from fedsim.errors import OutputError, SettingsError
+from fedsim.comparing.plan import Job, begin, make_plan
+from fedsim.comparing.playing import play, share_of_gpus
+from fedsim.errors import OutputError, SettingsError, Stopped
 from fedsim.record.comparison import Tuning
 
 ROOT = Path(__file__).parent.parent
@@ -55,8 +58,10 @@ def at_home(monkeypatch):
             names.append(f"{job.path.parent.name}/{job.path.name}")
             options = {name: value for name, value in job.options.items() if name != "ranks"}
             words = [word for name, value in options.items() for word in (flag(name), str(value))]
-            assert fedsim.main.main([*words, "--out", str(job.path), "--resume", "auto"]) == 0
-        return []
+            job.log.parent.mkdir(exist_ok=True)
+            with open(job.log, "a") as log, contextlib.redirect_stderr(log):
+                fedsim.main.main([*words, "--out", str(job.path), "--resume", "auto"])
+        return [job for job in left if not job.has_ended()]
 
     monkeypatch.setattr("fedsim.cli.compare.play", play_here)
     return names
@@ -110,6 +115,14 @@ def test_every_run_has_the_same_cars_and_threads_and_a_directory_of_its_own(tmp_
     assert make_plan(["avg"], {"cars": 4}, 1, [], 4, None).ranks == 1
 
 
+def test_central_gets_one_rank_and_the_threads_of_the_others(tmp_path, monkeypatch):
+    """Catches ranks that only look on, and threads that change the bits."""
+    monkeypatch.setattr("fedsim.comparing.plan.places", lambda device, threads: 4)
+    central, avg = make_plan(["central", "avg"], {"cars": 4}, 1, [], 1, None).jobs(tmp_path, None)
+    assert (central.options["ranks"], avg.options["ranks"]) == (1, 4)
+    assert central.options["threads"] == avg.options["threads"]
+
+
 def test_learning_rates_are_tried_on_the_validation_split_and_the_best_is_played(tmp_path):
     """Catches tuning on the split that is reported, and one learning rate for all."""
     plan = make_plan(["avg", "admm", "prox"], {"eval_split": "test"}, 1, [0.1, 0.2], 1, None)
@@ -120,7 +133,7 @@ def test_learning_rates_are_tried_on_the_validation_split_and_the_best_is_played
     tuning = Tuning("val", {"avg": {0.1: 0.3, 0.2: 0.4}, "admm": {0.1: 0.3, 0.2: None}, "prox": {0.1: None, 0.2: None}})
     final = {job.path.name: job.options for job in plan.jobs(tmp_path, tuning)}
     assert {name: (own["lr"], own["eval_split"]) for name, own in final.items()} == {
-        "avg-0": (0.2, "test"), "admm-0": (0.1, "test")}
+        "avg-lr0.2-0": (0.2, "test"), "admm-lr0.1-0": (0.1, "test")}
 
 
 def test_gpus_are_shared_out():
@@ -178,15 +191,32 @@ def test_only_what_has_not_ended_is_played_again(compare, at_home, matrix, tiny_
 
 
 def test_tuned_runs_are_reported_with_their_grid(compare, at_home, tiny_camvid, tmp_path):
-    """Catches a report that does not tell how learning rates were chosen, and one that was not used."""
-    said = compare("--algos", "avg", "--lrs", "0.01,0.4", "--seeds", 1, "--out", "out", *tiny(tiny_camvid))
-    assert at_home == ["tuning/avg-lr0.01", "tuning/avg-lr0.4", "runs/avg-0"]
+    """Catches a report that does not tell how learning rates were chosen, and one that was not used.
+
+    And a rate that diverges: as a failure, untold, or tried again.
+    """
+    words = ["--algos", "avg", "--lrs", "0.01,0.4,1e30", "--seeds", 1, "--out", "out", *tiny(tiny_camvid)]
+    said = compare(*words)
     scores = [json.loads((tmp_path / "out" / "tuning" / name / "metrics.jsonl").read_text().splitlines()[-1])
               ["global"]["miou"] for name in ("avg-lr0.01", "avg-lr0.4")]
     best = "0.01" if scores[0] >= scores[1] else "0.4"
-    assert f"lr = {best}\n" in options_of(tmp_path / "out" / "runs" / "avg-0")
-    assert f"{min(scores):.3f}" in said and f"{max(scores):.3f}" in said and "the edge of --lrs" in said
+    assert at_home == ["tuning/avg-lr0.01", "tuning/avg-lr0.4", "tuning/avg-lr1e+30", f"runs/avg-lr{best}-0"]
+    assert f"lr = {best}\n" in options_of(tmp_path / "out" / "runs" / f"avg-lr{best}-0")
+    assert f"{min(scores):.3f}" in said and f"{max(scores):.3f}" in said
+    assert "WARNING: avg has no score at lr 1e+30: round 1: " in said and "failed" not in said
     assert "Learning rates" in (tmp_path / "out" / "index.html").read_text()
+    at_home.clear()
+    compare(*words)
+    assert at_home == []
+
+
+def test_an_algorithm_that_diverges_at_every_rate_is_left_out(compare, at_home, tiny_camvid, capsys):
+    """Catches a status that says all is well, and a failure that would be played again in vain."""
+    with pytest.raises(SystemExit) as stopped:
+        compare("--algos", "avg", "--lrs", "1e29,1e30", "--seeds", 1, "--out", "out", *tiny(tiny_camvid))
+    told = capsys.readouterr().err
+    assert stopped.value.code == 1 and at_home == ["tuning/avg-lr1e+29", "tuning/avg-lr1e+30"]
+    assert told == "fedsim: avg left out: none of --lrs ended; take smaller ones, in another directory\n"
 
 
 def test_runs_that_are_there_are_compared(compare, matrix, tmp_path):
@@ -223,6 +253,94 @@ def test_a_mistake_gets_one_sentence_and_leaves_nothing(compare, matrix, tiny_ca
     told = capsys.readouterr().err
     assert stopped.value.code == 2 and says in told and len(told.splitlines()) == 1, told
     assert [path.name for path in tmp_path.rglob("*")] == ["full", "mine"]
+
+
+def test_damaged_records_get_one_sentence(compare, matrix, capsys, tmp_path):
+    """Catches a traceback, in the report and where a learning rate is chosen."""
+    run = tmp_path / "run"
+    shutil.copytree(matrix / "runs" / "avg-0", run)
+    metrics = run / "metrics.jsonl"
+    metrics.write_text(metrics.read_text().replace('"miou": 0', '"miou": "0').replace(', "pixel_acc', '", "pixel_acc'))
+    with pytest.raises(SystemExit):
+        compare(run)
+    assert "metrics.jsonl is damaged: the record of round" in capsys.readouterr().err
+    with pytest.raises(OutputError, match="is damaged"):
+        Job(run, {}).final()
+
+
+def test_a_full_disk_gets_one_sentence_and_leaves_no_half_of_a_file(tmp_path, monkeypatch):
+    """Catches a traceback, and half a comparison.toml that the next start takes for whole."""
+    plan = make_plan(["avg"], {}, 1, [], 1, None)
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OutputError, match=r"cannot write .*comparison.toml \(No space left on device\)"):
+        begin(plan, {}, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.fixture
+def stub(tmp_path, monkeypatch):
+    """Plays a shell script for a run; gives a function that waits for the process ids that the script has written."""
+    pids, program = tmp_path / "pids", tmp_path / "program"
+
+    def make(script: str):
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        monkeypatch.setattr("sys.executable", str(program))
+        monkeypatch.setenv("PIDS", str(pids))
+        return wait
+
+    def wait() -> list[int]:
+        limit = time.monotonic() + 60
+        while not (pids.exists() and pids.read_text().endswith("\n")):
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        return [int(pid) for pid in pids.read_text().split()]
+
+    return make
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="ranks are found in /proc")
+def test_a_closed_terminal_stops_runs_and_a_second_signal_kills_them_with_their_ranks(stub, tmp_path):
+    """Catches ranks, which have a session of their own, that outlive their launcher; and a SIGHUP that is not heard."""
+    pids = stub("trap '' TERM; setsid sleep 300 & echo $$ $! > $PIDS; wait")
+
+    def two_signals() -> None:
+        pids()
+        for number in (signal.SIGHUP, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+            time.sleep(1)
+
+    before = signal.signal(signal.SIGHUP, lambda *_: pytest.fail("SIGHUP is not heard"))
+    sender = threading.Thread(target=two_signals)
+    try:
+        sender.start()
+        with pytest.raises(Stopped, match="stopped by SIGHUP"):
+            play([Job(tmp_path / "runs" / "avg-0", {"algo": "avg"})], 1, "playing")
+        sender.join()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert [pid for pid in pids() if lives(pid)] == []
+
+
+def test_an_error_leaves_no_run_behind(stub, tmp_path, monkeypatch):
+    """Catches runs that go on when the comparison has ended with an error."""
+    pids = stub("echo $$ > $PIDS; exec sleep 300")
+
+    def news(child: object) -> int:
+        pids()
+        raise OSError("odd")
+
+    monkeypatch.setattr("fedsim.comparing.playing._Child.news", news)
+    with pytest.raises(OSError, match="odd"):
+        play([Job(tmp_path / "runs" / "avg-0", {"algo": "avg"})], 1, "playing")
+    assert [pid for pid in pids() if lives(pid)] == []
 
 
 def test_a_failed_run_does_not_stop_the_others(tmp_path, tiny_camvid, matrix, capsys):

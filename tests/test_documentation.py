@@ -89,11 +89,11 @@ def test_documented_runs_of_the_console_script_work(line, tiny_camvid, tmp_path)
 
 @pytest.mark.parametrize("line", of_command("compare"))
 def test_documented_comparisons_work(line, tiny_camvid, tmp_path):
-    """With one seed, one learning rate, and two runs at a time."""
+    """With one seed, two learning rates, and two runs at a time."""
     words = typed(line, tiny_camvid)
     play_mentioned(words, tmp_path, tiny_camvid)
     if "--algos" in words:
-        words += [*SHORT, "--seeds", "1", "--jobs", "2", *(["--lrs", "0.1"] if "--lrs" in words else [])]
+        words += [*SHORT, "--seeds", "1", "--jobs", "2", *(["--lrs", "0.1,0.2"] if "--lrs" in words else [])]
     done = console(words, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert list(tmp_path.glob("*/*/index.html"))

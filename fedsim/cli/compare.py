@@ -11,7 +11,8 @@ import click
 
 from fedsim.catalogue import flag
 from fedsim.command_line import Command, Option
-from fedsim.comparing import TUNING_SEED, TUNING_SPLIT, begin, make_plan, play
+from fedsim.comparing.plan import TUNING_SEED, TUNING_SPLIT, Job, Plan, begin, make_plan
+from fedsim.comparing.playing import play
 from fedsim.errors import RunError, SettingsError
 from fedsim.options import asked_for, setting_options
 from fedsim.record.comparison import Tuning
@@ -78,22 +79,44 @@ def _play(algos: Sequence[str], given: dict[str, Any], seeds: int, lrs: Sequence
     folder = Path(out) if out else default_path("comparisons", name)
     begin(plan, given, folder)
     with RunDirectory(folder).lock():
-        tuning, failed = None, []
-        if lrs:
-            tries = plan.tuning_jobs(folder)
-            failed += play([job for own in tries.values() for job in own.values()], at_once, "tuning")
-            tuning = Tuning(TUNING_SPLIT, {algo: {lr: job.final() for lr, job in own.items()}
-                                           for algo, own in tries.items()})
+        tuning, troubles, failed = _tune(plan, at_once, folder) if lrs else (None, [], [])
         jobs = plan.jobs(folder, tuning)
-        failed += play(jobs, at_once, "playing")
+        unplayed = play(jobs, at_once, "playing")
+        troubles += [f"{job.path.name} failed: {'its numbers are of what there is' if job.records() else 'left out'}"
+                     for job in unplayed]
         if runs := [PastRun.open(job.path) for job in jobs if job.records()]:
             findings = _examine(runs, given.get("device"), plan.threads)
-            troubles = [f"{job.path.name} failed: {'its numbers are of what there is' if job.records() else 'left out'}"
-                        for job in failed]
             write_report(judge(findings, target, tuning), findings, troubles, _command(), folder)
+    left_out = [algo for algo in plan.options if tuning and tuning.chosen(algo) is None]
+    _check_whole([*failed, *unplayed], left_out, folder)
+
+
+def _tune(plan: Plan, at_once: int, folder: Path) -> tuple[Tuning, list[str], list[Job]]:
+    """What learning rates are worth, what to say about those without a score, and the runs that have failed.
+
+    A learning rate with which a run diverges is no failure: a grid should reach so far. It is not tried again.
+    """
+    tries = plan.tuning_jobs(folder)
+    play([job for own in tries.values() for job in own.values() if not job.has_diverged()], at_once, "tuning")
+    tuning = Tuning(TUNING_SPLIT, {algo: {lr: job.final() for lr, job in own.items()} for algo, own in tries.items()})
+    unscored = [(algo, lr, tries[algo][lr]) for algo, scores in tuning.scores.items() for lr, miou in scores.items()
+                if miou is None]
+    troubles = [f"{algo} has no score at lr {lr:g}: {job.last_words().removeprefix('fedsim: ')}"
+                for algo, lr, job in unscored]
+    troubles += [f"{algo} is left out: none of --lrs ended" for algo in tries if tuning.chosen(algo) is None]
+    return tuning, troubles, [job for _, _, job in unscored if not job.has_diverged()]
+
+
+def _check_whole(failed: Sequence[Job], left_out: Sequence[str], folder: Path) -> None:
+    """Raise RunError where a run has failed, or an algorithm has no run at all."""
+    said = [f"{', '.join(left_out)} left out: none of --lrs ended"] if left_out else []
     if failed:
-        raise RunError(f"{', '.join(job.path.name for job in failed)} failed: what was said lies beside each in "
-                       f"{folder}, and the same command with --out {folder} goes on with it")
+        said.append(f"{', '.join(job.path.name for job in failed)} failed: what was said lies beside each in {folder}, "
+                    f"and the same command with --out {folder} goes on with it")
+    elif left_out:
+        said.append("take smaller ones, in another directory")
+    if said:
+        raise RunError("; ".join(said))
 
 
 def _examine(runs: Sequence[PastRun], device: str | None, threads: int | None) -> Findings:

@@ -30,6 +30,8 @@ class Trial:
     settings: Settings
     records: Sequence[dict[str, Any]]  # lines of metrics.jsonl, at least one of them scored
     own_scenes: Mapping[str, float]  # car -> mIoU of the model it ends with, on its training scenes; {}: has not ended
+    scored_on: str  # a digest of the scenes and their classes
+    trained_on: str  # likewise
 
     @property
     def scored(self) -> list[dict[str, Any]]:
@@ -143,7 +145,8 @@ class Curve(NamedTuple):
 def rows_of(trials: Sequence[Trial]) -> list[Row]:
     """Trials by algorithm, and by what else differs among those of one; in the order in which they are given.
 
-    Raises SettingsError where scores are not of the same scenes, or two trials are repetitions with the same seed.
+    Raises SettingsError where scores are not of the same scenes, trials that should be repetitions were trained on
+    others, or two of them have the same seed.
     """
     first = trials[0]
     for trial in trials:
@@ -152,12 +155,16 @@ def rows_of(trials: Sequence[Trial]) -> list[Row]:
             if was != now:
                 raise SettingsError(f"{first.path} has {flag(name)} {_word(was)} and {trial.path} {_word(now)}, so "
                                     "that their scores cannot be compared: leave one of them out")
+        if trial.scored_on != first.scored_on:
+            raise SettingsError(f"{first.path} and {trial.path} were scored on different scenes or classes, although "
+                                f"both have --data {first.settings.data}, so that their scores cannot be compared: "
+                                "leave one of them out")
     groups: dict[tuple[str, ...], list[Trial]] = {}
     for trial in trials:
         groups.setdefault((trial.settings.algo, *(_word(getattr(trial.settings, name)) for name in _compared())),
                           []).append(trial)
     for group in groups.values():
-        _check_seeds(group)
+        _check_repetitions(group)
     return [Row(_label(group, [other for other in groups.values() if other[0].settings.algo == key[0]]), key[0],
                 tuple(sorted(group, key=lambda trial: trial.settings.seed))) for key, group in groups.items()]
 
@@ -197,9 +204,12 @@ def costs(row: Row, target: float) -> list[Cost]:
     return [cost for trial in row.trials if (cost := trial.cost(target))]
 
 
-def rarest(names: Sequence[str], pixels: np.ndarray) -> list[str]:
-    """The rarest third of the classes that occur at all, one at least. pixels: (C,) labelled pixels of each class."""
-    present = [index for index in np.argsort(pixels, kind="stable") if pixels[index]]
+def rarest(names: Sequence[str], trained: np.ndarray, scored: np.ndarray) -> list[str]:
+    """The rarest third, by training pixels, of the classes that occur in training and where it is scored; at least one.
+
+    trained, scored: (C,) labelled pixels of each class there.
+    """
+    present = [index for index in np.argsort(trained, kind="stable") if trained[index] and scored[index]]
     return [names[index] for index in present[:max(1, len(present) // 3)]]
 
 
@@ -238,10 +248,13 @@ def _compared() -> list[str]:
     return [setting.name for setting in fields(Settings) if setting.name not in FREE]
 
 
-def _check_seeds(group: Sequence[Trial]) -> None:
+def _check_repetitions(group: Sequence[Trial]) -> None:
     known: dict[int, Trial] = {}
     for trial in group:
         seed = trial.settings.seed
+        if trial.trained_on != group[0].trained_on:
+            raise SettingsError(f"{group[0].path} and {trial.path} were trained on different scenes or classes, "
+                                "although their settings are the same: leave one of them out")
         if seed in known:
             raise SettingsError(f"{known[seed].path} and {trial.path} are one run played twice ({trial.settings.algo}, "
                                 f"seed {seed}), and the spread is over seeds: leave one of them out")

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from fedsim.record.comparison import Row, curve, spread
-from fedsim.record.comparison_models import Shown
 from fedsim.record.figures import STYLE, class_legend, legend_columns, shortened
 from fedsim.record.palette import Line, lines_of
 from fedsim.record.panel import tiles
+from fedsim.record.shown import Shown
 from fedsim.scenes.classes import ClassTable
 
 AXES = {"round": "round", "megabytes": "MB communicated, up and down", "sequential_steps": "sequential local steps"}
@@ -58,30 +58,32 @@ def classes_figure(rows: Sequence[Row], classes: Sequence[str]) -> Figure:
 
 
 def scenes_figure(shown: Shown, predictions: Mapping[str, np.ndarray], classes: ClassTable) -> Figure:
-    """Scenes, truth, and what each row's model predicts, a column a scene. predictions: label -> (K, h, w) uint8."""
+    """Scenes, truth, and what each row's model predicts, a line a scene. predictions: label -> (K, h, w) uint8."""
     panels = [tiles(shown.images, shown.labels, one, classes) for one in predictions.values() or [shown.labels]]
-    pictures = [*panels[0][:2], *(one[2] for one in panels[:len(predictions)])]
-    titles = ["scene", "truth", *predictions]
-    count, height, width = pictures[0].shape[:3]
-    side, title, gap = 0.2 + 0.075 * max(map(len, titles)), 0.22, 0.04
-    tile = min(2.4, 8.0 / count)
-    tall, columns = tile * height / width, 6 if tile * count > 4.5 else 4
-    legend = 0.14 + 0.15 * -(-(len(classes) + 1) // columns)
-    page = side + (tile + gap) * count, title + (tall + gap) * len(titles) + legend
+    columns = dict(zip(["scene", "truth", *predictions],
+                       [*panels[0][:2], *(one[2] for one in panels[:len(predictions)])], strict=True))
+    count, height, width = panels[0].shape[1:4]
+    # Inches. No tile is wider than half a column of text, nor so narrow that a label would not fit above it.
+    tile = max(min(1.7, 8.4 / len(columns)), 0.07 * max(map(len, columns)))
+    tall, side, title, gap = tile * height / width, 0.17, 0.22, 0.04
+    named = max(1, int(tile * len(columns) / 1.2))  # classes that fit side by side in the legend
+    legend = 0.14 + 0.15 * -(-(len(classes) + 1) // named)
+    page = side + (tile + gap) * len(columns), title + (tall + gap) * count + legend
     with matplotlib.rc_context(STYLE | {"axes.grid": False}):
         figure = Figure(figsize=page)
-        for row, (row_title, row_pictures) in enumerate(zip(titles, pictures, strict=True)):
-            bottom = page[1] - title - (row + 1) * tall - row * gap
-            for column, picture in enumerate(row_pictures):
-                axes = figure.add_axes(((side + column * (tile + gap)) / page[0], bottom / page[1],
+        for column, (label, pictures) in enumerate(columns.items()):
+            for line, picture in enumerate(pictures):
+                axes = figure.add_axes(((side + column * (tile + gap)) / page[0],
+                                        (page[1] - title - (line + 1) * tall - line * gap) / page[1],
                                         tile / page[0], tall / page[1]))
                 axes.imshow(picture, interpolation="nearest", aspect="auto")
-                axes.set_axis_off()
-                if row == 0:
-                    axes.set_title(shortened(shown.names[column], tile), fontsize=7, pad=3)
-            figure.text((side - 0.08) / page[0], (bottom + tall / 2) / page[1], row_title, ha="right", va="center",
-                        fontsize=8)
-        class_legend(figure, classes, columns)
+                axes.set(xticks=[], yticks=[])
+                axes.spines[:].set_visible(False)
+                if line == 0:
+                    axes.set_title(label, fontsize=8, pad=3)
+                if column == 0:
+                    axes.set_ylabel(shortened(shown.names[line], tall), fontsize=6, labelpad=2)
+        class_legend(figure, classes, named)
     return figure
 
 

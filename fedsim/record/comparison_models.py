@@ -1,10 +1,9 @@
 """What a comparison asks the models of runs that have ended: how they serve every car, and what they predict."""
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +14,8 @@ from fedsim.evaluate import BATCH, predict
 from fedsim.metrics import confusion, scores
 from fedsim.record.comparison import Trial
 from fedsim.record.past_run import PastRun
-from fedsim.record.run_directory import SPLIT_FILE, read_metrics
+from fedsim.record.run_directory import SPLIT_FILE, check_records, read_metrics
+from fedsim.record.shown import Shown, shown_scenes, which_shown
 from fedsim.scenes.classes import ClassTable
 from fedsim.scenes.partition import PARTITIONS
 from fedsim.scenes.scene_set import SceneSet
@@ -25,16 +25,6 @@ from fedsim.settings import Settings
 from fedsim.vector import FlatModel
 from fedsim.world import World
 
-SHOWN_SCENES = 4  # of the evaluated split, evenly spread
-
-
-class Shown(NamedTuple):
-    """Scenes to look at, always the same ones of a split."""
-
-    names: list[str]
-    images: np.ndarray  # (K, h, w, 3) uint8 RGB at the data set's own size
-    labels: np.ndarray  # (K, h, w) uint8 class index or VOID
-
 
 @dataclass(frozen=True)
 class Findings:
@@ -42,7 +32,8 @@ class Findings:
 
     trials: list[Trial]
     classes: ClassTable
-    pixels: np.ndarray  # (C,) int64 labelled pixels of every class in training
+    trained: np.ndarray  # (C,) int64 labelled pixels of every class in training
+    scored: np.ndarray  # (C,) int64, in the evaluated split
     shown: Shown
     predictions: dict[str, np.ndarray]  # path of a run that has ended -> (K, h, w) uint8 for the shown scenes
 
@@ -53,32 +44,27 @@ def examine(runs: Sequence[PastRun], world: World, advance: Callable[[], None]) 
     Raises UserError where a run has no score yet, or its scenes or weights are not there or damaged.
     """
     trials, predictions = [], {}
-    shown = None
+    first = None
     for run in runs:
         path, records = str(run.directory.path), read_metrics(run.directory.metrics)
+        check_records(records, run.directory.metrics)
         if not any(record["global"] for record in records):
             raise OutputError(f"{path} has no score yet: let it play a round, or leave it out")
         dealt = _dealt(run, world)
-        shown = shown or _shown(run, dealt)
+        first = first or dealt  # whose scenes are the others' too, or they cannot be compared
         own_scenes = {}
-        if has_ended(run):
+        if run.has_ended():
             models = run.models(dealt.source, world.device)
             own_scenes = _own_scenes(models, dealt)
-            logits = predict(models[0], dealt.eval_set, _which_shown(dealt.eval_set))
+            logits = predict(models[0], dealt.eval_set, which_shown(dealt.eval_set))
             predictions[path] = logits.argmax(1).to("cpu", torch.uint8).numpy()
-        trials.append(Trial(path, _comparable(run), records, own_scenes))
+        trials.append(Trial(path, _comparable(run), records, own_scenes, _digest(dealt.eval_set),
+                            _digest(dealt.train_set)))
         advance()
-    assert shown is not None, "no run at all"
-    return Findings(trials, dealt.source.classes, dealt.train_set.histograms.sum(0), shown, predictions)
-
-
-def has_ended(run: PastRun) -> bool:
-    """Whether a run has played all of its rounds and left its models: the global one, or one for each car."""
-    try:
-        records, models = read_metrics(run.directory.metrics), len(run.weights())
-    except OutputError:
-        return False
-    return models in (1, run.settings.cars) and bool(records) and records[-1]["round"] >= run.settings.rounds
+    assert first is not None, "no run at all"
+    trained, scored = first.train_set.histograms.sum(0), first.eval_set.histograms.sum(0)
+    shown = shown_scenes(first.eval_set, first.source, first.eval_split)
+    return Findings(trials, first.source.classes, trained, scored, shown, predictions)
 
 
 def _dealt(run: PastRun, world: World) -> Dealt:
@@ -102,20 +88,15 @@ def _own_scenes(models: Sequence[FlatModel], dealt: Dealt) -> dict[str, float]:
     return found
 
 
+def _digest(scenes: SceneSet) -> str:
+    """What two sets of the same scenes and classes have in common, whatever size a network sees them at."""
+    names = json.dumps([scenes.names, scenes.classes.names]).encode()
+    return hashlib.sha256(names + np.ascontiguousarray(scenes.histograms).tobytes()).hexdigest()
+
+
 def _comparable(run: PastRun) -> Settings:
     """The run's settings; a partition from a file is named by what is in it, for every run has a copy of its own."""
     if run.settings.partition in PARTITIONS:
         return run.settings
     digest = hashlib.sha256((run.directory.path / SPLIT_FILE).read_bytes()).hexdigest()
     return replace(run.settings, partition=f"file-{digest[:6]}")
-
-
-def _shown(run: PastRun, dealt: Dealt) -> Shown:
-    where = _which_shown(dealt.eval_set)
-    originals = islice(dealt.source.scenes(run.settings.eval_split), int(where[-1]) + 1)
-    images = np.stack([scene.image for index, scene in enumerate(originals) if index in where])
-    return Shown([dealt.eval_set.names[index] for index in where], images, np.array(dealt.eval_set.labels[where]))
-
-
-def _which_shown(scenes: SceneSet) -> np.ndarray:
-    return np.unique(np.linspace(0, len(scenes) - 1, SHOWN_SCENES).astype(np.int64))

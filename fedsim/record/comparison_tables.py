@@ -111,9 +111,13 @@ def notes(comparison: Comparison) -> list[str]:
         "Worst car: every car's training scenes are scored with the global model or, with local, the car's own; of "
         "these mIoUs the least. Cars have trained on these scenes: it tells whom a model serves badly, not how it does "
         "elsewhere.",
-        f"Rare classes: mean IoU of the rarest third by training pixels: {', '.join(comparison.rare)}.",
+        "Rare classes: mean IoU of the rarest third, by training pixels, of the classes that occur in training and on "
+        f"the {comparison.split} split: {', '.join(comparison.rare) or 'there are none'}.",
         "MB are 10^6 bytes, up and down, that a real federation would exchange. Seconds are those of rounds and "
         "scoring on the machine that played the runs, whatever else it did."]
+    if any(row.algo == "central" for row in comparison.rows):
+        said.append("Seconds of central are of one rank, which does all of its training; a federation's cars share "
+                    "the ranks that there are.")
     if comparison.tuning:
         said.append("Learning rates: every algorithm was tried with the same ones, with seed 0; the numbers are final "
                     f"mIoUs on the {comparison.tuning.split} split, of which the highest is chosen.")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -17,18 +17,11 @@ from fedsim.record.panel import panel
 from fedsim.record.progress import Progress
 from fedsim.record.round_record import CarDetail
 from fedsim.record.run_directory import RunDirectory
+from fedsim.record.shown import Shown
 from fedsim.record.tensorboard import TensorBoard
 from fedsim.record.weights import save_weights
 from fedsim.scenes.classes import ClassTable
 from fedsim.screen import LOG, tells_progress
-
-
-class Shown(NamedTuple):
-    """The scenes that panels show: always the same ones of the evaluated split."""
-
-    names: list[str]
-    images: np.ndarray  # (K, h, w, 3) uint8 RGB
-    labels: np.ndarray  # (K, h, w) uint8 class index or VOID
 
 
 class Journal:

@@ -9,6 +9,7 @@ import shlex
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,7 +38,6 @@ class Overview:
     environment: dict[str, Any]  # of environment.json, likewise
     repeat: str | None  # the command that repeats the run
     scores: Scores | None  # None where there is no record yet
-    state: str  # "running", "finished", "stopped", "damaged"
     fault: str | None  # what is damaged
     changed: float  # when the latest record was written, in seconds since the epoch
 
@@ -51,9 +51,20 @@ class Overview:
             scores = _scores(path / "metrics.jsonl")
         except _Damaged as error:
             faults.append(str(error))
-        fault = faults[0] if faults else None
-        state = "damaged" if fault else _state(path, settings, scores)
-        return cls(path, settings, environment, comment, scores, state, fault, _changed(path))
+        return cls(path, settings, environment, comment, scores, faults[0] if faults else None, _changed(path))
+
+    @cached_property
+    def state(self) -> str:
+        """One of "running", "finished", "stopped", "damaged"."""
+        if self.fault:
+            return "damaged"
+        return "running" if is_held(self.path / "lock") else "finished" if self.has_ended else "stopped"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the run has played all of its rounds and written its models and, last of all, its summary."""
+        played = self.scores is not None and type(self.rounds) is int and self.scores.round >= self.rounds
+        return played and not self.fault and (self.path / "report" / "summary.md").exists()
 
     @property
     def standing(self) -> str:
@@ -146,14 +157,6 @@ def _scores(path: Path) -> Scores | None:
         raise _Damaged("metrics.jsonl does not end with the record of a round")
     best = max(found, key=found.__getitem__, default=0)
     return Scores(record["round"], found[max(found)] if found else None, found.get(best), best)
-
-
-def _state(path: Path, settings: dict[str, Any], scores: Scores | None) -> str:
-    if is_held(path / "lock"):
-        return "running"
-    rounds = settings.get("rounds")
-    ended = scores is not None and type(rounds) is int and scores.round >= rounds
-    return "finished" if ended and (path / "report" / "summary.md").exists() else "stopped"
 
 
 def _changed(path: Path) -> float:

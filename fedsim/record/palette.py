@@ -1,5 +1,6 @@
 """How lines tell algorithms apart, the same in every figure; colours that the colour-blind tell apart too."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -38,11 +39,11 @@ def line_of(algo: str) -> Line:
 
 
 def lines_of(algos: Sequence[str]) -> list[Line]:
-    """A line for each, in order: a further one of an algorithm is paler and has another marker."""
-    lines, seen = [], dict.fromkeys(algos, 0)
-    for algo in algos:
-        line, again = line_of(algo), seen[algo]
-        seen[algo] += 1
+    """A line for each, in order: a further one of an algorithm, or of a user's own, is paler and has another marker."""
+    lines, seen = [], Counter[Line]()
+    for line in map(line_of, algos):
+        again = seen[line]
+        seen[line] += 1
         if again:
             line = line._replace(colour=_paler(line.colour, _PALER[(again - 1) % len(_PALER)]),
                                  marker=_MARKERS[(again - 1) % len(_MARKERS)])

@@ -1,5 +1,6 @@
 """A run that has ended: its settings and its models, read back from its directory."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,11 +9,14 @@ import torch
 from fedsim.assembly import make_module
 from fedsim.errors import OutputError
 from fedsim.record.checkpoints import PART
+from fedsim.record.overview import Overview
 from fedsim.record.run_directory import RunDirectory
 from fedsim.record.weights import load_weights
 from fedsim.scenes.scene_set import Source
 from fedsim.settings import Settings, read_settings
 from fedsim.vector import FlatModel
+
+CAR = re.compile(r"car-(\d+)-")  # the name of a car's own model
 
 
 @dataclass(frozen=True)
@@ -39,15 +43,26 @@ class PastRun:
         """The last part of its path."""
         return self.directory.path.resolve().name
 
+    def has_ended(self) -> bool:
+        """Whether there is nothing left to play, and its models are there."""
+        if not Overview.of(self.directory.path).has_ended:
+            return False
+        try:
+            return len(self.weights()) in (1, self.settings.cars)
+        except OutputError:
+            return False
+
     def weights(self) -> list[Path]:
-        """The file of the run's global model; where it has none, those of its cars' own. Raises OutputError."""
+        """The file of the run's global model; where it has none, those of its cars' own, by car. Raises OutputError."""
         folder = self.directory.checkpoints
         own = folder / "model.safetensors"
-        files = [own] if own.exists() else sorted(
-            path for path in folder.glob("car-*.safetensors") if not PART.fullmatch(path.name))
-        if not files:
+        if own.exists():
+            return [own]
+        numbers = {path: int(found[1]) for path in folder.glob("car-*.safetensors")
+                   if (found := CAR.match(path.name)) and not PART.fullmatch(path.name)}
+        if not numbers:
             raise OutputError(f"{folder} holds no weights: the run has not ended; let it end, or run it again")
-        return files
+        return sorted(numbers, key=lambda path: numbers[path])
 
     def models(self, source: Source, device: torch.device) -> list[FlatModel]:
         """The models of these files. Raises UserError where there are none, or they are damaged."""

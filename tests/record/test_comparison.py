@@ -2,9 +2,12 @@
 
 Each test was seen to fail: with a population's deviation for a sample's, with gaps of unpaired means, with the cost of
 the last round for that of the first that reaches the target, with rows told apart by threads, with classes sorted the
-wrong way, with names left unescaped, and with one colour for all rows.
+wrong way, with names left unescaped, with one colour for all rows, with cars' models in the order of their names, with
+scenes that differ left unnoticed, with rare classes that are in no label, with one line for two own algorithms, and
+with a picture of the scenes at another resolution in the page.
 """
 
+import base64
 import csv
 import io
 import re
@@ -14,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedsim.errors import SettingsError
+from fedsim.errors import OutputError, SettingsError
 from fedsim.record.comparison import (
     Spread,
     Trial,
@@ -29,7 +32,7 @@ from fedsim.record.comparison import (
     spread,
 )
 from fedsim.record.comparison_figures import classes_figure, curves_figure, scenes_figure
-from fedsim.record.comparison_models import Findings, Shown
+from fedsim.record.comparison_models import Findings
 from fedsim.record.comparison_report import compare, write_report
 from fedsim.record.comparison_tables import (
     Comparison,
@@ -46,6 +49,9 @@ from fedsim.record.comparison_tables import (
 )
 from fedsim.record.figures import save_png
 from fedsim.record.palette import line_of, lines_of
+from fedsim.record.past_run import PastRun
+from fedsim.record.run_directory import RunDirectory
+from fedsim.record.shown import Shown
 from fedsim.scenes.classes import CAMVID_11
 from fedsim.settings import Settings
 
@@ -61,11 +67,11 @@ def record(number: int, miou: float | None, images=(8, 8)) -> dict:
             "bytes_down": 2_000_000 * bool(number), "seconds": {"total": 1.5}}
 
 
-def trial(*mious: float | None, own=None, images=(8, 8), **settings) -> Trial:
-    """A run of mIoUs from round 0 on; None where a round was not scored."""
+def trial(*mious: float | None, own=None, images=(8, 8), on=("val", "train"), **settings) -> Trial:
+    """A run of mIoUs from round 0 on; None where a round was not scored. on: scenes to score and to train on."""
     chosen = Settings(**{"algo": "avg", "rounds": len(mious) - 1} | settings)
     return Trial(f"runs/{chosen.algo}-{chosen.seed}", chosen,
-                 [record(number, miou, images) for number, miou in enumerate(mious)], own or {})
+                 [record(number, miou, images) for number, miou in enumerate(mious)], own or {}, *on)
 
 
 @pytest.fixture
@@ -115,8 +121,9 @@ def test_worst_cars_and_rare_classes(comparison):
     assert cells["avg"][6] == words(spread([1.0, 1.4]), 2)
     assert comparison.rows[0].trials[0].class_iou(["Pole"]) is None
     assert comparison.rows[0].trials[0].class_iou(["Pole", "Sky"]) == 0.8
-    assert rarest("abcdefg", np.array([50, 1, 0, 30, 20, 10, 5])) == ["b", "g"]  # a third of the six that occur
-    assert rarest("ab", np.array([2, 1])) == ["b"]
+    pixels, scored = np.array([50, 1, 0, 30, 20, 10, 5, 2]), np.array([1, 1, 1, 1, 1, 1, 1, 0])
+    assert rarest("abcdefgh", pixels, scored) == ["b", "g"]  # a third of the six that occur in both
+    assert rarest("ab", np.array([2, 1]), np.ones(2)) == ["b"]
 
 
 def test_runs_are_grouped_by_algorithm_and_by_what_else_differs():
@@ -130,6 +137,24 @@ def test_runs_are_grouped_by_algorithm_and_by_what_else_differs():
 def test_scores_of_other_scenes_are_refused(name):
     with pytest.raises(SettingsError, match=f"--{next(iter(name)).replace('_', '-')} .* cannot be compared"):
         rows_of([trial(0.1, 0.5), trial(0.1, 0.5, algo="prox", **name)])
+
+
+def test_different_data_of_one_name_are_refused_and_are_not_called_one_run():
+    """Seeds of one row, and runs of one seed."""
+    for seed in (0, 1):
+        with pytest.raises(SettingsError, match=r"runs/avg-0 and runs/avg-. were scored on different scenes"):
+            rows_of([trial(0.1, 0.5), trial(0.1, 0.5, seed=seed, on=("other", "train"))])
+        with pytest.raises(SettingsError, match=r"runs/avg-0 and runs/avg-. were trained on different scenes"):
+            rows_of([trial(0.1, 0.5), trial(0.1, 0.5, seed=seed, on=("val", "other"))])
+    assert len(rows_of([trial(0.1, 0.5), trial(0.1, 0.5, cars=9, on=("val", "more"))])) == 2  # more cars, more streets
+
+
+def test_models_of_cars_are_in_their_order(tmp_path):
+    run = PastRun(RunDirectory(tmp_path), Settings(algo="local"))
+    run.directory.checkpoints.mkdir()
+    for name in (*(f"car-{car:02d}-d{car}" for car in range(102)), "car-00003-000001", "car-mine"):
+        (run.directory.checkpoints / f"{name}.safetensors").touch()
+    assert [path.stem for path in run.weights()] == [f"car-{car:02d}-d{car}" for car in range(102)]
 
 
 def test_a_run_played_twice_is_refused():
@@ -212,6 +237,7 @@ def test_rows_of_one_algorithm_are_told_apart_and_keep_its_colour():
     assert first == line_of("avg") and central == line_of("central")
     assert len({first.colour, second.colour, third.colour}) == len({first.marker, second.marker, third.marker}) == 3
     assert second.colour == "#66AAD1"  # 60 % of #0072B2 on white
+    assert len(set(lines_of(["mine:A", "mine:B", "mine:C"]))) == 3
 
 
 def test_a_report_is_written_whole_and_says_what_is_in_doubt(comparison, tmp_path, capsys):
@@ -219,7 +245,7 @@ def test_a_report_is_written_whole_and_says_what_is_in_doubt(comparison, tmp_pat
     trials = [one for row in comparison.rows for one in row.trials]
     shown = Shown(["s0", "s1"], np.zeros((2, 30, 40, 3), np.uint8), np.zeros((2, 30, 40), np.uint8))
     guess = np.ones((2, 30, 40), np.uint8)  # Building's colour
-    findings = Findings(trials, CAMVID_11, np.arange(1, 12), shown, {"runs/avg-0": guess})
+    findings = Findings(trials, CAMVID_11, np.arange(1, 12), np.ones(11, np.int64), shown, {"runs/avg-0": guess})
     judged = compare(findings, None, None)
     assert judged.target == pytest.approx(0.54) and judged.rare == ["Sky", "Building", "Pole"]
     write_report(judged, findings, ["prox-0 failed: left out"], "fedsim compare <&>", tmp_path)
@@ -230,5 +256,10 @@ def test_a_report_is_written_whole_and_says_what_is_in_doubt(comparison, tmp_pat
     assert {path.name for path in tmp_path.iterdir()} == {
         "index.html", "report.md", "table.csv", "summary.csv", "table.tex", "curves.png", "classes.png", "scenes.png"}
     assert has(tmp_path / "scenes.png", "#800000")
+    assert base64.b64encode((tmp_path / "scenes.png").read_bytes()).decode() in page
+    (tmp_path / "table.csv").unlink()
+    (tmp_path / "table.csv").mkdir()
+    with pytest.raises(OutputError, match=r"cannot write the report in .* \(Is a directory\)"):
+        write_report(judged, findings, [], "", tmp_path)
     save_png(scenes_figure(shown, {}, CAMVID_11), tmp_path / "none.png")
     assert Spread(0.1, None, 1) == spread([0.1, None])
