@@ -35,13 +35,14 @@ def fitting(values: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, An
     """
     belongs = {setting.name for setting in fields(Settings)
                if setting.metadata["theme"] in ("Federation", "Algorithm", "Robustness")} | {"alpha"}
-    kept = {name: value for name, value in values.items() if name not in belongs} | dict(fixed)
+    others = {name: value for name, value in values.items() if name not in belongs} | dict(fixed)
+    kept = {name: value for name, value in others.items() if name in belongs or name == "partition"}
     for setting in fields(Settings):
         if setting.name in belongs and setting.name in values and setting.name not in fixed:
             with suppress(SettingsError):
                 check(Settings(**kept | {setting.name: values[setting.name]}))
                 kept[setting.name] = values[setting.name]
-    return kept
+    return others | kept
 
 
 def _check_algorithm(settings: Settings, algorithm: type[Algorithm]) -> None:

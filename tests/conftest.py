@@ -9,6 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from fedsim.screen import LOG
+
 sys.path.insert(0, str(Path(__file__).parent))  # helpers beside the tests, such as quadratics.py
 
 # No deadline: a busy machine is no defect. The same examples every time: a suite that passed passes again.
@@ -31,6 +33,14 @@ def scene_cache(tmp_path_factory):
 def one_thread():
     """Tiny networks gain nothing by more, and two that wait for each other on a busy machine lose much."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def loudness():
+    """--quiet and --verbose are for the rest of a process: here for one test."""
+    level = LOG.level
+    yield
+    LOG.setLevel(level)
 
 
 @pytest.fixture(scope="session", autouse=True)

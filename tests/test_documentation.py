@@ -42,7 +42,8 @@ def test_documented_runs_work(line, tiny_camvid, tmp_path):
     (tmp_path / "mypackage" / "fedexp.py").write_text(code)  # in the working directory, as the page has it
     short = SHORT if "torchvision:" not in line else SHORT[:4]
     if "--resume" in words:
-        begun = ["--cars", "4", *short, "--out", str(tmp_path / "run")]
+        begun = ["--cars", "4", "--data", "camvid", "--data-root", str(tiny_camvid), *short, "--out",
+                 str(tmp_path / "run")]
         assert main(begun) == 0
         words = [str(tmp_path / "run") if word.startswith("runs/") else word for word in words]
         short = []
@@ -89,11 +90,12 @@ def test_documented_runs_of_the_console_script_work(line, tiny_camvid, tmp_path)
 
 @pytest.mark.parametrize("line", of_command("compare"))
 def test_documented_comparisons_work(line, tiny_camvid, tmp_path):
-    """With one seed, two learning rates, and two runs at a time."""
+    """On few scenes, with one seed, two learning rates, and two runs at a time."""
     words = typed(line, tiny_camvid)
     play_mentioned(words, tmp_path, tiny_camvid)
     if "--algos" in words:
-        words += [*SHORT, "--seeds", "1", "--jobs", "2", *(["--lrs", "0.1,0.2"] if "--lrs" in words else [])]
+        words += ["--data", "camvid", "--data-root", str(tiny_camvid), "--eval-split", "val", *SHORT, "--seeds", "1",
+                  "--jobs", "2", *(["--lrs", "0.1,0.2"] if "--lrs" in words else [])]
     done = console(words, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert list(tmp_path.glob("*/*/index.html"))

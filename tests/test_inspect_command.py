@@ -96,7 +96,7 @@ def test_classes_that_a_car_lacks_or_that_only_one_has_are_told(inspect, tiny_ca
 
 @pytest.mark.parametrize(("options", "says"), [
     (["--cars", "19"], "there are 18 training scenes"), (["--partition", "nope"], "--partition is 'nope'"),
-    (["--algo", "avg"], "No such option"), (["--out", "full"], "already holds")])
+    (["--algo", "avg"], "there is no option"), (["--out", "full"], "already holds")])
 def test_a_mistake_gets_one_sentence_and_status_2(inspect, capsys, tmp_path, options, says):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("mine")

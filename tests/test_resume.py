@@ -22,7 +22,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_torchrun import digests, records
 
 from fedsim.main import main
-from fedsim.record import checkpoints, figures, run_directory
+from fedsim.record import checkpoints, figures, run_directory, run_lock
 from fedsim.record.checkpoints import PART, Checkpoints
 
 ROUNDS = 4
@@ -499,7 +499,7 @@ def test_read_only_file_systems_are_refused_in_a_sentence(run, refused, monkeypa
             raise OSError(errno.EROFS, "Read-only file system")
         return real(path, mode, *others, **options)
 
-    monkeypatch.setattr(run_directory, "open", read_only, raising=False)
+    monkeypatch.setattr(run_lock, "open", read_only, raising=False)
     assert refused("--resume", run).startswith(f"cannot write in {run} (Read-only file system)")
 
 

@@ -6,14 +6,16 @@ import sys
 from pathlib import Path
 
 from fedsim.record.progress import Progress, round_line
+from fedsim.screen import LOG
 
 from .conftest import make_records
 
 SCRIPT = """
 from tests.record.conftest import make_records
 from fedsim.record.progress import Progress
+from fedsim.screen import LOG
 with Progress(3) as progress:
-    progress.say("hello")
+    LOG.info("hello")
     for record in make_records(rounds=3, cars=4, evaluate_every=2):
         progress.round(record)
 """
@@ -21,7 +23,7 @@ with Progress(3) as progress:
 
 def test_off_a_terminal_there_is_one_plain_line_a_round(capsys, records):
     with Progress(6) as progress:
-        progress.say("4 cars")
+        LOG.info("4 cars")
         for record in records:
             progress.round(record)
     out, err = capsys.readouterr()
