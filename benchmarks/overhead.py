@@ -101,7 +101,7 @@ def bare_rounds(options: argparse.Namespace) -> dict[str, float]:
 
     from fedsim.models import build_model
     from fedsim.scenes import cache
-    from fedsim.scenes.batches import nearest
+    from fedsim.scenes.resize import nearest
     from fedsim.scenes.streets import Streets
 
     torch.set_num_threads(1)
