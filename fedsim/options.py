@@ -69,7 +69,7 @@ def asked_for(values: dict[str, Any]) -> Asked:
     if given.keys() & DECIDING and settings.resume is None:
         loaded = _fitting(loaded, given, path)
     if loaded.get("partition") not in (None, *PARTITIONS) and "partition" not in given:
-        loaded |= {"partition": str(beside(path, Path(loaded["partition"])))}
+        loaded |= {"partition": str(_beside(path, Path(loaded["partition"])))}
     return Asked(Settings.from_values(loaded | given, origin=f"--config {path}"), loaded | given)
 
 
@@ -81,7 +81,7 @@ def _fitting(loaded: dict[str, Any], given: dict[str, Any], path: Path) -> dict[
     return {name: value for name, value in loaded.items() if name in kept}
 
 
-def beside(config: Path, split: Path) -> Path:
+def _beside(config: Path, split: Path) -> Path:
     """A split file that settings name; where it is gone, the one beside them: a run may have been moved."""
     own = config.parent / SPLIT_FILE
     return own if own.exists() and not split.exists() else split

@@ -1,4 +1,4 @@
-"""Ranks, devices and collectives; the only importer of torch.distributed.
+"""Ranks, devices and collectives; the only importer of torch.distributed but for ranks.py, which starts torchrun.
 
 The rest of fedsim asks a `World` and never whether there is more than one rank: with one rank every method
 does the same work without a message.
@@ -230,16 +230,17 @@ def first_line(error: RuntimeError) -> str:
 
 def fair_threads(place: Place) -> int:
     """The cores this process may use, shared among the machine's ranks; at least 1."""
-    return max(1, _cores() // place.local_size)
+    return max(1, cores() // place.local_size)
 
 
 def places(device: str, threads: int | None) -> int:
     """How many ranks of so many threads this machine has room for: one a GPU, or a core where none is used."""
     gpus = torch.cuda.device_count() if device != "cpu" and torch.cuda.is_available() else 0
-    return gpus or max(1, _cores() // (threads or 1))
+    return gpus or max(1, cores() // (threads or 1))
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many this process may use."""
     # Not every system can say which of its cores a process may use.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

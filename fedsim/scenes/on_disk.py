@@ -1,6 +1,5 @@
 """What data sets on disk have in common: frames that are files, read on all cores there are."""
 
-import os
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,6 +13,7 @@ from fedsim.scenes.classes import ClassTable
 from fedsim.scenes.files import picture_size, read_picture
 from fedsim.scenes.label_files import LabelFiles
 from fedsim.scenes.scene_set import Scene
+from fedsim.world import cores
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -106,13 +106,12 @@ def ahead(do: Callable[[T], R], items: Iterable[T], most: int | None = None) -> 
 
     Threads are enough, because Pillow reads and writes outside of Python's lock.
     """
-    # Not every system can say which of its cores a process may use.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    pool, waiting = ThreadPoolExecutor(cores), deque[Future[R]]()
+    threads = cores()
+    pool, waiting = ThreadPoolExecutor(threads), deque[Future[R]]()
     try:
         for item in items:
             waiting.append(pool.submit(do, item))
-            if len(waiting) > (most or AHEAD * cores):
+            if len(waiting) > (most or AHEAD * threads):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
