@@ -26,6 +26,7 @@ from typing import IO, Any
 from fedsim.errors import OutputError, RunError
 from fedsim.record.run_lock import hold
 
+LOCK = "lock"
 SPLIT_FILE = "partition.json"
 FIRST_FILES = ("environment.json", "metrics.jsonl", SPLIT_FILE)
 FOLDERS = ("tensorboard", "checkpoints", "report")
@@ -50,35 +51,27 @@ class RunDirectory:
         """Make `path` with config.toml, environment.json, an empty metrics.jsonl and empty subdirectories.
 
         `write_others` adds a partition.json. config.toml comes last: a directory with one is complete, and what a start
-        that was killed before it has left is cleared away by the next.
+        that was killed before it has left is cleared away by the next. The lock is held meanwhile, and free afterwards.
 
         `header` becomes the comment on top of config.toml: how to repeat the run. None stands for "not
         set" in `config` and is left out; `environment` is JSON-able.
-        Raises OutputError, with nothing changed, where `path` holds anything or cannot be made.
+        Raises OutputError, with nothing changed, where `path` holds anything, cannot be made, or is just being made by
+        another process.
         """
         comment = "".join(f"# {line.removeprefix('# ')}\n" for line in header.splitlines())
         run = cls(Path(path))
-        if run._is_left_over():
-            run._remove()
-        made_path = make_empty(run.path)
+        made_path = not run._is_free() and make_empty(run.path)
         try:
-            # "x": of two runs started at once in one empty directory, the first file has one maker.
-            _write_new(run.path / "environment.json", _environment_text(environment))
-            for directory in (run.tensorboard, run.checkpoints, run.report):
-                directory.mkdir()
-            _write_new(run.metrics, "")
-            write_others(run.path)
-            _write_new(run.path / "config.toml", _config_text(comment, config))
-        except FileExistsError as error:
-            raise _not_empty(run.path) from error
-        except (OSError, OutputError) as error:
-            run._remove()
+            with run.lock():  # of starts in one directory at once, one looks and writes
+                if not run._is_free():
+                    raise _not_empty(run.path)
+                run._clear()
+                run._fill(environment, write_others, _config_text(comment, config))
+        except OutputError:
             if made_path:
-                with suppress(OSError):
+                with suppress(OSError):  # another's by now
                     run.path.rmdir()
-            if isinstance(error, OutputError):
-                raise
-            raise _cannot_make(run.path, error) from error
+            raise
         return run
 
     @property
@@ -134,7 +127,7 @@ class RunDirectory:
 
         The system frees the lock even when its holder is killed. Raises OutputError where another process has it.
         """
-        return hold(self.path / "lock")
+        return hold(self.path / LOCK)
 
     def cut(self, last: int) -> list[dict]:
         """The records up to round `last`; later ones, which are about to come about again, are removed.
@@ -177,17 +170,36 @@ class RunDirectory:
         except OSError as error:
             raise RunError(f"{where}: cannot write {self.metrics} ({error.strerror})") from error
 
-    def _is_left_over(self) -> bool:
-        """Whether the directory holds what `create` makes before config.toml, and nothing else."""
+    def _is_free(self) -> bool:
+        """Whether the directory is there, with nothing in it or only what `create` makes before config.toml."""
         try:
             names = {path.name for path in self.path.iterdir()}
+            return not names or (LOCK in names and names <= {LOCK, *FIRST_FILES, *FOLDERS}
+                                 and not any(self.path.glob("*/*"))
+                                 and not (self.metrics.exists() and self.metrics.stat().st_size))
         except OSError:
             return False
-        return "environment.json" in names and names <= {*FIRST_FILES, *FOLDERS}
 
-    def _remove(self) -> None:
+    def _fill(self, environment: dict, write_others: Callable[[Path], None], config: str) -> None:
+        try:
+            # "x": on a file system without locks between machines, the first file still has one maker.
+            _write_new(self.path / "environment.json", _environment_text(environment))
+            for directory in (self.tensorboard, self.checkpoints, self.report):
+                directory.mkdir()
+            _write_new(self.metrics, "")
+            write_others(self.path)
+            _write_new(self.path / "config.toml", config)
+        except FileExistsError as error:
+            raise _not_empty(self.path) from error
+        except (OSError, OutputError) as error:
+            self._clear(also=("config.toml", LOCK))
+            if isinstance(error, OutputError):
+                raise
+            raise _cannot_make(self.path, error) from error
+
+    def _clear(self, also: Sequence[str] = ()) -> None:
         """Take back what `create` has made so far, and nothing of anybody else's."""
-        for name in (*FIRST_FILES, "config.toml"):
+        for name in (*FIRST_FILES, *also):
             with suppress(OSError):
                 (self.path / name).unlink()
         for name in FOLDERS:

@@ -1,7 +1,9 @@
 """The lock of a run: held by the one process that works on it, freed by the system even when that is killed."""
 
 import fcntl
+import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -20,11 +22,10 @@ def hold(path: Path) -> IO[str]:
     try:
         for wait in WAITS:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return file
+                return _locked(file, path)
             except BlockingIOError:
                 time.sleep(wait)
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return _locked(file, path)
     except BlockingIOError as error:
         file.close()
         raise OutputError(f"another process works on {path.parent}; wait for its end, or choose another with "
@@ -32,7 +33,15 @@ def hold(path: Path) -> IO[str]:
     except OSError as error:
         file.close()
         raise OutputError(f"cannot lock {path} ({error.strerror}); take a file system that has locks") from error
-    return file
+
+
+def _locked(file: IO[str], path: Path) -> IO[str]:
+    """Raises BlockingIOError where another process has the lock, or has removed it with the run that it was making."""
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return file
+    raise BlockingIOError
 
 
 def is_held(path: Path) -> bool:

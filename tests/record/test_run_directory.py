@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 import subprocess
@@ -28,7 +29,7 @@ def listing(path: Path) -> dict[str, bytes | None]:
 def test_a_new_run_directory_has_every_file_and_subdirectory(tmp_path):
     run = create(tmp_path / "runs" / "a")
     assert set(listing(run.path)) == {"config.toml", "environment.json", "metrics.jsonl", "tensorboard",
-                                      "checkpoints", "report"}
+                                      "checkpoints", "report", "lock"}
     assert run.metrics.read_bytes() == b""
     assert run.tensorboard.is_dir() and run.checkpoints.is_dir() and run.report.is_dir()
     assert json.loads((run.path / "environment.json").read_text()) == {"torch": "2.6", "ranks": 4}
@@ -79,9 +80,9 @@ def test_a_disk_that_fills_up_leaves_nothing_behind(tmp_path, monkeypatch):
 
 
 def test_of_two_runs_started_at_once_in_one_directory_the_later_writes_nothing(tmp_path, monkeypatch):
-    """The second makes its directory between the first's look and its writing.
+    """The second makes its directory between the first's look and its lock.
 
-    Mutation: open the files with "w" instead of "x".
+    Mutation: do not look again once the lock is held.
     """
     real = Path.iterdir
     taken = {}
@@ -97,6 +98,21 @@ def test_of_two_runs_started_at_once_in_one_directory_the_later_writes_nothing(t
     with pytest.raises(OutputError, match="already holds"):
         create(tmp_path)
     assert listing(tmp_path) == taken and b"the second run" in taken["config.toml"]
+
+
+def test_a_start_while_another_writes_is_refused_and_takes_nothing_away(tmp_path):
+    """The second comes when all but config.toml is there, as a killed start leaves it. Mutation: no lock."""
+    refused = []
+
+    def second(folder):
+        before = listing(folder)
+        with pytest.raises(OutputError, match="another process works on") as error:
+            create(folder)
+        refused.append(error)
+        assert listing(folder) == before and "metrics.jsonl" in before
+
+    RunDirectory.create(tmp_path, CONFIG, {}, "the first run", second)
+    assert refused and (tmp_path / "config.toml").read_text().startswith("# the first run")
 
 
 @pytest.mark.parametrize("existing", [True, False])
@@ -120,6 +136,48 @@ def test_of_eight_threads_one_makes_the_directory(tmp_path, existing):
     for thread in threads:
         thread.join()
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["OutputError"] * 7 + ["RunDirectory"]
+
+
+STARTED = ["lock", "environment.json", "tensorboard", "checkpoints", "report", "metrics.jsonl", "partition.json"]
+
+
+def leave(path: Path, names: list[str]) -> None:
+    for name in names:
+        if "." in name or name == "lock":
+            (path / name).write_text("" if name in ("lock", "metrics.jsonl") else "{}")
+        else:
+            (path / name).mkdir()
+
+
+@pytest.mark.parametrize("count", range(1, len(STARTED) + 1))
+def test_what_a_start_that_was_killed_has_left_is_cleared_away(tmp_path, count):
+    leave(tmp_path, STARTED[:count])
+    assert create(tmp_path).metrics.read_bytes() == b""
+    assert "partition.json" not in listing(tmp_path)
+
+
+@pytest.mark.parametrize("kept", ["metrics.jsonl", "checkpoints/round-1.pt", "notes.txt"])
+def test_a_run_that_has_lost_its_settings_is_not_cleared_away(tmp_path, kept):
+    leave(tmp_path, STARTED)
+    (tmp_path / kept).write_text("precious")
+    before = listing(tmp_path)
+    with pytest.raises(OutputError, match="already holds"):
+        create(tmp_path)
+    assert listing(tmp_path) == before
+
+
+def test_a_lock_that_is_taken_away_while_another_waits_for_it_is_not_held(tmp_path, monkeypatch):
+    """What a start that fails does. Mutation: take whatever file flock has locked."""
+    run = create(tmp_path / "a")
+    real = fcntl.flock
+
+    def taken_away(file, how):
+        (run.path / "lock").unlink(missing_ok=True)
+        real(file, how)
+
+    monkeypatch.setattr("fcntl.flock", taken_away)
+    with pytest.raises(OutputError, match="another process works on"):
+        run.lock()
 
 
 def test_default_paths_of_one_second_differ(tmp_path, monkeypatch):
@@ -232,6 +290,7 @@ def test_a_lock_writes_over_nothing(tmp_path):
     """Catches a file that is opened for writing: the lock may be a link to something of the user's."""
     run = create(tmp_path / "a")
     (tmp_path / "precious").write_text("precious")
+    (run.path / "lock").unlink()
     (run.path / "lock").symlink_to(tmp_path / "precious")
     with run.lock():
         pass
