@@ -97,8 +97,7 @@ def setting_options(names: Collection[str]) -> list[click.Parameter]:
     """The options of these settings, and --config."""
     options: list[click.Parameter] = [_option(setting) for setting in dataclasses.fields(Settings)
                                       if setting.name in names]
-    options.append(Option("--config", theme="Machine", type=click.STRING, default=None, metavar="FILE",
-                          shell_complete=lambda context, option, begun: [CompletionItem(begun, type="file")],
+    options.append(Option("--config", theme="Machine", type=click.Path(), default=None, metavar="FILE",
                           help="TOML file of settings, such as a run directory's config.toml."))
     return options
 
@@ -112,9 +111,9 @@ def _option(setting: "dataclasses.Field[Any]") -> Option:
     words = WORDS.get(setting.name, ())
 
     def completed(context: click.Context, option: click.Parameter, begun: str) -> list[CompletionItem]:
-        if setting.name in PATHS:
-            return [CompletionItem(begun, type="file")]
         return [CompletionItem(word) for word in words if word.startswith(begun)]
 
-    return Option(flag(setting.name), theme=theme, default=None, help=text, type=TYPES[kind], shell_complete=completed,
+    return Option(flag(setting.name), theme=theme, default=None, help=text,
+                  type=click.Path() if setting.name in PATHS else TYPES[kind],
+                  shell_complete=completed if words else None,
                   metavar="|".join(choices) if choices else FORMS.get(setting.name, PLAIN[kind]))

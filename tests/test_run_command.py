@@ -118,7 +118,9 @@ def test_a_signal_reaches_the_ranks_which_save_and_say_how_to_go_on(tmp_path, nu
 
 @pytest.mark.parametrize(("words", "place", "holds"), [
     ("fedsim ru", 1, "plain,run"), ("fedsim run --algo a", 3, "plain,admm"), ("fedsim run --aggreg", 2, "--aggregator"),
-    ("fedsim run --out ", 3, "file,"), ("fedsim data ", 2, "plain,fetch")])
+    ("fedsim run --out ", 3, "file,"), ("fedsim data ", 2, "plain,fetch"),
+    ("fedsim compare --algos central,ad", 3, "plain,central,admm"), ("fedsim show runs/", 2, "file,runs/"),
+    ("fedsim compare runs/", 2, "file,runs/")])
 def test_shells_complete_commands_options_and_values(words, place, holds):
     done = subprocess.run([sys.executable, "-m", "fedsim"], capture_output=True, text=True, env=os.environ | {
         "_FEDSIM_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(place), "PYTHONPATH": str(ROOT)})

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from fedsim.catalogue import flag
+from fedsim.catalogue import NAMES, flag
 from fedsim.command_line import Command, Option
 from fedsim.comparing.plan import TUNING_SEED, TUNING_SPLIT, Job, Plan, begin, make_plan
 from fedsim.comparing.playing import play
@@ -141,10 +142,17 @@ def _rates(text: str | None) -> list[float]:
     return rates
 
 
+def _names(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """What a shell completes the last of --algos to."""
+    *before, last = begun.split(",")
+    return [CompletionItem(",".join([*before, name])) for name in NAMES
+            if name.startswith(last) and name not in before]
+
+
 compare: click.Command = Command(
     "compare", callback=_compare, help=HELP, params=[
-        click.Argument(["runs"], nargs=-1, metavar="[RUN...]"),
-        Option("--algos", theme="Comparison", metavar="ALGO,ALGO...",
+        click.Argument(["runs"], nargs=-1, metavar="[RUN...]", type=click.Path()),
+        Option("--algos", theme="Comparison", metavar="ALGO,ALGO...", shell_complete=_names,
                help="Algorithms to play, yours as MODULE:CLASS among them."),
         Option("--seeds", theme="Comparison", type=click.IntRange(1), metavar="N",
                help=f"Seeds 0 to N-1, a run of every algorithm each.  [default: {DEFAULT_SEEDS}]"),
@@ -156,7 +164,7 @@ compare: click.Command = Command(
         Option("--target", theme="Comparison", type=click.FloatRange(0, 1), metavar="X",
                help="mIoU whose cost in rounds, bytes and seconds is told. Default: 90 % of the best final mIoU "
                     "of an algorithm that communicates."),
-        Option("--out", theme="Comparison", metavar="DIR",
+        Option("--out", theme="Comparison", type=click.Path(), metavar="DIR",
                help="Where runs and report go: a new or empty directory, or one that a comparison was begun in. "
                     "Default: comparisons/ALGOS-DATA-TIME."),
         *setting_options([setting.name for setting in fields(Settings) if setting.name not in NOT_ASKED])])

@@ -63,7 +63,7 @@ class Opened:
 
 
 @click.command(cls=Command)
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.argument("models", nargs=-1, required=True, type=click.Path(), metavar="MODEL...")
 @click.option("--perturb", "asked", multiple=True, metavar="all|KIND|KIND:SEVERITY",
               help="Perturb the pictures too; may be given several times. A kind alone is all of its severities, 1 to "
                    f"{SEVERITIES}. Kinds: {', '.join(PERTURBATIONS)}.")
@@ -71,14 +71,15 @@ class Opened:
               help="Split to score on.  [default: the model's own]")
 @click.option("--data", type=click.Choice(list(SOURCES)), help="Data set to score on, of the same classes.  [default: "
                                                                "the one that the model was trained on]")
-@click.option("--data-root", metavar="DIR", help="Folder of the data set.  [default: where it was in training]")
+@click.option("--data-root", type=click.Path(), metavar="DIR",
+              help="Folder of the data set.  [default: where it was in training]")
 @click.option("--classes", type=click.INT, metavar="N", help="Classes, where the data set leaves a choice.  [default: "
                                                              "as in training]")
 @click.option("--seed", default=0, metavar="N", help="Seed of the perturbations' draws.  [default: 0]")
 @click.option("--device", type=click.Choice(CHOICES["device"]), default="auto", help="[default: auto]")
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: the cores there are]")
-@click.option("--out", metavar="DIR", help="Where tables and figures go, new or empty.  "
-                                           "[default: evaluations/MODEL-TIME]")
+@click.option("--out", type=click.Path(), metavar="DIR",
+              help="Where tables and figures go, new or empty.  [default: evaluations/MODEL-TIME]")
 def evaluate(models: tuple[str, ...], asked: tuple[str, ...], eval_split: str | None, data: str | None,
              data_root: str | None, classes: int | None, seed: int, device: str, threads: int | None,
              out: str | None) -> None:

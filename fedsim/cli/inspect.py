@@ -38,7 +38,7 @@ def _inspect(out: str | None, **values: Any) -> None:
 inspect: click.Command = Command(
     "inspect", callback=_inspect, params=[
         *setting_options(NAMES),
-        Option("--out", theme="Machine", type=click.STRING, metavar="DIR",
+        Option("--out", theme="Machine", type=click.Path(), metavar="DIR",
                help="Where tables and figures go, new or empty. Default: inspections/DATA-PARTITION-TIME.")],
     help="""Tell what every car would have, before training.
 

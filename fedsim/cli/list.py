@@ -15,7 +15,7 @@ UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))  # name, seconds
 
 
 @click.command("list", cls=Command)
-@click.argument("folder", default="runs", metavar="[DIR]")
+@click.argument("folder", default="runs", type=click.Path(), metavar="[DIR]")
 def list_runs(folder: str) -> None:
     """List the runs of a folder and of the folders in it, the latest last.
 

@@ -18,7 +18,7 @@ WARNINGS = 8  # of a run; of more, the latest
 
 
 @click.command(cls=Command)
-@click.argument("run", metavar="RUN")
+@click.argument("run", type=click.Path(), metavar="RUN")
 def show(run: str) -> None:
     """Tell what there is to know about a run: its state, what was asked for, scores, cars, files, what to type next."""
     path = Path(run)
