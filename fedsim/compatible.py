@@ -30,19 +30,26 @@ def check(settings: Settings) -> None:
 def fitting(values: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
     """Fixed settings, and of some others those that go together with them.
 
-    They are tried in the order of `Settings`, where what another builds on stands before it. Left out is at most what
-    an algorithm, an aggregator or a partition reads or does not read.
+    They are tried in the order of `Settings`, where what another builds on stands before it. Left out is what
+    contradicts those before it, and only what an algorithm, an aggregator or a partition reads or does not read.
     """
     belongs = {setting.name for setting in fields(Settings)
                if setting.metadata["theme"] in ("Federation", "Algorithm", "Robustness")} | {"alpha"}
     others = {name: value for name, value in values.items() if name not in belongs} | dict(fixed)
-    kept = {name: value for name, value in others.items() if name in belongs or name == "partition"}
-    for setting in fields(Settings):
-        if setting.name in belongs and setting.name in values and setting.name not in fixed:
-            with suppress(SettingsError):
-                check(Settings(**kept | {setting.name: values[setting.name]}))
-                kept[setting.name] = values[setting.name]
+    kept = {name: value for name, value in others.items() if name == "partition"}
+    for name in [setting.name for setting in fields(Settings) if setting.name in belongs]:
+        if name in fixed:
+            kept[name] = fixed[name]
+        elif name in values and (_goes(more := kept | {name: values[name]}) or not _goes(kept)):
+            kept = more
     return others | kept
+
+
+def _goes(values: Mapping[str, Any]) -> bool:
+    with suppress(SettingsError):
+        check(Settings(**values))
+        return True
+    return False
 
 
 def _check_algorithm(settings: Settings, algorithm: type[Algorithm]) -> None:

@@ -48,10 +48,10 @@ def parse(arguments: Sequence[str]) -> Asked | None:
     return asked_for(values) if isinstance(values, dict) else None
 
 
-def asked_for(values: dict[str, Any]) -> Asked:
+def asked_for(values: dict[str, Any], algos: Sequence[str] = ()) -> Asked:
     """What options ask for, None where one was not given, and the preset that `config` names, if any.
 
-    Raises SettingsError.
+    algos: that are played in the place of the preset's; it keeps what one of them reads. Raises SettingsError.
     """
     preset = values.pop("config")
     given = {name: value for name, value in values.items() if value is not None}
@@ -66,16 +66,16 @@ def asked_for(values: dict[str, Any]) -> Asked:
         raise SettingsError(f"--config {path}: not a TOML file ({error})") from error
     settings = Settings.from_values(loaded | given, origin=f"--config {path}")
     check_own_code(settings.algo, given, f"--config {path}")
-    if given.keys() & DECIDING and settings.resume is None:
-        loaded = _fitting(loaded, given, path)
     if loaded.get("partition") not in (None, *PARTITIONS) and "partition" not in given:
         loaded |= {"partition": str(_beside(path, Path(loaded["partition"])))}
+    if given.keys() & DECIDING:
+        loaded = _fitting(loaded, [given | {"algo": algo} for algo in algos] or [given], path)
     return Asked(Settings.from_values(loaded | given, origin=f"--config {path}"), loaded | given)
 
 
-def _fitting(loaded: dict[str, Any], given: dict[str, Any], path: Path) -> dict[str, Any]:
-    """A preset without what the algorithm or the partition that was asked for in its place does not read."""
-    kept = compatible.fitting(loaded, given)
+def _fitting(loaded: dict[str, Any], asked: Sequence[dict[str, Any]], path: Path) -> dict[str, Any]:
+    """A preset without what no algorithm or partition that was asked for in the place of its own reads."""
+    kept = {name for given in asked for name in compatible.fitting(loaded, given)}
     if left_out := [flag(name) for name in loaded if name not in kept]:
         LOG.info("--config %s: left out is %s, which does not go with what was asked for", path, ", ".join(left_out))
     return {name: value for name, value in loaded.items() if name in kept}

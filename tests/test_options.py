@@ -12,7 +12,7 @@ from fedsim import compatible
 from fedsim.assembly import config
 from fedsim.catalogue import FULL_NAMES, NAMES, flag
 from fedsim.errors import SettingsError
-from fedsim.options import command
+from fedsim.options import asked_for, command
 from fedsim.settings import CHOICES, Settings
 
 SETTINGS = dataclasses.fields(Settings)
@@ -134,6 +134,33 @@ def test_what_an_algorithm_or_partition_asked_for_does_not_read_is_left_out_of_a
     assert parse(preset(text)).rho == "0.1"
     with pytest.raises(SettingsError, match="--rho belongs to"):  # asked for: not left out but refused
         compatible.check(parse([*preset(text), "--algo", "avg", "--rho", "1"]))
+
+
+@pytest.mark.parametrize(("name", "value", "asked"), [
+    ("server_optimizer", "momentum", ["--algo", "prox", "--server-momentum", "0.5"]),
+    ("attackers", 2, ["--algo", "prox", "--attack", "scale"]),
+    ("participation", 0.5, ["--algo", "avg", "--rho", "1"]),  # a mistake of its own, told later
+    ("partition", "/gone/partition.json", ["--algo", "avg"])])
+def test_a_preset_keeps_what_is_no_part_of_a_contradiction(preset, name, value, asked):
+    """Mutations: leave a setting out where the others contradict one another without it; all fixed settings first."""
+    settings = parse([*preset(tomli_w.dumps({name: value, "rounds": 99, "seed": 7, "cars": 9})), *asked])
+    assert (getattr(settings, name), settings.rounds, settings.seed, settings.cars) == (value, 99, 7, 9)
+
+
+def test_a_preset_keeps_what_one_of_several_algorithms_reads(preset, capsys):
+    """Whatever their order. Mutation: leave out what the first does not read."""
+    _, path = preset('algo = "admm"\nrho = 0.1\nparticipation = 0.5\nmu = 0.3\n')
+    nothing = {"config": path, "out": None}
+    for algos in (["central", "avg", "admm"], ["admm", "avg", "central"]):
+        given = asked_for(nothing | {"algo": algos[0]}, algos).given
+        assert (given["rho"], given["participation"]) == (0.1, 0.5) and "mu" not in given
+    assert "left out is --mu, which" in capsys.readouterr().out
+
+
+def test_a_preset_fits_in_the_same_way_when_its_run_goes_on(preset):
+    """A job that the scheduler starts again types the same. Mutation: leave nothing out with --resume."""
+    words = [*preset('algo = "admm"\nrho = 0.1\nlr = 0.3\n'), "--algo", "avg"]
+    assert parse([*words, "--resume", "auto"]) == dataclasses.replace(parse(words), resume="auto")
 
 
 def test_a_split_file_that_is_gone_is_looked_for_beside_the_settings(tmp_path):

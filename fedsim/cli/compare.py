@@ -51,7 +51,7 @@ def _compare(runs: tuple[str, ...], algos: str | None, seeds: int | None, lrs: s
     if lrs and values["lr"] is not None:
         raise SettingsError("--lr sets a learning rate, and --lrs has one chosen: leave one of them out")
     names = [name.strip() for name in algos.split(",")]
-    asked = asked_for(values | {"algo": names[0]})
+    asked = asked_for(values | {"algo": names[0]}, names)
     settings = {name: value for name in asked.given if name not in NOT_ASKED
                 and (value := getattr(asked.settings, name)) is not None}
     _play(names, settings, seeds or DEFAULT_SEEDS, _rates(lrs), jobs or 1, target, out)
