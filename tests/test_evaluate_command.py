@@ -15,7 +15,11 @@ from safetensors.torch import load_file, save_file
 import fedsim.main
 from fedsim.cli import main
 from fedsim.cli.evaluate import expand
+from fedsim.metrics import Scores
+from fedsim.record import robustness_report
 from fedsim.record.past_run import PastRun
+from fedsim.record.robustness_report import Scored
+from fedsim.robustness import Robustness
 from fedsim.scenes.classes import CAMVID_11
 from fedsim.scenes.perturbations import PERTURBATIONS, Perturbation
 
@@ -204,3 +208,32 @@ def test_runs_that_were_scored_on_different_splits_need_one_named(evaluate, runs
         evaluate(copy, runs / "avg")
     assert "name one with --eval-split" in capsys.readouterr().err
     evaluate(copy, runs / "avg", "--eval-split", "val")
+
+
+def test_runs_of_different_scenes_are_refused(evaluate, runs, copy, capsys, tmp_path):
+    """Although their classes have the same names. Catches a table whose columns cannot be compared."""
+    root = own_folder(tmp_path / "mine", CAMVID_11.names)
+    config = copy / "config.toml"
+    text = config.read_text().replace('data = "camvid"', 'data = "folder"')
+    config.write_text("\n".join(f"data_root = {str(root)!r}" if line.startswith("data_root") else line
+                                for line in text.splitlines()))
+    with pytest.raises(SystemExit):
+        evaluate(copy, runs / "avg")
+    assert "avg and copy would be scored on different scenes; name those of one data set" in capsys.readouterr().err
+    assert not (tmp_path / "evaluations").exists()
+
+
+def test_runs_of_one_name_are_called_by_their_paths(evaluate, runs, tmp_path):
+    """And one that is named twice is scored once. Catches results that are kept by name."""
+    shutil.copytree(runs / "avg", tmp_path / "other" / "avg")
+    evaluate(runs / "avg", "other/avg", f"{runs}/avg/", "--perturb", "fog:2", "--out", "out")
+    text = (tmp_path / "out" / "robustness.md").read_text()
+    assert text.splitlines()[2].split(" | ")[1:] == [str(runs / "avg"), "other/avg |"]
+
+
+def test_a_model_that_is_always_wrong_has_no_ratio():
+    """Catches a division by its mIoU of 0, after all the scoring."""
+    nothing = Scores(0.0, 0.0, [0.0])
+    run = Scored("wrong", "runs/wrong", "avg", Robustness(nothing, {Perturbation("fog", 2): nothing}))
+    assert robustness_report._kinds([run]).rows == [["fog", "0.000 (–)"]]
+    assert robustness_report._summary([run], run).rows == [["wrong", "0.000", "0.000", "–", "–"]]

@@ -34,6 +34,7 @@ class Opened:
     """Models that are scored together, a run's or a file's, and the settings that tell their scenes."""
 
     path: Path
+    name: str  # the run's, or the file's
     settings: Settings
     models: Sequence[Segmenter]  # of one kind, trained on the same scenes
 
@@ -42,14 +43,10 @@ class Opened:
         """A run's directory, or a .safetensors file. Raises UserError."""
         if path.suffix == ".safetensors":
             model = Segmenter.load(path, device)
-            return cls(path, Settings.from_values(model.card.settings, origin=f"the model card of {path}"), [model])
+            settings = Settings.from_values(model.card.settings, origin=f"the model card of {path}")
+            return cls(path, model.name, settings, [model])
         run = PastRun.open(path)
-        return cls(path, run.settings, [Segmenter.load(file, device) for file in run.weights()])
-
-    @property
-    def name(self) -> str:
-        """The run's, or the file's."""
-        return self.models[0].name if self.path.suffix == ".safetensors" else self.path.resolve().name
+        return cls(path, path.resolve().name, run.settings, [Segmenter.load(file, device) for file in run.weights()])
 
     def subject(self) -> Subject:
         """The models with the scenes that they are scored on. Raises UserError."""
@@ -90,7 +87,7 @@ def evaluate(models: tuple[str, ...], asked: tuple[str, ...], eval_split: str | 
     """
     perturbations = expand(asked)
     world = World.join(device, threads=threads)
-    opened = [Opened.open(Path(model), world.device) for model in models]
+    opened = _told_apart([Opened.open(path, world.device) for path in dict.fromkeys(map(Path, models))])
     opened = [replace(one, settings=_on(one.settings, data, data_root, classes, eval_split)) for one in opened]
     if len({one.settings.eval_split for one in opened}) > 1:
         raise SettingsError("the runs were scored on different splits; name one with --eval-split")
@@ -98,6 +95,9 @@ def evaluate(models: tuple[str, ...], asked: tuple[str, ...], eval_split: str | 
     for one in subjects[1:]:
         if one.scenes.classes.names != subjects[0].scenes.classes.names:
             raise SettingsError(f"{one.name} and {subjects[0].name} tell different classes apart; score each by itself")
+        if one.originals.fingerprint != subjects[0].originals.fingerprint:
+            raise SettingsError(f"{one.name} and {subjects[0].name} would be scored on different scenes; name those of "
+                                "one data set with --data and --data-root")
     if out:
         make_empty(folder := Path(out))
     else:
@@ -107,6 +107,12 @@ def evaluate(models: tuple[str, ...], asked: tuple[str, ...], eval_split: str | 
     scored = [Scored(one.name, str(one.path), one.settings.algo, result)
               for one, result in zip(opened, results, strict=True)]
     write_report(scored, subjects[0].originals, opened[0].settings.eval_split, seed, folder)
+
+
+def _told_apart(opened: Sequence[Opened]) -> list[Opened]:
+    """Those that share a name with another are called by their paths."""
+    names = [one.name for one in opened]
+    return [replace(one, name=str(one.path)) if names.count(one.name) > 1 else one for one in opened]
 
 
 def _on(settings: Settings, data: str | None, data_root: str | None, classes: int | None,

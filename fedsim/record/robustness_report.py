@@ -63,7 +63,7 @@ def _summary(runs: Sequence[Scored], reference: Scored) -> Table:
     rows = []
     for run in runs:
         mean, relative = run.result.mean_miou(), run.result.relative_degradation(reference.result)
-        rows.append([run.name, f"{run.result.clean.miou:.3f}", f"{mean:.3f}", f"{mean / run.result.clean.miou:.3f}",
+        rows.append([run.name, f"{run.result.clean.miou:.3f}", f"{mean:.3f}", _ratio(mean, run, 3),
                      "–" if relative is None else f"{relative:.3f}"])
     return Table("Under perturbations: mean over kinds of the mean over severities",
                  ["", "mIoU clean", "mIoU perturbed", "ratio", f"lost, relative to {reference.name}"], rows)
@@ -71,9 +71,14 @@ def _summary(runs: Sequence[Scored], reference: Scored) -> Table:
 
 def _kinds(runs: Sequence[Scored]) -> Table:
     """One row a kind."""
-    rows = [[kind, *(f"{run.result.miou(kind):.3f} ({run.result.miou(kind) / run.result.clean.miou:.2f})"
-                     for run in runs)] for kind in runs[0].result.kinds()]
+    rows = [[kind, *(f"{(miou := run.result.miou(kind)):.3f} ({_ratio(miou, run, 2)})" for run in runs)]
+            for kind in runs[0].result.kinds()]
     return Table("mIoU by kind, mean over severities, and its ratio to clean", ["", *(run.name for run in runs)], rows)
+
+
+def _ratio(miou: float, run: Scored, digits: int) -> str:
+    """Of a score under perturbations to that without; a model that is always wrong keeps nothing of nothing."""
+    return f"{miou / run.result.clean.miou:.{digits}f}" if run.result.clean.miou else "–"
 
 
 def _worst_classes(runs: Sequence[Scored], classes: ClassTable) -> Table:
