@@ -10,11 +10,11 @@ from typing import Any, ParamSpec
 import torch
 from torch import nn
 
-from fedsim.errors import FedsimError, OutputError
+from fedsim.errors import FedsimError, OutputError, SettingsError
+from fedsim.record.metrics_file import read_metrics
 from fedsim.record.past_run import PastRun
-from fedsim.record.run_directory import read_metrics
 from fedsim.segmenter import Segmenter
-from fedsim.settings import Settings, read_settings
+from fedsim.settings import CHOICES, Settings, read_settings
 from fedsim.whole_run import run as whole_run
 from fedsim.world import Place, choose_device
 
@@ -78,11 +78,15 @@ def load(path: str | Path, device: str = "auto") -> Segmenter:
 
     device: "auto", "cpu" or "cuda". Raises UserError where there is no model, a damaged one, or no such device.
     """
+    if device not in CHOICES["device"]:
+        raise SettingsError(f"device is {device!r}; choose from {', '.join(CHOICES['device'])}")
     return Segmenter.load(Path(path), choose_device(Place(), device, "auto")[0])
 
 
 def _runs(make: Callable[P, Settings]) -> Callable[P, Result]:
     """A function that takes what `make` takes, types included."""
+    known = inspect.signature(make).parameters
+
     def run(*args: P.args, **kwargs: P.kwargs) -> Result:
         """Train, as `python -m fedsim.main` does, and return what came of it.
 
@@ -94,6 +98,8 @@ def _runs(make: Callable[P, Settings]) -> Callable[P, Result]:
 
         Raises UserError before training for a mistake, RunError for a fault in the run.
         """
+        if unknown := [name for name in kwargs if name not in known]:
+            raise SettingsError(f"there is no setting {unknown[0]!r}; known are {', '.join(known)}")
         settings = make(*args, **kwargs)
         given = {name: value for name, value in kwargs.items() if value is not None}
         threads = torch.get_num_threads()

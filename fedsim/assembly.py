@@ -174,10 +174,16 @@ def _check_cars(settings: Settings, cars: int) -> None:
 
 
 def make_module(settings: Settings, classes: int, size: tuple[int, int]) -> nn.Module:
-    """The untrained network; its weights depend on the seed alone."""
+    """The untrained network; its weights depend on the seed alone. Raises SettingsError."""
     check_image_size(settings.model, size)
     seed_torch(settings.seed, "initial weights")
-    return build_model(settings.model, classes, settings.width, settings.norm)
+    try:
+        return build_model(settings.model, classes, settings.width, settings.norm)
+    except RuntimeError as error:  # of torch's allocator
+        if "memory" not in str(error):
+            raise
+        raise SettingsError(f"--model {settings.model} does not fit into the memory of this machine; take a smaller "
+                            "one, or a smaller --width") from error
 
 
 def _criterion(settings: Settings, world: World, train_set: SceneSet, shards: list[Shard]) -> CrossEntropy:

@@ -24,9 +24,10 @@ def make_algorithm(settings: Settings) -> Algorithm:
     kind = catalogue.algorithm_class(settings.algo)
     if kind is FedADMM and settings.rho == "balanced":
         kind = BalancedFedADMM
-    values = {"mu": settings.mu, "rho": settings.number_or_word("rho", "auto", "balanced"),
-              "dyn_alpha": settings.number_or_word("dyn_alpha", "auto"), "local_start": settings.local_start}
-    options = {field: values[setting] for setting, field in catalogue.ALGORITHM_OPTIONS.items()
+    numbers = {"rho": settings.number_or_word("rho", "auto", "balanced"),
+               "dyn_alpha": settings.number_or_word("dyn_alpha", "auto")}
+    options = {field: numbers.get(setting, getattr(settings, setting))
+               for setting, field in catalogue.ALGORITHM_OPTIONS.items()
                if field in catalogue.fields_of(kind)}
     if "server_step" in catalogue.fields_of(kind):
         options["server_step"] = settings.server_step

@@ -1,6 +1,6 @@
 """A trained network that segments pictures of any size: one file of weights is all it takes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,11 +64,12 @@ class Segmenter:
         run = path.parent.parent.name
         return run if path.stem == "model" else f"{run}-{path.stem}"
 
-    def labels(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def labels(self, images: Iterable[np.ndarray]) -> list[np.ndarray]:
         """Segment pictures (h, w, 3) uint8 RGB, each of its own size: (h, w) uint8 class indices.
 
         Raises DataError for anything but such pictures.
         """
+        images = list(images)
         for number, image in enumerate(images):
             if not isinstance(image, np.ndarray):
                 raise DataError(f"picture {number} is no array but {type(image).__name__}; numpy.asarray makes one")

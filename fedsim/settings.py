@@ -9,6 +9,8 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fedsim import catalogue
 from fedsim.aggregation import AGGREGATORS
 from fedsim.aggregation.server_optimizers import SERVER_OPTIMIZERS
@@ -41,6 +43,7 @@ CHOICES = {
     "device": ("auto", "cpu", "cuda"),
     "backend": ("auto", "gloo", "nccl"),
 }
+MOST_THREADS = 1024
 WORDS = ("rho", "dyn_alpha", "local_epochs")  # settings that are numbers or words: a number in TOML needs no quotes
 
 
@@ -60,7 +63,8 @@ class Settings:
                        "SCAFFOLD, FedDyn, FedNova; avgm, adagrad, adam, yogi: avg with that --server-optimizer; "
                        "central: one model on the scenes of all cars pooled; local: cars that never communicate; or "
                        "your own, as mypackage.mymodule:MyAlgorithm. `fedsim algorithms` tells more.")
-    cars: int | None = option("Federation", None, "Cars. Default: 4, or as many as ranks where those are more.")
+    cars: int | None = option("Federation", None, "Cars. Default: a partition file's; else 4, or as many as ranks "
+                              "where those are more.")
     rounds: int = option("Federation", 16, "Rounds.")
     participation: float = option("Federation", 1.0, "Share of the cars that take part in a round, above 0 "
                                   "and at most 1.")
@@ -114,9 +118,9 @@ class Settings:
     lr_schedule: str = option("Local training", "cosine", "Learning rate over the rounds.")
     momentum: float = option("Local training", 0.9, "Momentum of sgd, 0 <= momentum < 1.")
     weight_decay: float = option("Local training", 0.0, "Weight decay, added to the gradient.")
-    augment: str = option("Local training", "flip", "Other views of a scene: flip mirrors every second one; standard "
-                          "adds gamma, saturation, scale and crop to it; perturb puts every second scene under a "
-                          "driving perturbation as well.")
+    augment: str = option("Local training", "flip", "Other views of a scene: flip mirrors it with probability 1/2; "
+                          "standard adds gamma, saturation, scale and crop; perturb puts it with probability 1/2 under "
+                          "a driving perturbation as well.")
     class_weights: str = option("Local training", "sqrt-median-frequency", "Class weights of the loss, from "
                                 "the frequencies over all cars.")
 
@@ -166,8 +170,10 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value not in allowed:
                 raise SettingsError(f"{flag(name)} is {value!r}; choose from {', '.join(allowed)}")
-        for name in ("cars", "rounds", "batch_size", "width", "evaluate_every", "checkpoint_every", "threads"):
+        for name in ("cars", "rounds", "batch_size", "evaluate_every", "checkpoint_every"):
             _check(self, name, lambda value: value >= 1, "at least 1")
+        _check(self, "width", lambda value: 1 <= value <= 2**16, "at least 1 and at most 65536")
+        _check(self, "threads", lambda value: 1 <= value <= MOST_THREADS, f"at least 1 and at most {MOST_THREADS}")
         for name in ("lr", "alpha", "clip_norm", "server_step", "server_tau"):
             _check(self, name, lambda value: 0 < value <= 1e38, "above 0 and at most 1e38")
         for name in ("weight_decay", "mu"):
@@ -245,10 +251,11 @@ def type_name(kind: Any) -> str:
 def _typed(setting: "Field[Any]", value: Any) -> Any:
     """A value of a file's or a program's, of the setting's own type. Raises SettingsError.
 
-    A number may stand for a word that is one, a whole number for a decimal, a path for its text.
+    A number may stand for a word that is one, a whole number for a decimal, NumPy's for Python's, a path for its text.
     """
     if value is None and setting.default is None:
         return None
+    value = value.item() if isinstance(value, np.generic) else value
     kind, number = type_name(setting.type).removesuffix(" | None"), type(value) in (int, float)
     if kind == "str" and setting.name in WORDS and number:
         return str(value)

@@ -45,7 +45,7 @@ def test_it_is_the_run_of_the_command_to_the_bit(result, tmp_path):
 
 def test_a_model_is_loaded_and_segments_pictures_of_any_size(result):
     pictures = [np.random.default_rng(0).integers(0, 256, size, np.uint8) for size in ((60, 80, 3), (33, 47, 3))]
-    labels = fedsim.load(result.directory).labels(pictures)
+    labels = fedsim.load(result.directory).labels(picture for picture in pictures)
     assert [one.shape for one in labels] == [(60, 80), (33, 47)] and all(one.max() < 11 for one in labels)
 
 
@@ -97,8 +97,24 @@ def test_it_runs_in_a_thread_too(tmp_path):
 def test_mistakes_are_errors_that_say_what_to_do(arguments, error, says):
     with pytest.raises(error, match=says):
         fedsim.run(**arguments)
-    with pytest.raises(TypeError, match="carz"):
+
+
+def test_a_setting_that_there_is_not_and_a_device_are_named(result):
+    """Catches a device that is any other word for the CPU."""
+    with pytest.raises(SettingsError, match="no setting 'carz'; known are algo, cars"):
         fedsim.run(carz=3)
+    with pytest.raises(SettingsError, match="device is 'gpu'; choose from auto, cpu, cuda"):
+        fedsim.load(result.directory, device="gpu")
+
+
+def test_numbers_may_be_numpys(tmp_path):
+    """As a sweep over numpy.logspace has them. Catches a type that only looks like Python's, and a truth value."""
+    settings = Settings(lr=np.float32(0.5), cars=np.int64(3), rho=np.float64(0.25), width=np.uint8(4))
+    assert settings == Settings(lr=0.5, cars=3, rho="0.25", width=4)
+    assert {type(value) for value in (settings.lr, settings.cars, settings.width)} == {int, float}
+    for wrong in ({"cars": np.float64(3)}, {"cars": np.bool_(True)}, {"lr": True}):
+        with pytest.raises(SettingsError, match="expected"):
+            Settings(**wrong)
 
 
 def test_importing_fedsim_takes_no_torch_and_names_are_found(result):

@@ -52,6 +52,7 @@ def on_disk(root: Path, *options: str) -> list[str]:
 OUT_OF_RANGE = [
     *((name, value) for name in ("--cars", "--rounds", "--local-epochs", "--batch-size", "--width",
                                  "--evaluate-every", "--threads") for value in ("0", "-1")),
+    ("--threads", "3000000000"), ("--width", "10000000"),
     *((name, value) for name in ("--lr", "--timeout") for value in ("0", "-1", "nan", "inf")),
     *(("--participation", value) for value in ("0", "-0.5", "1.5", "nan")),
     *(("--local-epochs", value) for value in ("5:1", "0:2", "1:", "1:2:3", "many", "1.5")),
@@ -281,3 +282,14 @@ def test_a_fault_on_two_ranks_is_told_once(tiny_camvid, tmp_path):
     assert done.returncode != 0
     assert len(told(done.stdout + done.stderr)) == 1, done.stderr
     assert "round 1" in done.stderr and "fedsim/" not in done.stderr
+
+
+def test_a_network_that_memory_cannot_hold_is_refused(refused, tiny_camvid, monkeypatch):
+    """In torch's words, but for the address. Catches its traceback."""
+    def build(*_):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:128] . DefaultCPUAllocator: can't allocate memory: you "
+                           "tried to allocate 309237645312 bytes. Error code 12 (Cannot allocate memory)")
+
+    monkeypatch.setattr("fedsim.assembly.build_model", build)
+    said = refused(*on_disk(tiny_camvid))
+    assert said.startswith("--model segnet-small does not fit into the memory of this machine; take a smaller one")

@@ -20,7 +20,7 @@ import pytest
 import fedsim.main
 from fedsim.catalogue import flag
 from fedsim.cli import main
-from fedsim.comparing.plan import Job, begin, make_plan
+from fedsim.comparing.plan import Job, begun, make_plan
 from fedsim.comparing.playing import play, share_of_gpus
 from fedsim.errors import OutputError, SettingsError, Stopped
 from fedsim.record.comparison import Tuning
@@ -105,7 +105,7 @@ def test_what_does_not_go_together_is_refused_before_anything_is_played(algos, g
         make_plan(algos, given, 1, [], 1, None)
 
 
-def test_every_run_has_the_same_cars_and_threads_and_a_directory_of_its_own(tmp_path):
+def test_every_run_has_the_same_cars_and_threads_and_a_directory_of_its_own(tmp_path, monkeypatch):
     """Catches cars that depend on the number of ranks, and an algorithm of a user's own in a directory with a colon."""
     plan = make_plan(["avg", "admm"], {}, 2, [], 1, None)
     jobs = plan.jobs(tmp_path, None)
@@ -113,6 +113,8 @@ def test_every_run_has_the_same_cars_and_threads_and_a_directory_of_its_own(tmp_
     assert {(job.options["cars"], job.options["threads"], job.options["ranks"]) for job in jobs} == {
         (4, plan.threads, plan.ranks)}
     assert make_plan(["avg"], {"cars": 4}, 1, [], 4, None).ranks == 1
+    monkeypatch.setattr("fedsim.comparing.plan.places", lambda device, threads: 8)
+    assert make_plan(["avg"], {"cars": 4}, 1, [], 2, None).ranks == 4  # each has half of the eight
 
 
 def test_central_gets_one_rank_and_the_threads_of_the_others(tmp_path, monkeypatch):
@@ -147,8 +149,8 @@ def test_a_comparison_goes_on_with_what_it_was_begun_with(tmp_path):
     """Catches runs of different settings in one table, and a directory of somebody else's that is filled."""
     def started(given: dict, lrs=(), folder=tmp_path / "x") -> int:
         plan = make_plan(["avg"], given, 1, lrs, 1, folder)
-        begin(plan, given, folder)
-        return plan.threads
+        with begun(plan, given, folder):
+            return plan.threads
 
     assert started({"threads": 3, "rounds": 2, "timeout": 5.0}) == 3
     assert started({"rounds": 2, "timeout": 9.0}) == 3  # the threads that are there; the time-out is free
@@ -271,10 +273,27 @@ def test_damaged_records_get_one_sentence(compare, matrix, capsys, tmp_path):
 def test_a_full_disk_gets_one_sentence_and_leaves_no_half_of_a_file(tmp_path, monkeypatch):
     """Catches a traceback, and half a comparison.toml that the next start takes for whole."""
     plan = make_plan(["avg"], {}, 1, [], 1, None)
-    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(OutputError, match=r"cannot write .*comparison.toml \(No space left on device\)"):
-        begin(plan, {}, tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(OutputError, match=r"cannot write .*comparison.toml \(No space left on device\)"), \
+                begun(plan, {}, tmp_path / "out"):
+            pass
+    assert not (tmp_path / "out" / "comparison.toml").exists()
+    with begun(plan, {}, tmp_path / "out"):
+        assert (tmp_path / "out" / "comparison.toml").exists()
+
+
+def test_of_two_comparisons_in_one_directory_one_begins(tmp_path):
+    """Before it has written anything. Catches the settings of one over those of the other, whose runs they are not."""
+    plan, folder = make_plan(["avg"], {}, 1, [], 1, None), tmp_path / "out"
+    with begun(plan, {"rounds": 2}, folder):
+        (folder / "comparison.toml").unlink()
+        with pytest.raises(OutputError, match="another process works on"), begun(plan, {"rounds": 3}, folder):
+            pass
+        assert not (folder / "comparison.toml").exists()
+    (folder / "mine").write_text("mine")
+    with pytest.raises(OutputError, match="already holds"), begun(plan, {}, folder):
+        pass
 
 
 @pytest.fixture

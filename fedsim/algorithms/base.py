@@ -66,8 +66,8 @@ class Algorithm:
     def begin_round(self, shared: Any, step_length: float | None) -> Any:
         """Adapt the shared state to the round's local work.
 
-        step_length: how far the round's local steps go along a unit gradient, the mean over its cars; None
-        where the local optimiser has no such length.
+        step_length: how far the round's local steps go along a unit gradient, the mean over all cars, whoever takes
+        part, and over all numbers of epochs that they may draw; None where the local optimiser has no such length.
         """
         return shared
 

@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 
 from fedsim.catalogue import NAMES, flag
 from fedsim.command_line import Command, Option
-from fedsim.comparing.plan import TUNING_SEED, TUNING_SPLIT, Job, Plan, begin, make_plan
+from fedsim.comparing.plan import TUNING_SEED, TUNING_SPLIT, Job, Plan, begun, make_plan
 from fedsim.comparing.playing import play
 from fedsim.errors import RunError, SettingsError
 from fedsim.options import asked_for, setting_options
@@ -21,7 +21,7 @@ from fedsim.record.comparison_models import Findings, examine
 from fedsim.record.comparison_report import compare as judge
 from fedsim.record.comparison_report import write_report
 from fedsim.record.past_run import PastRun
-from fedsim.record.run_directory import RunDirectory, default_path, make_empty
+from fedsim.record.run_directory import default_path, make_empty
 from fedsim.settings import Settings
 from fedsim.waiting import waiting
 from fedsim.world import World
@@ -78,8 +78,7 @@ def _play(algos: Sequence[str], given: dict[str, Any], seeds: int, lrs: Sequence
     plan = make_plan(algos, given, seeds, lrs, at_once, Path(out) if out else None)
     name = f"{'-'.join(plan.options)[:80]}-{Settings(**given).data}"
     folder = Path(out) if out else default_path("comparisons", name)
-    begin(plan, given, folder)
-    with RunDirectory(folder).lock():
+    with begun(plan, given, folder):
         tuning, troubles, failed = _tune(plan, at_once, folder) if lrs else (None, [], [])
         jobs = plan.jobs(folder, tuning)
         unplayed = play(jobs, at_once, "playing")

@@ -23,7 +23,7 @@ from fedsim.scenes.perturbations import PERTURBATIONS, SEVERITIES, Perturbation
 from fedsim.scenes.scene_set import Source
 from fedsim.screen import LOG
 from fedsim.segmenter import Segmenter
-from fedsim.settings import CHOICES, Settings
+from fedsim.settings import CHOICES, MOST_THREADS, Settings
 from fedsim.vector import FlatModel
 from fedsim.waiting import waiting
 from fedsim.world import World
@@ -74,7 +74,8 @@ class Opened:
                                                              "as in training]")
 @click.option("--seed", default=0, metavar="N", help="Seed of the perturbations' draws.  [default: 0]")
 @click.option("--device", type=click.Choice(CHOICES["device"]), default="auto", help="[default: auto]")
-@click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: the cores there are]")
+@click.option("--threads", type=click.IntRange(1, MOST_THREADS), metavar="N",
+              help="CPU threads.  [default: the cores there are]")
 @click.option("--out", type=click.Path(), metavar="DIR",
               help="Where tables and figures go, new or empty.  [default: evaluations/MODEL-TIME]")
 def evaluate(models: tuple[str, ...], asked: tuple[str, ...], eval_split: str | None, data: str | None,

@@ -18,7 +18,7 @@ from fedsim.scenes.files import folders, pictures, read_upright
 from fedsim.scenes.on_disk import ahead
 from fedsim.screen import LOG
 from fedsim.segmenter import Segmenter
-from fedsim.settings import CHOICES
+from fedsim.settings import CHOICES, MOST_THREADS
 from fedsim.waiting import waiting
 from fedsim.world import World
 
@@ -49,7 +49,7 @@ class Read(NamedTuple):
 @click.option("--batch-size", type=click.IntRange(1), default=8, metavar="N",
               help="Pictures that the network sees at a time; about three times as many are in memory.  [default: 8]")
 @click.option("--device", type=click.Choice(CHOICES["device"]), default="auto", help="[default: auto]")
-@click.option("--threads", type=click.IntRange(1), metavar="N",
+@click.option("--threads", type=click.IntRange(1, MOST_THREADS), metavar="N",
               help="CPU threads of the network; pictures are read and written by others.  [default: the cores there "
                    "are]")
 def predict(model: Path, paths: tuple[Path, ...], out: Path | None, alpha: float, batch_size: int, device: str,

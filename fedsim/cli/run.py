@@ -17,8 +17,8 @@ from fedsim.world import places
 
 HELP = """Train one segmentation network from many cars that never share their pictures.
 
-Starts the ranks itself: as many as cars, at most one a GPU, or a core where there is no GPU. Settings that are not
-given are those of --config, if any, else the defaults."""
+Starts the ranks itself: as many as cars, at most one a GPU, or a core where there is no GPU; one for central. Settings
+that are not given are those of --config, if any, else the defaults."""
 
 
 def _run(ranks: int | None, **values: Any) -> int:
@@ -44,4 +44,5 @@ run: click.Command = Command(
     "run", callback=_run, help=HELP, params=[
         *setting_options([setting.name for setting in dataclasses.fields(Settings)]),
         Option("--ranks", theme="Machine", type=click.IntRange(1), metavar="N",
-               help="Ranks to start on this machine. Default: as many as cars, at most GPUs, or cores without one.")])
+               help="Ranks to start on this machine. Default: as many as cars, at most GPUs, or without one cores by "
+                    "--threads; one for central.")])

@@ -9,9 +9,10 @@ import click
 
 from fedsim.command_line import Command
 from fedsim.errors import OutputError
+from fedsim.record.metrics_file import check_records, read_metrics
 from fedsim.record.overview import RUN_FILES, Overview, words
-from fedsim.record.run_directory import RunDirectory, check_records, read_metrics
-from fedsim.record.summary import PRINTED_CARS, Outcome
+from fedsim.record.run_directory import RunDirectory
+from fedsim.record.summary import Outcome
 from fedsim.record.tables import Table, print_tables
 
 WARNINGS = 8  # of a run; of more, the latest
@@ -34,7 +35,7 @@ def show(run: str) -> None:
     if overview.given:
         rows = [[name, str(value)] for name, value in overview.given.items()]
         tables.append(Table("Settings", ["asked for", "value"], rows))
-    print_tables([*tables, *(outcome.tables() if records else [])], PRINTED_CARS)
+    print_tables([*tables, *(outcome.tables() if records else [])])
     if records:
         for sentence in outcome.sentences():
             print(sentence)

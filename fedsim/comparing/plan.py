@@ -13,8 +13,10 @@ from fedsim.catalogue import flag
 from fedsim.dealing import cars_of, source_of
 from fedsim.errors import OutputError, SettingsError
 from fedsim.record.comparison import Tuning
+from fedsim.record.metrics_file import check_records, read_metrics
 from fedsim.record.past_run import PastRun
-from fedsim.record.run_directory import check_records, make_empty, read_metrics
+from fedsim.record.run_directory import LOCK, make_empty, not_empty
+from fedsim.record.run_lock import hold
 from fedsim.resuming import FREE
 from fedsim.screen import LOG
 from fedsim.settings import Settings, read_settings
@@ -122,7 +124,7 @@ def make_plan(algos: Sequence[str], given: Mapping[str, Any], seeds: int, lrs: S
     source = source_of(asked, cars)
     for split in ("train", asked.eval_split, *([TUNING_SPLIT] if lrs else [])):
         source.identity(split)  # or every run would find out for itself that there is none
-    ranks = max(1, min(cars, places(asked.device, asked.threads)) // at_once)
+    ranks = max(1, min(cars, places(asked.device, asked.threads) // at_once))
     threads = asked.threads or _threads_of(folder) or fair_threads(Place(local_size=ranks * at_once))
     common = dict(given) | {"cars": cars, "threads": threads}  # or they might depend on the machine
     options = {algo: {name: value for name, value in compatible.fitting(common, {"algo": algo}).items()
@@ -137,24 +139,32 @@ def make_plan(algos: Sequence[str], given: Mapping[str, Any], seeds: int, lrs: S
     return Plan(options, seeds, lrs, ranks, threads)
 
 
-def begin(plan: Plan, given: Mapping[str, Any], folder: Path) -> None:
-    """Make the folder of a comparison, or check that the one that is there was begun with the same settings.
+@contextmanager
+def begun(plan: Plan, given: Mapping[str, Any], folder: Path) -> Iterator[None]:
+    """The folder of a comparison, made or begun with the same settings; no other process works in it meanwhile.
 
-    Raises SettingsError naming what is not the same; OutputError where the folder cannot be made or holds other files.
+    Raises SettingsError naming what is not the same; OutputError where the folder cannot be made, holds other files, or
+    another process works in it.
     """
-    common = dict(given) | {"threads": plan.threads, "lrs": [*plan.lrs]}
-    if not (folder / COMMON_FILE).exists():
+    if not {path.name for path in folder.glob("*")} & {COMMON_FILE, LOCK}:
+        make_empty(folder)
+    with hold(folder / LOCK):
+        _begin(dict(given) | {"threads": plan.threads, "lrs": [*plan.lrs]}, folder)
+        yield
+
+
+def _begin(common: Mapping[str, Any], folder: Path) -> None:
+    path = folder / COMMON_FILE
+    if not path.exists():
         import tomli_w
 
-        make_empty(folder)
-        path, beside = folder / COMMON_FILE, folder / f"{COMMON_FILE}.part"
+        beside = folder / f"{COMMON_FILE}.part"
+        if any(other.name not in (LOCK, beside.name) for other in folder.iterdir()):
+            raise not_empty(folder)
         with writing(path):
-            try:
-                beside.write_text("# What all runs of this comparison have in common.\n\n" + tomli_w.dumps(common),
-                                  encoding="utf-8")
-                os.replace(beside, path)
-            finally:
-                beside.unlink(missing_ok=True)
+            beside.write_text("# What all runs of this comparison have in common.\n\n" + tomli_w.dumps(common),
+                              encoding="utf-8")
+            os.replace(beside, path)
         return
     was = _common(folder)
     defaults = {setting.name: setting.default for setting in fields(Settings)} | {"lrs": []}

@@ -13,8 +13,9 @@ from fedsim.errors import OutputError
 from fedsim.evaluate import BATCH, predict
 from fedsim.metrics import confusion, scores
 from fedsim.record.comparison import Trial
+from fedsim.record.metrics_file import check_records, read_metrics
 from fedsim.record.past_run import PastRun
-from fedsim.record.run_directory import SPLIT_FILE, check_records, read_metrics
+from fedsim.record.run_directory import SPLIT_FILE
 from fedsim.record.shown import Shown, shown_scenes, which_shown
 from fedsim.scenes.classes import ClassTable
 from fedsim.scenes.partition import PARTITIONS

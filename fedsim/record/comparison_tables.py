@@ -237,7 +237,8 @@ def _unequal_cars(rows: Sequence[Row]) -> bool:
 
 def _run_record(comparison: Comparison, row: Row, trial: Trial) -> dict[str, Any]:
     cost, last = trial.cost(comparison.target), trial.records[-1]
-    central = comparison.central and comparison.central.of_seed(trial.settings.seed)
+    reference = comparison.central if row is not comparison.central else None
+    central = reference and reference.of_seed(trial.settings.seed)
     record: dict[str, Any] = {
         "label": row.label, "algo": row.algo, "seed": trial.settings.seed, "run": trial.path,
         "lr": trial.settings.lr, "final_miou": trial.final, "best_miou": trial.best,

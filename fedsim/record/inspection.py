@@ -15,7 +15,6 @@ from fedsim.scenes.skew import ColourStatistics, jensen_shannon, lacking, skew, 
 from fedsim.scenes.split_file import write_split
 from fedsim.waiting import waiting
 
-PRINTED_CARS = 32  # on the screen; the files have every car
 NAMED_CLASSES = 4  # in a cell or a sentence
 
 
@@ -66,8 +65,8 @@ class Inspection:
         return [Table(f"Cars, {dealt.source.name}, {len(scenes):,} training scenes (mean divergence "
                       f"{skew(dealt.shards, scenes.histograms):.4f} bits)",
                       ["car", "scenes", "drives", "condition", "classes: JS from pool, bits",
-                       "colours: distance from pool", "lacks"], rows),
-                Table("Labelled pixels by class, %", ["car", *self.classes], [pool, *shares])]
+                       "colours: distance from pool", "lacks"], rows, of_cars=True),
+                Table("Labelled pixels by class, %", ["car", *self.classes], [pool, *shares], of_cars=True)]
 
     def record(self) -> dict[str, Any]:
         """All numbers, as JSON has them."""
@@ -99,7 +98,7 @@ def write_inspection(inspection: Inspection, folder: Path) -> None:
     from fedsim.record.heat_map import draw_heat_map
 
     dealt, tables, warnings = inspection.dealt, inspection.tables(), [*inspection.warnings()]
-    print_tables(tables, PRINTED_CARS)
+    print_tables(tables)
     for warning in warnings:
         print(f"WARNING: {warning}")
     text = [*map(markdown, tables), *(f"Warning: {warning}." for warning in warnings)]

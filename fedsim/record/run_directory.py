@@ -16,7 +16,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
@@ -24,19 +24,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from fedsim.errors import OutputError, RunError
+from fedsim.record.metrics_file import as_line, check_records, numbers, read_metrics
 from fedsim.record.run_lock import hold
 
 LOCK = "lock"
 SPLIT_FILE = "partition.json"
-FIRST_FILES = ("environment.json", "metrics.jsonl", SPLIT_FILE)
+FIRST_FILES = ("environment.json", "metrics.jsonl", SPLIT_FILE, "config.part")
 FOLDERS = ("tensorboard", "checkpoints", "report")
-
-# What the report needs of a record: a type, a dict of such, a list of such, or several, of which one must fit.
-_NUMBER = (int, float)
-_CAR = {"car": int, "name": str, "images": int, "steps": int, "loss": _NUMBER, "drift": _NUMBER}
-_SCORES = {"loss": _NUMBER, "miou": _NUMBER, "pixel_accuracy": _NUMBER, "class_iou": dict}
-_RECORD = {"round": int, "algo": str, "global": (_SCORES, type(None)), "cars": [_CAR], "pictures": int,
-           "sequential_steps": int, "bytes_up": int, "bytes_down": int, "seconds": {"total": _NUMBER}}
 
 
 @dataclass(frozen=True)
@@ -64,10 +58,10 @@ class RunDirectory:
         try:
             with run.lock():  # of starts in one directory at once, one looks and writes
                 if not run._is_free():
-                    raise _not_empty(run.path)
+                    raise not_empty(run.path)
                 run._clear()
                 run._fill(environment, write_others, _config_text(comment, config))
-        except OutputError:
+        except BaseException:
             if made_path:
                 with suppress(OSError):  # another's by now
                     run.path.rmdir()
@@ -115,7 +109,7 @@ class RunDirectory:
 
         def text() -> str:
             environment = json.loads(path.read_text(encoding="utf-8"))
-            said = environment.get("warnings", [])
+            said = environment.get("warnings") or []
             environment["warnings"] = [*said, *(warning for warning in warnings if warning not in said)]
             return _environment_text(environment)
 
@@ -145,7 +139,7 @@ class RunDirectory:
         try:
             self.summary.unlink(missing_ok=True)
             with open(beside, "w", encoding="utf-8") as file:
-                file.writelines(map(_line, records))
+                file.writelines(map(as_line, records))
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(beside, self.metrics)
@@ -159,12 +153,12 @@ class RunDirectory:
         Raises RunError naming the round where a number is not finite or the line cannot be written.
         """
         where = f"round {record['round']}, rank 0"
-        for key, value in _numbers(record):
+        for key, value in numbers(record):
             if not math.isfinite(value):
                 raise RunError(f"{where}: {key} is {value}; a smaller --lr usually helps")
         try:
             with open(self.metrics, "a", encoding="utf-8") as file:
-                file.write(_line(record))
+                file.write(as_line(record))
                 file.flush()
                 os.fsync(file.fileno())  # before the checkpoint of the round is
         except OSError as error:
@@ -188,14 +182,18 @@ class RunDirectory:
                 directory.mkdir()
             _write_new(self.metrics, "")
             write_others(self.path)
-            _write_new(self.path / "config.toml", config)
+            _write_new(self.path / "config.part", config)
+            os.replace(self.path / "config.part", self.path / "config.toml")
         except FileExistsError as error:
-            raise _not_empty(self.path) from error
-        except (OSError, OutputError) as error:
-            self._clear(also=("config.toml", LOCK))
-            if isinstance(error, OutputError):
-                raise
-            raise _cannot_make(self.path, error) from error
+            raise not_empty(self.path) from error
+        except BaseException as error:
+            self._clear(also=(LOCK,))
+            if isinstance(error, OSError):
+                raise _cannot_make(self.path, error) from error
+            if isinstance(error, UnicodeEncodeError):
+                raise OutputError(f"cannot make {self.path}: its name, or that of a file among the settings, is no "
+                                  "text; rename it") from error
+            raise
 
     def _clear(self, also: Sequence[str] = ()) -> None:
         """Take back what `create` has made so far, and nothing of anybody else's."""
@@ -210,6 +208,8 @@ class RunDirectory:
 def _write_new(path: Path, text: str) -> None:
     with open(path, "x", encoding="utf-8") as file:
         file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _replace(path: Path, text: Callable[[], str]) -> None:
@@ -230,10 +230,6 @@ def _config_text(comment: str, config: dict) -> str:
     import tomli_w
 
     return comment + "\n" + tomli_w.dumps(_for_toml(config))
-
-
-def _line(record: dict) -> str:
-    return json.dumps(record, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def default_path(parent: str, name: str) -> Path:
@@ -260,38 +256,6 @@ def default_path(parent: str, name: str) -> Path:
             return path
 
 
-def read_metrics(path: Path) -> list[dict]:
-    """The records of a metrics.jsonl, in order of writing.
-
-    A last line without its line feed is left out: the run was killed while writing it.
-    Raises OutputError naming the line that is not a JSON object, or the file that cannot be read.
-    """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise OutputError(f"cannot read {path} ({error.strerror}); is it a run's metrics.jsonl?") from error
-    except UnicodeDecodeError as error:
-        raise OutputError(f"{path} is damaged: it is no text ({error.reason})") from error
-    records = []
-    for number, line in enumerate(lines[:-1], start=1):
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise OutputError(f"{path}, line {number}, is not a JSON object") from error
-        if not isinstance(record, dict) or type(record.get("round")) is not int:
-            raise OutputError(f"{path}, line {number}, is not the record of a round")
-        records.append(record)
-    return records
-
-
-def check_records(records: list[dict], path: Path) -> None:
-    """Raise OutputError where one of the records, read from `path`, lacks what a report needs."""
-    for record in records:
-        if not _is_like(record, _RECORD) or not all(math.isfinite(value) for _, value in _numbers(record)):
-            raise OutputError(f"{path} is damaged: the record of round {record['round']} is none; restore it, or start "
-                              "a new run")
-
-
 def make_empty(path: Path) -> bool:
     """Make a directory unless it is there, and empty; True where it was made. Raises OutputError."""
     try:
@@ -305,13 +269,14 @@ def make_empty(path: Path) -> bool:
         raise _cannot_make(path, error) from error
     try:
         if any(path.iterdir()):
-            raise _not_empty(path)
+            raise not_empty(path)
     except OSError as error:
         raise _cannot_make(path, error) from error
     return False
 
 
-def _not_empty(path: Path) -> OutputError:
+def not_empty(path: Path) -> OutputError:
+    """What is said of a directory that should be empty."""
     return OutputError(f"{path} already holds a run or other files; choose a new directory with --out")
 
 
@@ -325,26 +290,3 @@ def _for_toml(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _for_toml(inner) for key, inner in value.items() if inner is not None}
     return os.fspath(value) if isinstance(value, os.PathLike) else value
-
-
-def _is_like(value: Any, form: Any) -> bool:
-    """Whether a record, or a part of one, has what `_RECORD` says."""
-    if isinstance(form, tuple):
-        return any(_is_like(value, one) for one in form)
-    if isinstance(form, dict):
-        return isinstance(value, dict) and all(name in value and _is_like(value[name], form[name]) for name in form)
-    if isinstance(form, list):
-        return isinstance(value, list) and all(_is_like(inner, form[0]) for inner in value)
-    return type(value) is form
-
-
-def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
-    """Every float of a record with its place, e.g. ("cars[2].loss", 0.7)."""
-    if isinstance(value, float):
-        yield key, value
-    elif isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _numbers(inner, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            yield from _numbers(inner, f"{key}[{index}]")

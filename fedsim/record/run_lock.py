@@ -14,6 +14,7 @@ WAITS = (0.02, 0.1)  # seconds: whoever only asks holds it for a moment
 
 def hold(path: Path) -> IO[str]:
     """Hold the lock as long as the file that is returned stays open. Raises OutputError where another process does."""
+    new = not path.exists()
     try:
         file = open(path, "a")  # noqa: SIM115 stays open
     except OSError as error:
@@ -32,6 +33,8 @@ def hold(path: Path) -> IO[str]:
                           "--out") from error
     except OSError as error:
         file.close()
+        if new:
+            path.unlink(missing_ok=True)
         raise OutputError(f"cannot lock {path} ({error.strerror}); take a file system that has locks") from error
 
 

@@ -8,8 +8,6 @@ from typing import Any
 
 from fedsim.record.tables import Table, markdown, print_tables
 
-PRINTED_CARS = 32  # on the screen; summary.md has every car
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -46,7 +44,7 @@ class Outcome:
 
 def print_summary(outcome: Outcome, paths: Sequence[Path]) -> None:
     """Print scores, cars, counts and the paths written, on stdout."""
-    print_tables(outcome.tables(), PRINTED_CARS)
+    print_tables(outcome.tables())
     for line in _notes(outcome):
         print(line)
     print("\nWritten:")
@@ -114,7 +112,7 @@ def cars_table(records: list[dict]) -> Table:
             columns.append((title, lambda _, entry, key=key: _number(entry.get(key))))  # type: ignore[misc]
     rows = [[f"{car:02d} {latest[car][1]['name']}", *(cell(*latest[car]) for _, cell in columns)]
             for car in sorted(latest)]
-    return Table("Cars that took part", ["car", *(title for title, _ in columns)], rows)
+    return Table("Cars that took part", ["car", *(title for title, _ in columns)], rows, of_cars=True)
 
 
 def counts_table(records: list[dict]) -> Table:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
+PRINTED_CARS = 32
 WIDEST = 1000  # columns of a file or a pipe that a table is written to; it takes no more than it needs
 
 
@@ -12,10 +13,11 @@ class Table(NamedTuple):
     title: str
     header: list[str]
     rows: list[list[str]]  # as many cells as the header; the first names the row
+    of_cars: bool = False  # a row a car: there may be a thousand
 
 
-def print_tables(tables: Iterable[Table], most_rows: int | None = None) -> None:
-    """Print on stdout; of a longer table the first `most_rows` rows, and how many more there are."""
+def print_tables(tables: Iterable[Table]) -> None:
+    """Print on stdout; of many cars the first, and how many more there are: files have them all."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table as RichTable
@@ -27,11 +29,12 @@ def print_tables(tables: Iterable[Table], most_rows: int | None = None) -> None:
         shown = RichTable(title=table.title, title_style="bold", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
         for index, column in enumerate(table.header):
             shown.add_column(column, justify="right" if index else "left", overflow="fold")
-        for row in table.rows[:most_rows]:
+        rows = table.rows[:PRINTED_CARS] if table.of_cars else table.rows
+        for row in rows:
             shown.add_row(*row)
         console.print(shown)
-        if most_rows is not None and len(table.rows) > most_rows:
-            console.print(f"… and {len(table.rows) - most_rows} more in summary.md\n")
+        if left := len(table.rows) - len(rows):
+            console.print(f"… and {left:,} more, which the files have\n")
 
 
 def markdown(table: Table) -> str:

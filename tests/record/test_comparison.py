@@ -212,7 +212,8 @@ def test_csv_has_a_line_a_run_and_a_line_an_algorithm(comparison):
         [replace(trial(0.1, 0.5, algo="prox"), path='runs/a,"b"\nc')])])
     runs = list(csv.DictReader(io.StringIO(run_csv(odd))))
     assert len(runs) == 6 and runs[-1]["run"] == 'runs/a,"b"\nc'
-    assert float(runs[3]["to_central"]) == pytest.approx(0.1) and runs[4]["rounds_to_target"] == ""
+    assert float(runs[3]["to_central"]) == pytest.approx(0.1) and runs[0]["to_central"] == ""  # of central itself
+    assert runs[4]["rounds_to_target"] == ""
     assert runs[2]["worst_car"] == "b" and runs[2]["iou Road"] == "1.0" and runs[2]["iou Pole"] == ""
     rows = list(csv.DictReader(io.StringIO(summary_csv(comparison))))
     assert [row["label"] for row in rows] == ["central", "avg", "local"]

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from fedsim.errors import OutputError, RunError
-from fedsim.record.run_directory import RunDirectory, default_path, read_metrics
+from fedsim.errors import DataError, OutputError, RunError
+from fedsim.record.metrics_file import read_metrics
+from fedsim.record.run_directory import RunDirectory, default_path
 
 CONFIG = {"algo": "admm", "rho": None, "data_root": Path("data/camvid"), "image_size": [120, 90],
           "model": {"name": "segnet", "width": None}}
@@ -79,6 +80,35 @@ def test_a_disk_that_fills_up_leaves_nothing_behind(tmp_path, monkeypatch):
     assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.parametrize("fault", [DataError("no"), KeyboardInterrupt(), RuntimeError()])
+def test_whatever_goes_wrong_leaves_nothing_behind(tmp_path, fault):
+    """Mutation: clear away after errors of the system alone."""
+    def others(folder):
+        raise fault
+
+    with pytest.raises(type(fault)):
+        RunDirectory.create(tmp_path / "a", CONFIG, {}, HEADER, others)
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_name_that_is_no_text_is_refused_and_leaves_nothing_behind(tmp_path):
+    """Such as a file's in Latin-1. Catches an empty config.toml, which would count as a run."""
+    with pytest.raises(OutputError, match="is no text; rename it"):
+        RunDirectory.create(tmp_path / "a", {"data_root": os.fsdecode(b"/caf\xe9")}, {}, HEADER)
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_file_system_without_locks_gets_no_run(tmp_path, monkeypatch):
+    """Catches a lock file that stays behind, and has the directory refused from then on."""
+    def unsupported(file, how):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    with pytest.raises(OutputError, match="No locks available"):
+        create(tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
 def test_of_two_runs_started_at_once_in_one_directory_the_later_writes_nothing(tmp_path, monkeypatch):
     """The second makes its directory between the first's look and its lock.
 
@@ -138,7 +168,8 @@ def test_of_eight_threads_one_makes_the_directory(tmp_path, existing):
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["OutputError"] * 7 + ["RunDirectory"]
 
 
-STARTED = ["lock", "environment.json", "tensorboard", "checkpoints", "report", "metrics.jsonl", "partition.json"]
+STARTED = ["lock", "environment.json", "tensorboard", "checkpoints", "report", "metrics.jsonl", "partition.json",
+           "config.part"]
 
 
 def leave(path: Path, names: list[str]) -> None:

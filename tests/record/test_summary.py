@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from fedsim.record.summary import PRINTED_CARS, Outcome, print_summary, write_summary
+from fedsim.record.summary import Outcome, print_summary, write_summary
+from fedsim.record.tables import PRINTED_CARS, Table, print_tables
 from fedsim.scenes.classes import CAMVID_11
 
 from .conftest import make_local_records, make_records
@@ -108,6 +109,12 @@ def test_what_is_in_no_record_is_kept_beside_the_summary(tmp_path, records):
     write_summary(outcome(records, notes=["Odd."]), PATHS, tmp_path / "summary.md")
     kept = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
     assert kept == {"split": "val", "baselines": BASELINES, "notes": ["Odd."]}
+
+
+def test_of_many_classes_the_screen_shows_all(capsys):
+    """Catches a cut that is meant for cars: CamVid has 32 classes."""
+    print_tables([Table("Scores", ["", "1"], [[f"IoU class {index}", "0.5"] for index in range(40)])])
+    assert "class 39" in capsys.readouterr().out
 
 
 def test_of_many_cars_the_screen_shows_the_first_and_the_file_all(capsys, tmp_path):

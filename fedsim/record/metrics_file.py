@@ -1,0 +1,76 @@
+"""metrics.jsonl: one JSON object, the record of a round, a line."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fedsim.errors import OutputError
+
+# What the report needs of a record: a type, a dict of such, a list of such, or several, of which one must fit.
+_NUMBER = (int, float)
+_CAR = {"car": int, "name": str, "images": int, "steps": int, "loss": _NUMBER, "drift": _NUMBER}
+_SCORES = {"loss": _NUMBER, "miou": _NUMBER, "pixel_accuracy": _NUMBER, "class_iou": dict}
+_RECORD = {"round": int, "algo": str, "global": (_SCORES, type(None)), "cars": [_CAR], "pictures": int,
+           "sequential_steps": int, "bytes_up": int, "bytes_down": int, "seconds": {"total": _NUMBER}}
+
+
+def read_metrics(path: Path) -> list[dict]:
+    """The records of a metrics.jsonl, in order of writing.
+
+    A last line without its line feed is left out: the run was killed while writing it.
+    Raises OutputError naming the line that is not a JSON object, or the file that cannot be read.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise OutputError(f"cannot read {path} ({error.strerror}); is it a run's metrics.jsonl?") from error
+    except UnicodeDecodeError as error:
+        raise OutputError(f"{path} is damaged: it is no text ({error.reason})") from error
+    records = []
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise OutputError(f"{path}, line {number}, is not a JSON object") from error
+        if not isinstance(record, dict) or type(record.get("round")) is not int:
+            raise OutputError(f"{path}, line {number}, is not the record of a round")
+        records.append(record)
+    return records
+
+
+def check_records(records: list[dict], path: Path) -> None:
+    """Raise OutputError where one of the records, read from `path`, lacks what a report needs."""
+    for record in records:
+        if not _is_like(record, _RECORD) or not all(math.isfinite(value) for _, value in numbers(record)):
+            raise OutputError(f"{path} is damaged: the record of round {record['round']} is none; restore it, or start "
+                              "a new run")
+
+
+def as_line(record: dict) -> str:
+    """A record as metrics.jsonl has it."""
+    return json.dumps(record, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def numbers(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
+    """Every float of a record with its place, e.g. ("cars[2].loss", 0.7)."""
+    if isinstance(value, float):
+        yield key, value
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from numbers(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from numbers(inner, f"{key}[{index}]")
+
+
+def _is_like(value: Any, form: Any) -> bool:
+    """Whether a record, or a part of one, has what `_RECORD` says."""
+    if isinstance(form, tuple):
+        return any(_is_like(value, one) for one in form)
+    if isinstance(form, dict):
+        return isinstance(value, dict) and all(name in value and _is_like(value[name], form[name]) for name in form)
+    if isinstance(form, list):
+        return isinstance(value, list) and all(_is_like(inner, form[0]) for inner in value)
+    return type(value) is form
