@@ -4,11 +4,24 @@ import logging
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from fedsim.screen import LOG
 
 WIDE = {"max_content_width": 120}  # of help, where the terminal has as many columns
 LOUDNESS = {"--quiet": logging.WARNING, "--verbose": logging.DEBUG}
+
+
+class PathType(click.ParamType):
+    """Text that a shell completes to files. What is wrong with a path is said where it is opened."""
+
+    name = "path"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(incomplete, type="file")]
+
+
+PATH = PathType()
 
 
 class Option(click.Option):

@@ -10,7 +10,7 @@ from click.shell_completion import CompletionItem
 
 from fedsim import compatible
 from fedsim.catalogue import NAMES, check_own_code, flag
-from fedsim.command_line import Command, Option, in_a_sentence
+from fedsim.command_line import PATH, Command, Option, in_a_sentence
 from fedsim.errors import SettingsError
 from fedsim.models import MODELS
 from fedsim.record.run_directory import SPLIT_FILE
@@ -97,7 +97,7 @@ def setting_options(names: Collection[str]) -> list[click.Parameter]:
     """The options of these settings, and --config."""
     options: list[click.Parameter] = [_option(setting) for setting in dataclasses.fields(Settings)
                                       if setting.name in names]
-    options.append(Option("--config", theme="Machine", type=click.Path(), default=None, metavar="FILE",
+    options.append(Option("--config", theme="Machine", type=PATH, default=None, metavar="FILE",
                           help="TOML file of settings, such as a run directory's config.toml."))
     return options
 
@@ -114,6 +114,6 @@ def _option(setting: "dataclasses.Field[Any]") -> Option:
         return [CompletionItem(word) for word in words if word.startswith(begun)]
 
     return Option(flag(setting.name), theme=theme, default=None, help=text,
-                  type=click.Path() if setting.name in PATHS else TYPES[kind],
+                  type=PATH if setting.name in PATHS else TYPES[kind],
                   shell_complete=completed if words else None,
                   metavar="|".join(choices) if choices else FORMS.get(setting.name, PLAIN[kind]))

@@ -11,7 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from fedsim.catalogue import NAMES, flag
-from fedsim.command_line import Command, Option
+from fedsim.command_line import PATH, Command, Option
 from fedsim.comparing.plan import TUNING_SEED, TUNING_SPLIT, Job, Plan, begun, make_plan
 from fedsim.comparing.playing import play
 from fedsim.errors import RunError, SettingsError
@@ -150,7 +150,7 @@ def _names(context: click.Context, parameter: click.Parameter, begun: str) -> li
 
 compare: click.Command = Command(
     "compare", callback=_compare, help=HELP, params=[
-        click.Argument(["runs"], nargs=-1, metavar="[RUN...]", type=click.Path()),
+        click.Argument(["runs"], nargs=-1, metavar="[RUN...]", type=PATH),
         Option("--algos", theme="Comparison", metavar="ALGO,ALGO...", shell_complete=_names,
                help="Algorithms to play, yours as MODULE:CLASS among them."),
         Option("--seeds", theme="Comparison", type=click.IntRange(1), metavar="N",
@@ -163,7 +163,7 @@ compare: click.Command = Command(
         Option("--target", theme="Comparison", type=click.FloatRange(0, 1), metavar="X",
                help="mIoU whose cost in rounds, bytes and seconds is told. Default: 90 % of the best final mIoU "
                     "of an algorithm that communicates."),
-        Option("--out", theme="Comparison", type=click.Path(), metavar="DIR",
+        Option("--out", theme="Comparison", type=PATH, metavar="DIR",
                help="Where runs and report go: a new or empty directory, or one that a comparison was begun in. "
                     "Default: comparisons/ALGOS-DATA-TIME."),
         *setting_options([setting.name for setting in fields(Settings) if setting.name not in NOT_ASKED])])

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import torch
 
-from fedsim.command_line import Command
+from fedsim.command_line import PATH, Command
 from fedsim.compatible import check_data_root
 from fedsim.dealing import source_of
 from fedsim.errors import SettingsError
@@ -60,7 +60,7 @@ class Opened:
 
 
 @click.command(cls=Command)
-@click.argument("models", nargs=-1, required=True, type=click.Path(), metavar="MODEL...")
+@click.argument("models", nargs=-1, required=True, type=PATH, metavar="MODEL...")
 @click.option("--perturb", "asked", multiple=True, metavar="all|KIND|KIND:SEVERITY",
               help="Perturb the pictures too; may be given several times. A kind alone is all of its severities, 1 to "
                    f"{SEVERITIES}. Kinds: {', '.join(PERTURBATIONS)}.")
@@ -68,7 +68,7 @@ class Opened:
               help="Split to score on.  [default: the model's own]")
 @click.option("--data", type=click.Choice(list(SOURCES)), help="Data set to score on, of the same classes.  [default: "
                                                                "the one that the model was trained on]")
-@click.option("--data-root", type=click.Path(), metavar="DIR",
+@click.option("--data-root", type=PATH, metavar="DIR",
               help="Folder of the data set.  [default: where it was in training]")
 @click.option("--classes", type=click.INT, metavar="N", help="Classes, where the data set leaves a choice.  [default: "
                                                              "as in training]")
@@ -76,7 +76,7 @@ class Opened:
 @click.option("--device", type=click.Choice(CHOICES["device"]), default="auto", help="[default: auto]")
 @click.option("--threads", type=click.IntRange(1, MOST_THREADS), metavar="N",
               help="CPU threads.  [default: the cores there are]")
-@click.option("--out", type=click.Path(), metavar="DIR",
+@click.option("--out", type=PATH, metavar="DIR",
               help="Where tables and figures go, new or empty.  [default: evaluations/MODEL-TIME]")
 def evaluate(models: tuple[str, ...], asked: tuple[str, ...], eval_split: str | None, data: str | None,
              data_root: str | None, classes: int | None, seed: int, device: str, threads: int | None,

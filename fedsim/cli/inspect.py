@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from fedsim import compatible
-from fedsim.command_line import Command, Option
+from fedsim.command_line import PATH, Command, Option
 from fedsim.dealing import cars_of, deal, source_of
 from fedsim.options import asked_for, setting_options
 from fedsim.record.inspection import Inspection, write_inspection
@@ -38,7 +38,7 @@ def _inspect(out: str | None, **values: Any) -> None:
 inspect: click.Command = Command(
     "inspect", callback=_inspect, params=[
         *setting_options(NAMES),
-        Option("--out", theme="Machine", type=click.Path(), metavar="DIR",
+        Option("--out", theme="Machine", type=PATH, metavar="DIR",
                help="Where tables and figures go, new or empty. Default: inspections/DATA-PARTITION-TIME.")],
     help="""Tell what every car would have, before training.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from fedsim.command_line import Command
+from fedsim.command_line import PATH, Command
 from fedsim.errors import OutputError
 from fedsim.record.overview import Overview, find_runs
 from fedsim.record.tables import Table, print_tables
@@ -15,7 +15,7 @@ UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))  # name, seconds
 
 
 @click.command("list", cls=Command)
-@click.argument("folder", default="runs", type=click.Path(), metavar="[DIR]")
+@click.argument("folder", default="runs", type=PATH, metavar="[DIR]")
 def list_runs(folder: str) -> None:
     """List the runs of a folder and of the folders in it, the latest last.
 

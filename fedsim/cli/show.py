@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fedsim.command_line import Command
+from fedsim.command_line import PATH, Command
 from fedsim.errors import OutputError
 from fedsim.record.metrics_file import check_records, read_metrics
 from fedsim.record.overview import RUN_FILES, Overview, words
@@ -19,7 +19,7 @@ WARNINGS = 8  # of a run; of more, the latest
 
 
 @click.command(cls=Command)
-@click.argument("run", type=click.Path(), metavar="RUN")
+@click.argument("run", type=PATH, metavar="RUN")
 def show(run: str) -> None:
     """Tell what there is to know about a run: its state, what was asked for, scores, cars, files, what to type next."""
     path = Path(run)
