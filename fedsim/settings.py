@@ -20,7 +20,7 @@ from fedsim.catalogue import flag
 from fedsim.errors import SettingsError
 from fedsim.guard import ACTIONS
 from fedsim.loss import CLASS_WEIGHTS
-from fedsim.models import NORMS
+from fedsim.models import MOST_CHANNELS, NORMS
 from fedsim.scenes import SOURCES
 from fedsim.scenes.augment import AUGMENTATIONS
 
@@ -172,7 +172,7 @@ class Settings:
                 raise SettingsError(f"{flag(name)} is {value!r}; choose from {', '.join(allowed)}")
         for name in ("cars", "rounds", "batch_size", "evaluate_every", "checkpoint_every"):
             _check(self, name, lambda value: value >= 1, "at least 1")
-        _check(self, "width", lambda value: 1 <= value <= 2**16, "at least 1 and at most 65536")
+        _check(self, "width", lambda value: 1 <= value <= MOST_CHANNELS, f"at least 1 and at most {MOST_CHANNELS}")
         _check(self, "threads", lambda value: 1 <= value <= MOST_THREADS, f"at least 1 and at most {MOST_THREADS}")
         for name in ("lr", "alpha", "clip_norm", "server_step", "server_tau"):
             _check(self, name, lambda value: 0 < value <= 1e38, "above 0 and at most 1e38")

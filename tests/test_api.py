@@ -107,7 +107,7 @@ def test_a_setting_that_there_is_not_and_a_device_are_named(result):
         fedsim.load(result.directory, device="gpu")
 
 
-def test_numbers_may_be_numpys(tmp_path):
+def test_numbers_may_be_numpys():
     """As a sweep over numpy.logspace has them. Catches a type that only looks like Python's, and a truth value."""
     settings = Settings(lr=np.float32(0.5), cars=np.int64(3), rho=np.float64(0.25), width=np.uint8(4))
     assert settings == Settings(lr=0.5, cars=3, rho="0.25", width=4)

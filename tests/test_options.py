@@ -142,9 +142,16 @@ def test_what_an_algorithm_or_partition_asked_for_does_not_read_is_left_out_of_a
     ("participation", 0.5, ["--algo", "avg", "--rho", "1"]),  # a mistake of its own, told later
     ("partition", "/gone/partition.json", ["--algo", "avg"])])
 def test_a_preset_keeps_what_is_no_part_of_a_contradiction(preset, name, value, asked):
-    """Mutations: leave a setting out where the others contradict one another without it; all fixed settings first."""
+    """Mutation: leave a setting out where the others contradict one another without it."""
     settings = parse([*preset(tomli_w.dumps({name: value, "rounds": 99, "seed": 7, "cars": 9})), *asked])
     assert (getattr(settings, name), settings.rounds, settings.seed, settings.cars) == (value, 99, 7, 9)
+
+
+def test_an_option_that_builds_on_a_preset_hides_no_contradiction(preset):
+    """The momentum contradicts --algo until its optimiser is read. Mutation: all that is asked for first."""
+    text = 'algo = "prox"\nmu = 0.5\nserver_optimizer = "momentum"\n'
+    settings = parse([*preset(text), "--algo", "avg", "--server-momentum", "0.5"])
+    assert (settings.mu, settings.server_optimizer) == (None, "momentum")
 
 
 def test_a_preset_keeps_what_one_of_several_algorithms_reads(preset, capsys):

@@ -10,6 +10,7 @@ from fedsim.errors import SettingsError
 from fedsim.models.segnet import LAYOUTS, SegNet
 
 MODELS = tuple(LAYOUTS)
+MOST_CHANNELS = 2**16  # of a first stage
 NORMS = ("batch", "group")
 MOST_GROUPS = 8  # of a group normalisation; as many as divide the channels
 TORCHVISION = "torchvision:"  # before the name of a model of torchvision.models.segmentation

@@ -13,11 +13,10 @@ from torch import nn
 
 import fedsim
 from fedsim.errors import OutputError, SettingsError
-from fedsim.models import NORMS, build_model, check_image_size
+from fedsim.models import MOST_CHANNELS, NORMS, build_model, check_image_size
 from fedsim.scenes.classes import VOID, ClassTable
 
 STANDARDISED = "each picture to mean 0 and deviation 1 in each channel, by its own mean and deviation"
-MOST_CHANNELS = 2**16  # of a first stage
 MOST_PIXELS = 2**26  # that a network sees
 
 
