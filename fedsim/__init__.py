@@ -8,8 +8,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-__all__ = ["FedsimError", "Result", "Segmenter", "Settings", "load", "read_settings", "run"]
+from fedsim.version import __version__
+
+__all__ = ["FedsimError", "Result", "Segmenter", "Settings", "__version__", "load", "read_settings", "run"]
 
 if TYPE_CHECKING:
     from fedsim.api import FedsimError, Result, Segmenter, Settings, load, read_settings, run

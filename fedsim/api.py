@@ -13,6 +13,7 @@ from torch import nn
 from fedsim.errors import FedsimError, OutputError, SettingsError
 from fedsim.record.metrics_file import read_metrics
 from fedsim.record.past_run import PastRun
+from fedsim.record.run_directory import RunDirectory
 from fedsim.segmenter import Segmenter
 from fedsim.settings import CHOICES, Settings, read_settings
 from fedsim.whole_run import run as whole_run
@@ -57,7 +58,7 @@ class Result:
 
         Read from the directory when they are first asked for.
         """
-        return {path.stem: Segmenter.load(path).module for path in PastRun.open(self.directory).weights()}
+        return {path.stem: Segmenter.load(path).module for path in RunDirectory.open(self.directory).weights()}
 
     @property
     def model(self) -> nn.Module:

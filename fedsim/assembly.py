@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
-import fedsim
 from fedsim import catalogue
 from fedsim.algorithms import Algorithm
 from fedsim.attacks import Mislabelled
 from fedsim.batchnorm import NORM_RULES
-from fedsim.dealing import Dealt, alpha_of, cars_of, deal, source_of
+from fedsim.dealing import alpha_of, cars_of, deal, source_of
 from fedsim.errors import SettingsError
 from fedsim.federation import Car, Federation
 from fedsim.local import LocalTraining
@@ -35,11 +34,13 @@ from fedsim.optimizers import SGD, Adam
 from fedsim.participation import number_of_cars, place_cars
 from fedsim.scenes.augment import AUGMENTATIONS
 from fedsim.scenes.car_scenes import CarScenes
+from fedsim.scenes.dealt import Dealt
 from fedsim.scenes.partition import Shard
 from fedsim.scenes.scene_set import SceneSet
 from fedsim.seeds import seed_torch
 from fedsim.settings import Settings
 from fedsim.vector import FlatModel
+from fedsim.version import __version__
 from fedsim.world import World
 
 
@@ -205,7 +206,7 @@ def _training(settings: Settings, criterion: CrossEntropy, classes: int) -> Loca
 
 def current_versions() -> dict[str, str]:
     """Of what computes."""
-    return {"fedsim": fedsim.__version__, "python": platform.python_version(), "torch": torch.__version__,
+    return {"fedsim": __version__, "python": platform.python_version(), "torch": torch.__version__,
             "numpy": np.__version__}
 
 

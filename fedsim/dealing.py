@@ -1,7 +1,5 @@
 """The scenes of a run, from its settings: which data set, and which car has which scenes."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from logging import Logger
 from pathlib import Path
@@ -9,41 +7,15 @@ from pathlib import Path
 from fedsim.errors import SettingsError
 from fedsim.scenes import cache, open_source
 from fedsim.scenes.conditions import Conditioned
+from fedsim.scenes.dealt import Dealt
 from fedsim.scenes.partition import DEFAULT_ALPHA, PARTITIONS, Shard, partition
 from fedsim.scenes.perturbations import Perturbation
 from fedsim.scenes.scene_set import SceneSet, Source
-from fedsim.scenes.skew import close_in_time
-from fedsim.scenes.split_file import left_out, read_cars, read_split
+from fedsim.scenes.split_file import read_cars, read_split
 from fedsim.settings import Settings
 from fedsim.world import World
 
 MAX_STREET_DRIVES = 16  # more cars than that share drives, cut in time: drawing a thousand drives takes minutes
-CLOSE = 5.0  # seconds: neighbouring frames of a drive look alike for about as long
-
-
-@dataclass(frozen=True)
-class Dealt:
-    """Scenes to train on, dealt to cars, and scenes to score on."""
-
-    source: Source
-    train_set: SceneSet
-    eval_set: SceneSet
-    eval_split: str
-    shards: list[Shard]  # one a car
-
-    def warnings(self) -> Iterator[str]:
-        """What is unsound about the split of scenes into training and scoring, and what no car trains on."""
-        name = self.source.name
-        if missing := left_out(self.shards, self.train_set):
-            yield f"{missing} of {len(self.train_set)} training scenes are in no car's hands"
-        shared = sorted(set(self.train_set.drives) & set(self.eval_set.drives))
-        if self.eval_split == "train" or not shared:
-            return
-        near = len(close_in_time(self.train_set, self.eval_set, CLOSE))
-        how_near = (f"{near} of its {len(self.eval_set)} scenes lie within {CLOSE:g} seconds of a training scene"
-                    if near else "neighbouring frames may stand on both sides")
-        yield (f"{name}'s {self.eval_split} split shares drives with train ({', '.join(shared)}): {how_near}, so "
-               "scores tell little about unseen drives")
 
 
 def cars_of(settings: Settings, ranks: int) -> int:

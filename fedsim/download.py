@@ -17,8 +17,8 @@ from urllib import request
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 
-from fedsim import __version__
 from fedsim.errors import DataError, SettingsError
+from fedsim.version import __version__
 
 BLOCK = 2**16  # bytes read at once
 SILENCE = 30.0  # seconds to wait for an answer, and for the next byte

@@ -13,7 +13,7 @@ from fedsim.catalogue import NAMES, check_own_code, flag
 from fedsim.command_line import PATH, Command, Option, in_a_sentence
 from fedsim.errors import SettingsError
 from fedsim.models import MODELS
-from fedsim.record.run_directory import SPLIT_FILE
+from fedsim.scenes import SPLIT_FILE
 from fedsim.scenes.partition import PARTITIONS
 from fedsim.screen import LOG
 from fedsim.settings import CHOICES, Settings, read_settings, type_name

@@ -11,10 +11,10 @@ from typing import Any
 
 from fedsim.assembly import config, current_versions
 from fedsim.catalogue import check_own_code, flag
-from fedsim.dealing import Dealt
 from fedsim.errors import DataError, OutputError, SettingsError
 from fedsim.record.past_run import PastRun
-from fedsim.record.run_directory import SPLIT_FILE
+from fedsim.scenes import SPLIT_FILE
+from fedsim.scenes.dealt import Dealt
 from fedsim.scenes.partition import PARTITIONS
 from fedsim.scenes.split_file import read_cars
 from fedsim.settings import Settings

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fedsim.errors import DataError, OutputError, SettingsError
 from fedsim.evaluate import BATCH
 from fedsim.models.card import ModelCard
-from fedsim.record.past_run import PastRun
+from fedsim.record.run_directory import RunDirectory
 from fedsim.record.weights import fill, read_weights
 from fedsim.scenes.batches import standardise
 from fedsim.scenes.classes import ClassTable
@@ -126,7 +126,7 @@ def _file_of(path: Path) -> Path:
         raise OutputError(f"there is no {path}; name the directory of a run, or a .safetensors file that one has left")
     if not path.is_dir():
         return path
-    files = PastRun.open(path).weights()
+    files = RunDirectory.open(path).weights()
     if files[0].stem != "model":
         raise OutputError(f"{path} has a model for each car and none for all; name one of its files, such as "
                           f"{files[0]}")

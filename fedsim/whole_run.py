@@ -28,11 +28,12 @@ from fedsim.guard import REMEDY
 from fedsim.methods import notes, warnings
 from fedsim.record.checkpoints import Checkpoints
 from fedsim.record.round_record import car_details, round_record
-from fedsim.record.run_directory import SPLIT_FILE, RunDirectory, default_path
+from fedsim.record.run_directory import RunDirectory, default_path
 from fedsim.record.shown import shown_scenes, which_shown
 from fedsim.record.weights import weights_of
 from fedsim.resuming import check_same, continued, identity, launch_id, run_to_continue
 from fedsim.rounds import initial_state, simulate
+from fedsim.scenes import SPLIT_FILE
 from fedsim.scenes.partition import PARTITIONS
 from fedsim.scenes.split_file import write_split
 from fedsim.scoring import models, score, trivial_baselines

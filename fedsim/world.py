@@ -20,6 +20,7 @@ from torch import Tensor
 
 from fedsim import errors
 from fedsim.errors import FedsimError, MachineError, RankError
+from fedsim.machine import cores
 from fedsim.meeting import common_prefix
 from fedsim.presence import Presence
 
@@ -237,12 +238,6 @@ def places(device: str, threads: int | None) -> int:
     """How many ranks of so many threads this machine has room for: one a GPU, or a core where none is used."""
     gpus = torch.cuda.device_count() if device != "cpu" and torch.cuda.is_available() else 0
     return gpus or max(1, cores() // (threads or 1))
-
-
-def cores() -> int:
-    """How many this process may use."""
-    # Not every system can say which of its cores a process may use.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choose_device(place: Place, device: str, backend: str) -> tuple[torch.device, str, str]:

@@ -10,8 +10,9 @@ from commandline import parse
 from scenery import SOLO
 
 from fedsim import compatible
-from fedsim.dealing import Dealt, cars_of, deal, source_of
+from fedsim.dealing import cars_of, deal, source_of
 from fedsim.errors import DataError, SettingsError
+from fedsim.scenes.dealt import Dealt
 from fedsim.scenes.partition import PARTITIONS, Shard
 from fedsim.scenes.split_file import write_split
 from fedsim.screen import SILENT

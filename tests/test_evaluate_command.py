@@ -113,7 +113,7 @@ def test_perturbations_come_once_each_in_their_order():
 def test_a_file_of_weights_is_enough(evaluate, runs, tmp_path):
     """Of a global model and of a car's own, anywhere. Catches a card that does not tell where the scenes are."""
     shutil.copy(runs / "avg/checkpoints/model.safetensors", tmp_path / "here.safetensors")
-    cars = PastRun.open(runs / "local").weights()
+    cars = PastRun.open(runs / "local").directory.weights()
     said = evaluate("here.safetensors", *cars, "--out", "out")
     told = json.loads((tmp_path / "out" / "robustness.json").read_text())["runs"]
     theirs = last_record(runs / "avg")["global"]

@@ -21,8 +21,9 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_torchrun import digests, records
 
+from fedsim import files
 from fedsim.main import main
-from fedsim.record import checkpoints, figures, run_directory, run_lock
+from fedsim.record import checkpoints, figures, run_directory
 from fedsim.record.checkpoints import PART, Checkpoints
 
 ROUNDS = 4
@@ -496,10 +497,10 @@ def test_read_only_file_systems_are_refused_in_a_sentence(run, refused, monkeypa
 
     def read_only(path, mode="r", *others, **options):
         if str(path) == str(run / "lock"):
-            raise OSError(errno.EROFS, "Read-only file system")
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
         return real(path, mode, *others, **options)
 
-    monkeypatch.setattr(run_lock, "open", read_only, raising=False)
+    monkeypatch.setattr(files, "open", read_only, raising=False)
     assert refused("--resume", run).startswith(f"cannot write in {run} (Read-only file system)")
 
 

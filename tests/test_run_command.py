@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fedsim import world
+from fedsim.catalogue import flag
 from fedsim.cli import main
 from fedsim.settings import read_settings
 
@@ -23,7 +24,8 @@ def started(monkeypatch) -> list:
     """What would be started: (ranks, arguments)."""
     calls: list = []
     monkeypatch.setattr("fedsim.ranks.start", lambda ranks, arguments: calls.append((ranks, arguments)) or 0)
-    monkeypatch.setattr("fedsim.main.main", lambda arguments: calls.append((1, arguments)) or 0)
+    monkeypatch.setattr("fedsim.cli.run.play", lambda settings, given: calls.append(
+        (1, [word for name, value in given.items() for word in (flag(name), str(value))])))
     return calls
 
 

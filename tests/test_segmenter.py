@@ -109,7 +109,7 @@ def test_what_is_no_picture_is_refused_by_number(untrained, wrong):
 def test_a_run_without_a_global_model_names_its_cars_files(runs):
     with pytest.raises(OutputError, match=r"a model for each car .* such as .*car-00-.*safetensors"):
         Segmenter.load(runs / "local")
-    file = PastRun.open(runs / "local").weights()[0]
+    file = PastRun.open(runs / "local").directory.weights()[0]
     assert Segmenter.load(file).name == f"local-{file.stem}" and Segmenter.load(runs / "avg").name == "avg"
 
 

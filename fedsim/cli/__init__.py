@@ -5,9 +5,9 @@ import sys
 
 import click
 
-import fedsim
 from fedsim.command_line import WIDE, in_a_sentence
 from fedsim.errors import FedsimError
+from fedsim.version import __version__
 
 HELP = """Federated learning of driving-scene segmentation, simulated with torch.distributed.
 
@@ -60,7 +60,7 @@ commands = Group("fedsim", {
     "algorithms": "List the algorithms: paper, what a car keeps and sends, options.",
     "data": data,
 }, help=HELP)
-click.version_option(fedsim.__version__, message="fedsim %(version)s")(commands)
+click.version_option(__version__, message="fedsim %(version)s")(commands)
 
 
 def main() -> None:

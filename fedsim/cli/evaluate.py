@@ -46,7 +46,8 @@ class Opened:
             settings = Settings.from_values(model.card.settings, origin=f"the model card of {path}")
             return cls(path, model.name, settings, [model])
         run = PastRun.open(path)
-        return cls(path, path.resolve().name, run.settings, [Segmenter.load(file, device) for file in run.weights()])
+        models = [Segmenter.load(file, device) for file in run.directory.weights()]
+        return cls(path, path.resolve().name, run.settings, models)
 
     def subject(self) -> Subject:
         """The models with the scenes that they are scored on. Raises UserError."""

@@ -7,7 +7,6 @@
       tree/            becomes DIR when every file is in it
 """
 
-import fcntl
 import hashlib
 import os
 import re
@@ -18,13 +17,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import click
 
 from fedsim.command_line import Command
 from fedsim.download import Interrupted, Progress, can_continue, download, megabytes
 from fedsim.errors import DataError, OutputError
+from fedsim.files import lock
 from fedsim.screen import tells_progress
 from fedsim.unpack import first_fault, read_digests, unpack
 
@@ -142,35 +142,29 @@ def _work_folder(place: Path) -> Iterator[Path]:
     work = place.parent / f".{place.name}.fetch"
     absent = [folder for folder in place.parents if not folder.exists()]
     try:
-        lock = _lock(work)
-        try:
+        with _lock(work):
             shutil.rmtree(work / "tree", ignore_errors=True)  # of a process that was killed
-            yield work
-        finally:
-            shutil.rmtree(work / "tree", ignore_errors=True)
-            if not any(work.glob("*.archive")) and not any(map(can_continue, work.glob("*.part"))):
-                shutil.rmtree(work, ignore_errors=True)
-            os.close(lock)
+            try:
+                yield work
+            finally:
+                shutil.rmtree(work / "tree", ignore_errors=True)
+                if not any(work.glob("*.archive")) and not any(map(can_continue, work.glob("*.part"))):
+                    shutil.rmtree(work, ignore_errors=True)
     finally:
         for folder in absent:
             with suppress(OSError):  # not empty
                 folder.rmdir()
 
 
-def _lock(work: Path) -> int:
-    """The descriptor of the folder's lock, which the system frees even when its holder is killed."""
+def _lock(work: Path) -> IO[str]:
+    """Hold the lock of the folder, which is made. Raises OutputError where another fetch works in it."""
     while True:
         work.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):  # its last holder has just removed the folder
-            lock = os.open(work / "lock", os.O_CREAT | os.O_WRONLY, 0o600)
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.path.samestat(os.fstat(lock), os.stat(work / "lock")):
-                    return lock
+                return lock(work / "lock")
             except BlockingIOError:
-                os.close(lock)
                 raise OutputError(f"another fetch works in {work}; wait until it is done") from None
-            os.close(lock)
 
 
 def _archive(archive: Path, variant: Variant, url: str, place: Path) -> Path:

@@ -13,6 +13,7 @@ from fedsim.methods import make_algorithm
 from fedsim.options import asked_for, setting_options
 from fedsim.resuming import continued, run_to_continue
 from fedsim.settings import Settings
+from fedsim.whole_run import run as play
 from fedsim.world import places
 
 HELP = """Train one segmentation network from many cars that never share their pictures.
@@ -30,13 +31,12 @@ def _run(ranks: int | None, **values: Any) -> int:
         cars = cars_of(settings, ranks=1)
         # Central training is one rank's work, which all cores may share.
         ranks = 1 if make_algorithm(settings).pooled else min(cars, places(settings.device, settings.threads))
-    arguments = [word for name, value in values.items() if value is not None for word in (flag(name), str(value))]
     if ranks == 1:
-        from fedsim.main import main
-
-        return main([*arguments, *loudness()])
+        play(asked.settings, asked.given)
+        return 0
     from fedsim.ranks import start
 
+    arguments = [word for name, value in values.items() if value is not None for word in (flag(name), str(value))]
     return start(ranks, [*arguments, *loudness()])
 
 

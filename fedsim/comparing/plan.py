@@ -15,8 +15,7 @@ from fedsim.errors import OutputError, SettingsError
 from fedsim.record.comparison import Tuning
 from fedsim.record.metrics_file import check_records, read_metrics
 from fedsim.record.past_run import PastRun
-from fedsim.record.run_directory import LOCK, make_empty, not_empty
-from fedsim.record.run_lock import hold
+from fedsim.record.run_directory import LOCK, hold, make_empty, not_empty
 from fedsim.resuming import FREE
 from fedsim.screen import LOG
 from fedsim.settings import Settings, read_settings

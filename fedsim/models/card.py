@@ -11,10 +11,10 @@ from typing import Any
 
 from torch import nn
 
-import fedsim
 from fedsim.errors import OutputError, SettingsError
 from fedsim.models import MOST_CHANNELS, NORMS, build_model, check_image_size
 from fedsim.scenes.classes import VOID, ClassTable
+from fedsim.version import __version__
 
 STANDARDISED = "each picture to mean 0 and deviation 1 in each channel, by its own mean and deviation"
 MOST_PIXELS = 2**26  # that a network sees
@@ -30,7 +30,7 @@ class ModelCard:
     input_size: tuple[int, int]  # (width, height) in pixels
     classes: ClassTable
     settings: Mapping[str, Any]  # of the run that trained it
-    version: str = fedsim.__version__  # of the program that trained it
+    version: str = __version__  # of the program that trained it
 
     @property
     def algo(self) -> str:

@@ -24,11 +24,12 @@ from typing import Any, TypeVar
 
 import torch
 
-import fedsim
 from fedsim.errors import OutputError, RunError
 from fedsim.federation import Federation, State
 from fedsim.record.part_files import Written, digest_of, read_part, write_part
+from fedsim.record.run_directory import PART
 from fedsim.snapshot import Part, Unfit, car_part, global_part, keeps_nothing, part_bytes, with_car, with_global
+from fedsim.version import __version__
 from fedsim.world import World
 
 T = TypeVar("T")
@@ -38,7 +39,6 @@ KEPT = 2  # checkpoints
 RECORD_HEAD, RECORD_CAR = 2**10, 2**8  # more bytes than a round-N.json takes, and than each car takes in it
 HEADER = 2**20  # bytes that a part may take beside its tensors: names and shapes
 RECORD = re.compile(r"round-(\d{6,})\.json")
-PART = re.compile(r"(?:global|car-\d{5,})-\d{6,}\.safetensors")
 
 
 class Checkpoints:
@@ -112,7 +112,7 @@ class Checkpoints:
         """Write the coordinator's part, then the checkpoint itself."""
         number = state.round
         written = write_part(self.folder / _part_name(number), global_part(state), number)
-        content = {"format": FORMAT, "fedsim": fedsim.__version__, "run": self._identity, "round": number,
+        content = {"format": FORMAT, "fedsim": __version__, "run": self._identity, "round": number,
                    "theta_sha256": state.digest(), "global": written, "cars": dict(sorted(self._cars.items()))}
         text = json.dumps(content)
         path = self.folder / _record_name(number)
@@ -200,7 +200,7 @@ def _read_record(path: Path, identity: str, most: int) -> dict[str, Any]:
         raise OutputError(f"{path} is damaged, or no checkpoint") from error
     if version != FORMAT:
         raise OutputError(f"{path} is a checkpoint of format {version}, written by another version of fedsim; this one "
-                          f"({fedsim.__version__}) reads format {FORMAT}: go on with that version")
+                          f"({__version__}) reads format {FORMAT}: go on with that version")
     if damaged:
         raise OutputError(f"{path} is damaged: its digest is another than was written")
     if content.get("run") != identity:

@@ -8,16 +8,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from fedsim.dealing import Dealt, deal, source_of
+from fedsim.dealing import deal, source_of
 from fedsim.errors import OutputError
 from fedsim.evaluate import BATCH, predict
 from fedsim.metrics import confusion, scores
 from fedsim.record.comparison import Trial
 from fedsim.record.metrics_file import check_records, read_metrics
 from fedsim.record.past_run import PastRun
-from fedsim.record.run_directory import SPLIT_FILE
 from fedsim.record.shown import Shown, shown_scenes, which_shown
+from fedsim.scenes import SPLIT_FILE
 from fedsim.scenes.classes import ClassTable
+from fedsim.scenes.dealt import Dealt
 from fedsim.scenes.partition import PARTITIONS
 from fedsim.scenes.scene_set import SceneSet
 from fedsim.scenes.split_file import read_cars

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from fedsim.dealing import Dealt
 from fedsim.record.contact_sheet import contact_sheet
-from fedsim.record.run_directory import SPLIT_FILE
 from fedsim.record.tables import Table, markdown, print_tables
+from fedsim.scenes import SPLIT_FILE
+from fedsim.scenes.dealt import Dealt
 from fedsim.scenes.skew import ColourStatistics, jensen_shannon, lacking, skew, sole_owner
 from fedsim.scenes.split_file import write_split
 from fedsim.waiting import waiting

@@ -14,7 +14,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fedsim.record.run_lock import is_held
+from fedsim.files import is_locked
 
 RUN_FILES = ("environment.json", "metrics.jsonl")  # a directory with one of these is a run's
 REPEAT = "repeat with: "  # in the comment on top of config.toml
@@ -58,7 +58,7 @@ class Overview:
         """One of "running", "finished", "stopped", "damaged"."""
         if self.fault:
             return "damaged"
-        return "running" if is_held(self.path / "lock") else "finished" if self.has_ended else "stopped"
+        return "running" if is_locked(self.path / "lock") else "finished" if self.has_ended else "stopped"
 
     @property
     def has_ended(self) -> bool:

@@ -1,6 +1,5 @@
 """A run that has ended: its settings and its models, read back from its directory."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,15 +7,12 @@ import torch
 
 from fedsim.assembly import make_module
 from fedsim.errors import OutputError
-from fedsim.record.checkpoints import PART
 from fedsim.record.overview import Overview
 from fedsim.record.run_directory import RunDirectory
 from fedsim.record.weights import load_weights
 from fedsim.scenes.scene_set import Source
 from fedsim.settings import Settings, read_settings
 from fedsim.vector import FlatModel
-
-CAR = re.compile(r"car-(\d+)-")  # the name of a car's own model
 
 
 @dataclass(frozen=True)
@@ -48,25 +44,13 @@ class PastRun:
         if not Overview.of(self.directory.path).has_ended:
             return False
         try:
-            return len(self.weights()) in (1, self.settings.cars)
+            return len(self.directory.weights()) in (1, self.settings.cars)
         except OutputError:
             return False
 
-    def weights(self) -> list[Path]:
-        """The file of the run's global model; where it has none, those of its cars' own, by car. Raises OutputError."""
-        folder = self.directory.checkpoints
-        own = folder / "model.safetensors"
-        if own.exists():
-            return [own]
-        numbers = {path: int(found[1]) for path in folder.glob("car-*.safetensors")
-                   if (found := CAR.match(path.name)) and not PART.fullmatch(path.name)}
-        if not numbers:
-            raise OutputError(f"{folder} holds no weights: the run has not ended; let it end, or run it again")
-        return sorted(numbers, key=lambda path: numbers[path])
-
     def models(self, source: Source, device: torch.device) -> list[FlatModel]:
         """The models of these files. Raises UserError where there are none, or they are damaged."""
-        return [self._model(path, source, device) for path in self.weights()]
+        return [self._model(path, source, device) for path in self.directory.weights()]
 
     def _model(self, path: Path, source: Source, device: torch.device) -> FlatModel:
         size = self.settings.input_size() or source.image_size

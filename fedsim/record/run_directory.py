@@ -24,11 +24,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from fedsim.errors import OutputError, RunError
+from fedsim.files import lock
 from fedsim.record.metrics_file import as_line, check_records, numbers, read_metrics
-from fedsim.record.run_lock import hold
+from fedsim.scenes import SPLIT_FILE
 
 LOCK = "lock"
-SPLIT_FILE = "partition.json"
+WAITS = (0.02, 0.1)  # seconds: whoever only asks holds a lock for a moment
+CAR = re.compile(r"car-(\d+)-")  # the name of a car's own model
+PART = re.compile(r"(?:global|car-\d{5,})-\d{6,}\.safetensors")  # of a checkpoint: no model
 FIRST_FILES = ("environment.json", "metrics.jsonl", SPLIT_FILE, "config.part")
 FOLDERS = ("tensorboard", "checkpoints", "report")
 
@@ -68,6 +71,13 @@ class RunDirectory:
             raise
         return run
 
+    @classmethod
+    def open(cls, path: Path) -> "RunDirectory":
+        """The directory of a run that is there. Raises OutputError where `path` is none."""
+        if not (path / "config.toml").is_file():
+            raise OutputError(f"{path} is no run directory: there is no config.toml in it")
+        return cls(path)
+
     @property
     def metrics(self) -> Path:
         """One JSON object a round."""
@@ -92,6 +102,18 @@ class RunDirectory:
     def summary(self) -> Path:
         """What the run came to, written last."""
         return self.report / "summary.md"
+
+    def weights(self) -> list[Path]:
+        """The file of the run's global model; where it has none, those of its cars' own, by car. Raises OutputError."""
+        folder = self.checkpoints
+        own = folder / "model.safetensors"
+        if own.exists():
+            return [own]
+        numbers = {path: int(found[1]) for path in folder.glob("car-*.safetensors")
+                   if (found := CAR.match(path.name)) and not PART.fullmatch(path.name)}
+        if not numbers:
+            raise OutputError(f"{folder} holds no weights: the run has not ended; let it end, or run it again")
+        return sorted(numbers, key=lambda path: numbers[path])
 
     def update(self, config: dict) -> None:
         """Replace the settings of a run that goes on with others. Raises OutputError."""
@@ -203,6 +225,28 @@ class RunDirectory:
         for name in FOLDERS:
             with suppress(OSError):
                 (self.path / name).rmdir()
+
+
+def hold(path: Path) -> IO[str]:
+    """Hold a lock as long as the file that is returned stays open. Raises OutputError where another process does."""
+    new = not path.exists()
+    try:
+        for wait in WAITS:
+            try:
+                return lock(path)
+            except BlockingIOError:
+                time.sleep(wait)
+        return lock(path)
+    except BlockingIOError as error:
+        raise OutputError(f"another process works on {path.parent}; wait for its end, or choose another with "
+                          "--out") from error
+    except OSError as error:
+        if error.filename:
+            raise OutputError(f"cannot write in {path.parent} ({error.strerror}); it must be a directory that you may "
+                              "write to") from error
+        if new:
+            path.unlink(missing_ok=True)
+        raise OutputError(f"cannot lock {path} ({error.strerror}); take a file system that has locks") from error
 
 
 def _write_new(path: Path, text: str) -> None:

@@ -17,6 +17,8 @@ SOURCES = {
     "folder": ("folder", "Folder"),
 }
 
+SPLIT_FILE = "partition.json"  # the name of a split file in the directory of a run or an inspection
+
 
 def open_source(name: str, root: Path | None, drives: int, classes: int | None = None) -> Source:
     """A data set by name, of the options it has a use for. Raises SettingsError, DataError."""

@@ -7,7 +7,6 @@ ROOT is $FEDSIM_CACHE, else $XDG_CACHE_HOME/fedsim, else ~/.cache/fedsim. The ke
 arrays depend on, so an entry is never changed: it is written beside its place and renamed into it.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -20,6 +19,7 @@ from typing import BinaryIO
 import numpy as np
 
 from fedsim.errors import DataError
+from fedsim.files import lock
 from fedsim.scenes.resize import resize_picture
 from fedsim.scenes.scene_set import SceneSet, Source, class_histogram
 from fedsim.waiting import waiting
@@ -87,8 +87,7 @@ def _only_builder(entry: Path) -> Iterator[None]:
     """Hold the lock of an entry, which the system frees even when its holder is killed."""
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
-        with open(entry.with_suffix(".lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with lock(entry.with_suffix(".lock"), wait=True):
             yield
     except OSError as error:
         raise DataError(f"cannot write the scene cache {entry.parent} ({error.strerror or error}); set "

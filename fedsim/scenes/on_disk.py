@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple, TypeVar
 
 from fedsim.errors import DataError
+from fedsim.machine import cores
 from fedsim.scenes.classes import ClassTable
 from fedsim.scenes.files import picture_size, read_picture
 from fedsim.scenes.label_files import LabelFiles
 from fedsim.scenes.scene_set import Scene
-from fedsim.world import cores
 
 T = TypeVar("T")
 R = TypeVar("R")

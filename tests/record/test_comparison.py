@@ -154,7 +154,7 @@ def test_models_of_cars_are_in_their_order(tmp_path):
     run.directory.checkpoints.mkdir()
     for name in (*(f"car-{car:02d}-d{car}" for car in range(102)), "car-00003-000001", "car-mine"):
         (run.directory.checkpoints / f"{name}.safetensors").touch()
-    assert [path.stem for path in run.weights()] == [f"car-{car:02d}-d{car}" for car in range(102)]
+    assert [path.stem for path in run.directory.weights()] == [f"car-{car:02d}-d{car}" for car in range(102)]
 
 
 def test_a_run_played_twice_is_refused():

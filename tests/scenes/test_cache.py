@@ -204,7 +204,7 @@ def test_a_cache_that_cannot_be_written_is_named_with_the_remedy(tmp_path, monke
 def test_a_read_only_cache_with_the_scenes_in_it_is_enough(root, monkeypatch):
     """Catches taking the lock, which needs to write, before looking."""
     load(Noise(), "train", None)
-    monkeypatch.setattr("fedsim.scenes.cache.fcntl", None)
+    monkeypatch.setattr("fedsim.scenes.cache.lock", None)
     assert len(load(Noise(), "train", None)) == COUNT
 
 
