@@ -127,12 +127,12 @@ def worst_car(run: Path, cars: int) -> float:
     import torch
     from safetensors.torch import load_file
 
-    from fedsim.evaluate import predict
-    from fedsim.metrics import confusion, scores
+    from fedsim.data import cache
+    from fedsim.data.datasets.streets import Streets
+    from fedsim.evaluation.evaluate import predict
+    from fedsim.evaluation.metrics import confusion, scores
     from fedsim.models import build_model
-    from fedsim.scenes import cache
-    from fedsim.scenes.streets import Streets
-    from fedsim.vector import FlatModel
+    from fedsim.models.flat import FlatModel
 
     torch.set_num_threads(1)
     scenes = cache.load(Streets(cars), "test", (80, 60), lambda text: None)
@@ -152,7 +152,7 @@ def worst_car(run: Path, cars: int) -> float:
 
 def kind_of(name: str, car: int) -> str:
     """Such as town-day: of the car, or of the drive that the car of this number would have."""
-    from fedsim.scenes.streets.drives import drive_of
+    from fedsim.data.datasets.streets.drives import drive_of
 
     drive = drive_of("train", car)
     assert not name or f"{drive.kind}-{drive.light}" in name, f"car {car} is {name}"

@@ -74,8 +74,8 @@ def compare_jobs(asked: argparse.Namespace, common: list[str]) -> None:
 
 def written_twice(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """What a checkpoint, a plain write of its bytes and SHA-256 of them take, again and again."""
+    from fedsim.federation.rounds import initial_state
     from fedsim.record.checkpoints import Checkpoints
-    from fedsim.rounds import initial_state
 
     federation = everyone_federation(asked.cars)
     state = initial_state(federation)
@@ -92,10 +92,10 @@ def written_twice(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def everyone_federation(cars: int) -> Any:
     """What a checkpoint asks of a federation whose cars are all on this rank."""
     from fedsim.algorithms import FedADMM
-    from fedsim.federation import Car, Federation
+    from fedsim.distributed.world import World
+    from fedsim.federation.federation import Car, Federation
     from fedsim.models import build_model
-    from fedsim.vector import FlatModel
-    from fedsim.world import World
+    from fedsim.models.flat import FlatModel
 
     world, nothing = World.join(device="cpu", threads=1), None
     return Federation(

@@ -66,7 +66,7 @@ def compare_loads(root: str, pairs: int) -> None:
 
 
 def import_only(options: argparse.Namespace) -> dict[str, float]:
-    import fedsim.scenes.partition  # noqa: F401
+    import fedsim.data.partition.schemes  # noqa: F401
 
     return {"peak_mib": peak_mib()}
 
@@ -75,9 +75,9 @@ def dealing(scheme: str) -> dict[str, float]:
     """Scenes without pictures, in shares of classes that vary as in a street."""
     import numpy as np
 
-    from fedsim.scenes.classes import CAMVID_11
-    from fedsim.scenes.partition import DEFAULT_ALPHA, partition
-    from fedsim.scenes.scene_set import SceneSet
+    from fedsim.classes import CAMVID_11
+    from fedsim.data.partition.schemes import DEFAULT_ALPHA, partition
+    from fedsim.data.scene_set import SceneSet
 
     random = np.random.default_rng(0)
     shares = random.dirichlet(20 * random.dirichlet(np.full(CLASSES, 0.5)) + 0.05, SCENES)
@@ -91,7 +91,8 @@ def dealing(scheme: str) -> dict[str, float]:
 
 def load(options: argparse.Namespace) -> dict[str, float]:
     """With an empty cache, the first load; otherwise a later one."""
-    from fedsim.scenes import cache, open_source
+    from fedsim.data import cache
+    from fedsim.data.datasets import open_source
 
     started = time.perf_counter()
     cache.load(open_source("camvid", Path(options.data_root), 1), "train", None)
@@ -115,8 +116,8 @@ def perturbing(options: argparse.Namespace) -> dict[str, float]:
     import torch
     from PIL import Image
 
-    from fedsim.scenes.perturbations import PERTURBATIONS, SEVERITIES, Perturbation, perturb
-    from fedsim.scenes.streets import Streets
+    from fedsim.data.datasets.streets import Streets
+    from fedsim.data.perturbations import PERTURBATIONS, SEVERITIES, Perturbation, perturb
 
     torch.set_num_threads(1)
     scene = next(Streets(1).scenes("val"))

@@ -160,8 +160,8 @@ def doing_file(out: Path, process: int) -> Path:
 
 def play(arguments: list[str]) -> int:
     """A rank: fedsim.main, which also writes down what it is at."""
+    from fedsim.distributed.world import World
     from fedsim.main import main
-    from fedsim.world import World
 
     said = os.open(doing_file(Path(arguments[arguments.index("--out") + 1]), os.getpid()), os.O_WRONLY | os.O_CREAT)
     tell, ask = World.doing.fset, World.doing.fget

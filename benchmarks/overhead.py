@@ -78,11 +78,11 @@ def peak_mib() -> float:
 
 def fedsim_rounds(options: argparse.Namespace) -> dict[str, float]:
     """FedAvg, one rank, four cars in turn."""
-    from fedsim.assembly import assemble
-    from fedsim.rounds import initial_state, run_round
-    from fedsim.screen import SILENT
-    from fedsim.settings import Settings
-    from fedsim.world import World
+    from fedsim.distributed.world import World
+    from fedsim.experiment.assembly import assemble
+    from fedsim.federation.rounds import initial_state, run_round
+    from fedsim.settings.fields import Settings
+    from fedsim.system.console import SILENT
 
     settings = Settings(algo="avg", cars=CARS, model=options.model, image_size=options.image_size, threads=1)
     federation = assemble(settings, World.join(threads=1), SILENT).federation
@@ -99,10 +99,10 @@ def bare_rounds(options: argparse.Namespace) -> dict[str, float]:
     import torch
     import torch.nn.functional as F
 
+    from fedsim.data import cache
+    from fedsim.data.datasets.streets import Streets
+    from fedsim.data.pixels import nearest
     from fedsim.models import build_model
-    from fedsim.scenes import cache
-    from fedsim.scenes.resize import nearest
-    from fedsim.scenes.streets import Streets
 
     torch.set_num_threads(1)
     width, height = map(int, options.image_size.split("x"))
@@ -141,7 +141,9 @@ def bare_rounds(options: argparse.Namespace) -> dict[str, float]:
 def first_step(options: argparse.Namespace) -> dict[str, float]:
     """The command as typed, stopped at its first local step."""
     started = float(os.environ["STARTED"])
-    from fedsim import car_round, main, whole_run
+    from fedsim import main
+    from fedsim.experiment import run as whole_run
+    from fedsim.federation import car as car_round
 
     scoring = []
     score = whole_run.score

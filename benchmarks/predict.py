@@ -20,18 +20,18 @@ import numpy as np
 import torch
 from PIL import Image
 
+from fedsim.classes import CAMVID_11
 from fedsim.cli.predict import find, segment
-from fedsim.evaluate import BATCH, predict
+from fedsim.data.datasets.picture_files import pictures, read_picture
+from fedsim.data.datasets.streets import draw_scene
+from fedsim.data.datasets.streets.drives import drives_of
+from fedsim.data.pixels import resize_picture
+from fedsim.data.scene_set import SceneSet
+from fedsim.evaluation.evaluate import BATCH, predict
+from fedsim.inference.predictions import Predictions
+from fedsim.inference.segmenter import CPU, Segmenter
 from fedsim.models.card import ModelCard
-from fedsim.record.predictions import Predictions
-from fedsim.scenes.classes import CAMVID_11
-from fedsim.scenes.files import pictures, read_picture
-from fedsim.scenes.resize import resize_picture
-from fedsim.scenes.scene_set import SceneSet
-from fedsim.scenes.streets import draw_scene
-from fedsim.scenes.streets.drives import drives_of
-from fedsim.segmenter import CPU, Segmenter
-from fedsim.vector import FlatModel
+from fedsim.models.flat import FlatModel
 
 SIZE = (480, 360)  # (width, height) of the pictures
 CASES = (("segnet-small", (120, 90), 100), ("segnet-basic", SIZE, 12))  # model, what it sees, pictures

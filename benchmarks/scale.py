@@ -78,12 +78,12 @@ def perceptron_federation(algo: str, cars: int, folder: Path | None = None) -> A
 
     from fedsim.aggregation import Mean, Median
     from fedsim.algorithms import FedADMM, FedAvg, FedDyn, FedNova, Scaffold
-    from fedsim.federation import Car, Federation
-    from fedsim.local import LocalTraining
-    from fedsim.optimizers import SGD
-    from fedsim.scenes.augment import Unchanged
-    from fedsim.vector import FlatModel
-    from fedsim.world import World
+    from fedsim.data.augment import Unchanged
+    from fedsim.distributed.world import World
+    from fedsim.federation.federation import Car, Federation
+    from fedsim.federation.local_training import LocalTraining
+    from fedsim.federation.optimizers import SGD
+    from fedsim.models.flat import FlatModel
 
     world, batch = World.join(device="cpu", threads=1), (torch.randn(8, 784), torch.randint(0, 10, (8,)))
 
@@ -108,9 +108,9 @@ def beyond_training(algo: str, cars: int) -> dict[str, float]:
     """What is left of a round when its steps are taken off; milliseconds per car."""
     import torch
 
-    from fedsim.car_states import memory_bytes
-    from fedsim.contributions import to_parts
-    from fedsim.rounds import initial_state, run_round
+    from fedsim.federation.contributions import to_parts
+    from fedsim.federation.memories import memory_bytes
+    from fedsim.federation.rounds import initial_state, run_round
 
     federation = perceptron_federation(algo, cars)
     model, training = federation.model, federation.training
@@ -151,7 +151,7 @@ def milliseconds(action: Callable[[], None]) -> float:
 
 def peak_memory(algo: str, cars: int) -> dict[str, float]:
     """Of three rounds, what cars keep being on disk."""
-    from fedsim.rounds import initial_state, run_round
+    from fedsim.federation.rounds import initial_state, run_round
 
     with tempfile.TemporaryDirectory() as folder:
         federation = perceptron_federation(algo, cars, Path(folder))

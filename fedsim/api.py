@@ -10,14 +10,14 @@ from typing import Any, ParamSpec
 import torch
 from torch import nn
 
+from fedsim.distributed.world import Place, choose_device
 from fedsim.errors import FedsimError, OutputError, SettingsError
+from fedsim.experiment.past_run import PastRun
+from fedsim.experiment.run import run as whole_run
+from fedsim.inference.segmenter import Segmenter
 from fedsim.record.metrics_file import read_metrics
-from fedsim.record.past_run import PastRun
 from fedsim.record.run_directory import RunDirectory
-from fedsim.segmenter import Segmenter
-from fedsim.settings import CHOICES, Settings, read_settings
-from fedsim.whole_run import run as whole_run
-from fedsim.world import Place, choose_device
+from fedsim.settings.fields import CHOICES, Settings, read_settings
 
 __all__ = ["FedsimError", "Result", "Segmenter", "Settings", "load", "read_settings", "run"]
 

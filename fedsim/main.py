@@ -9,9 +9,9 @@ import contextlib
 import sys
 from collections.abc import Sequence
 
+from fedsim.cli.options import parse
 from fedsim.errors import FedsimError, MachineError, RankError
-from fedsim.options import parse
-from fedsim.whole_run import run
+from fedsim.experiment.run import run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

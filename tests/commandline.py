@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from fedsim import options
-from fedsim.settings import Settings
+from fedsim.cli import options
+from fedsim.settings.fields import Settings
 
 
 def parse(arguments: Sequence[str]) -> Settings | None:

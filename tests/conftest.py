@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fedsim.screen import LOG
+from fedsim.system.console import LOG
 
 sys.path.insert(0, str(Path(__file__).parent))  # helpers beside the tests, such as quadratics.py
 
@@ -47,7 +47,7 @@ def loudness():
 def empty_pages():
     """A run's page takes longer than a tiny run: those that the tests' own processes play have an empty one."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fedsim.record.run_report.write_run_report", lambda *arguments: arguments[-1].touch())
+        patch.setattr("fedsim.report.run.write_run_report", lambda *arguments: arguments[-1].touch())
         yield
 
 

@@ -17,12 +17,12 @@ from typing import NamedTuple
 from layouts import draw, write_segnet
 from safetensors.torch import load_file
 
-from fedsim import options
-from fedsim.compatible import check
+from fedsim.cli import options
+from fedsim.data.partition.split_file import read_cars
 from fedsim.errors import FedsimError, SettingsError
 from fedsim.main import main
-from fedsim.scenes.split_file import read_cars
-from fedsim.settings import Settings
+from fedsim.settings.compatible import check
+from fedsim.settings.fields import Settings
 
 ROUNDS = 3
 SCENES = {"train": [5, 4, 3, 4, 2], "val": [4]}  # of each drive

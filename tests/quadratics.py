@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from fedsim.algorithms import Algorithm
-from fedsim.federation import Car, Federation, State
-from fedsim.local import LocalTraining
-from fedsim.optimizers import SGD
-from fedsim.participation import place_cars
-from fedsim.rounds import initial_state, run_round
-from fedsim.scenes.augment import Unchanged
-from fedsim.vector import FlatModel
-from fedsim.world import Place, World
+from fedsim.data.augment import Unchanged
+from fedsim.distributed.world import Place, World
+from fedsim.federation.federation import Car, Federation, State
+from fedsim.federation.local_training import LocalTraining
+from fedsim.federation.optimizers import SGD
+from fedsim.federation.participation import place_cars
+from fedsim.federation.rounds import initial_state, run_round
+from fedsim.models.flat import FlatModel
 
 SOLO = World(Place(), torch.device("cpu"), "gloo", "alone", 1)
 UNEQUAL = (1, 2, 3, 4, 5)

@@ -9,19 +9,19 @@ import torch
 from torch import Tensor
 
 from fedsim.algorithms import Algorithm
-from fedsim.batchnorm import NORM_RULES
-from fedsim.federation import Car, Federation
-from fedsim.local import LocalTraining
-from fedsim.loss import CrossEntropy
+from fedsim.classes import CAMVID_11, VOID
+from fedsim.data.augment import AUGMENTATIONS
+from fedsim.data.car_scenes import CarScenes
+from fedsim.data.scene_set import SceneSet, class_histogram
+from fedsim.distributed.world import Place, World
+from fedsim.federation.batchnorm import NORM_RULES
+from fedsim.federation.federation import Car, Federation
+from fedsim.federation.local_training import LocalTraining
+from fedsim.federation.optimizers import SGD
+from fedsim.federation.participation import place_cars
 from fedsim.models import build_model
-from fedsim.optimizers import SGD
-from fedsim.participation import place_cars
-from fedsim.scenes.augment import AUGMENTATIONS
-from fedsim.scenes.car_scenes import CarScenes
-from fedsim.scenes.classes import CAMVID_11, VOID
-from fedsim.scenes.scene_set import SceneSet, class_histogram
-from fedsim.vector import FlatModel
-from fedsim.world import Place, World
+from fedsim.models.flat import FlatModel
+from fedsim.models.loss import CrossEntropy
 
 CPU = torch.device("cpu")
 CLASSES = len(CAMVID_11)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
+from fedsim.classes import CAMVID_11
 from fedsim.models.card import ModelCard
 from fedsim.record.weights import save_weights, weights_of
-from fedsim.scenes.classes import CAMVID_11
 
 SETTINGS = {"algo": "avg", "data": "streets"}
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 import fedsim
 from fedsim.errors import OutputError, SettingsError
 from fedsim.main import main
-from fedsim.settings import Settings
+from fedsim.settings.fields import Settings
 
 ROOT = Path(__file__).parent.parent
 SMALL = {"rounds": 2, "image_size": "32x24", "width": 4, "threads": 1}

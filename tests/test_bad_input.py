@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 from test_torchrun import start
 
-from fedsim.catalogue import flag
 from fedsim.errors import SettingsError
 from fedsim.main import main
-from fedsim.settings import CHOICES, Settings
+from fedsim.settings.fields import CHOICES, Settings
+from fedsim.settings.registry import flag
 
 FAST = ["--cars", "2", "--rounds", "1", "--image-size", "32x24", "--width", "4", "--threads", "1"]
 
@@ -290,6 +290,6 @@ def test_a_network_that_memory_cannot_hold_is_refused(refused, tiny_camvid, monk
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:128] . DefaultCPUAllocator: can't allocate memory: you "
                            "tried to allocate 309237645312 bytes. Error code 12 (Cannot allocate memory)")
 
-    monkeypatch.setattr("fedsim.assembly.build_model", build)
+    monkeypatch.setattr("fedsim.experiment.assembly.build_model", build)
     said = refused(*on_disk(tiny_camvid))
     assert said.startswith("--model segnet-small does not fit into the memory of this machine; take a smaller one")

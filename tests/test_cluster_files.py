@@ -13,7 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from fedsim.options import parse
+from fedsim.cli.options import parse
 
 LAUNCH = Path(__file__).parent.parent / "launch"
 SCRIPT, MANIFESTS = LAUNCH / "slurm", LAUNCH / "kubernetes"
@@ -183,7 +183,7 @@ def test_pods_start_as_many_torchruns_as_there_are_and_the_first_keeps_the_store
     words = torchrun_of(container, index, tmp_path)
     job, service = of_kind("Job"), of_kind("Service")
     name, port = service["metadata"]["name"], service["spec"]["ports"][0]["port"]
-    assert words[:2] == ["-m", "fedsim.ranks"]
+    assert words[:2] == ["-m", "fedsim.distributed.torchrun"]
     split = words.index("-m", 2)
     assert job["spec"]["completions"] == job["spec"]["parallelism"] == 2 and "--nnodes=2" in words[:split]
     assert f"--rdzv_endpoint={job['metadata']['name']}-0.{name}:{port}" in words[:split]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from commandline import parse
 
-from fedsim.catalogue import NAMES
 from fedsim.main import main
+from fedsim.settings.registry import NAMES
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").glob("*.md"))]

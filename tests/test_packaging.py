@@ -41,7 +41,7 @@ def test_the_wheel_holds_the_whole_package_and_runs_from_where_it_is_unpacked(bu
         names = set(archive.namelist())
         archive.extractall(tmp_path)
     assert kept("fedsim") <= names and not any(name.startswith("tests") for name in names)
-    script = ("import fedsim; from fedsim.cli import main; from fedsim.record.page import Page, write_page; "
+    script = ("import fedsim; from fedsim.cli import main; from fedsim.report.page import Page, write_page; "
               f"write_page(Page('a', 'b'), {str(tmp_path / 'page.html')!r}); print(fedsim.__file__)")
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True,
                           env=os.environ | {"PYTHONPATH": str(tmp_path)}, check=True)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from commandline import parse
 
-from fedsim import compatible
-from fedsim.participation import number_of_cars
-from fedsim.settings import Settings, read_settings
+from fedsim.federation.participation import number_of_cars
+from fedsim.settings import compatible
+from fedsim.settings.fields import Settings, read_settings
 
 PRESETS = sorted((Path(__file__).parent.parent / "launch" / "presets").glob("*.toml"))
 

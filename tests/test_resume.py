@@ -21,10 +21,11 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_torchrun import digests, records
 
-from fedsim import files
 from fedsim.main import main
-from fedsim.record import checkpoints, figures, run_directory
+from fedsim.record import checkpoints, run_directory
 from fedsim.record.checkpoints import PART, Checkpoints
+from fedsim.report import figures
+from fedsim.system import files
 
 ROUNDS = 4
 
@@ -131,7 +132,7 @@ def check_same(run: Path, whole: Path, rounds: int = ROUNDS) -> None:
 
 def stop_after(monkeypatch, number: int, signals: dict[int, int]) -> None:
     """Let a signal reach the process in the rounds that are named."""
-    from fedsim import whole_run
+    from fedsim.experiment import run as whole_run
     real = whole_run.simulate
 
     def simulate(federation, state):
@@ -446,7 +447,7 @@ def test_a_full_disk_ends_the_run_in_a_sentence_and_the_checkpoint_before_is_who
 
 def test_full_event_files_end_the_run_in_a_sentence(tiny_camvid, whole, tmp_path, play, monkeypatch):
     """TensorBoard's buffers are written when they please. Catches an OSError on its way to the user."""
-    from fedsim.record.tensorboard import TensorBoard
+    from fedsim.report.tensorboard.board import TensorBoard
 
     out, real = tmp_path / "run", TensorBoard.log_round
 
@@ -464,7 +465,7 @@ def test_full_event_files_end_the_run_in_a_sentence(tiny_camvid, whole, tmp_path
 
 
 def test_a_directory_that_is_removed_during_the_run_ends_it_in_a_sentence(tiny_camvid, tmp_path, play, monkeypatch):
-    from fedsim import whole_run
+    from fedsim.experiment import run as whole_run
 
     out, real = tmp_path / "run", whole_run.simulate
 
@@ -523,7 +524,7 @@ def test_a_run_that_has_been_prolonged_is_known_to_be_longer(tiny_camvid, tmp_pa
 def test_runs_that_are_stopped_can_be_evaluated_only_once_they_have_ended(run):
     """Parts of a checkpoint are no models. Catches a pattern that takes a car's part for a car's model."""
     from fedsim.errors import OutputError
-    from fedsim.record.past_run import PastRun
+    from fedsim.experiment.past_run import PastRun
 
     assert list((run / "checkpoints").glob("car-*.safetensors"))
     with pytest.raises(OutputError, match="holds no weights: the run has not ended"):

@@ -19,12 +19,12 @@ from commandline import parse
 from conftest import TINY_DRIVES
 from safetensors.torch import load_file
 
-from fedsim.assembly import config
+from fedsim.classes import CAMVID_11
+from fedsim.experiment.assembly import config
 from fedsim.main import main
 from fedsim.models import build_model
+from fedsim.models.flat import FlatModel
 from fedsim.record.checkpoints import PART
-from fedsim.scenes.classes import CAMVID_11
-from fedsim.vector import FlatModel
 
 ROUNDS, BATCH = 3, 2
 IMAGES = list(TINY_DRIVES.values())

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from fedsim.world import World
+from fedsim.distributed.world import World
 
 
 class Gathering(Protocol):

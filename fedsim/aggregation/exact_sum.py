@@ -12,8 +12,8 @@ import math
 import torch
 from torch import Tensor
 
+from fedsim.distributed.world import World
 from fedsim.errors import RunError
-from fedsim.world import World
 
 DIGIT_BITS = 28  # a digit of one contribution is at most 2**28 grid steps
 WEIGHT_BITS = 52 - DIGIT_BITS  # weights below 2**24, and no more cuts than weights, add up to 2**53 steps: exact

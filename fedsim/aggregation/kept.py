@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fedsim.aggregation.rows import make_rows
+from fedsim.distributed.world import World
 from fedsim.errors import RunError
-from fedsim.rows import make_rows
-from fedsim.world import World
 
 BLOCK = 2**21  # numbers of a block: 16 MiB in float64
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from fedsim.aggregation.exact_sum import ExactSum
-from fedsim.world import World
+from fedsim.distributed.world import World
 
 
 @dataclass(frozen=True)

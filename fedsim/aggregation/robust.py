@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import pdist
 
 from fedsim.aggregation.kept import Kept
-from fedsim.world import World
+from fedsim.distributed.world import World
 
 # Of Weiszfeld's iteration at most. It takes tens, but more the closer the median is to a contribution without being
 # one; if they run out, the result is within a ten thousandth of the distances.

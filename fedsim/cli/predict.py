@@ -9,18 +9,18 @@ from typing import NamedTuple
 import click
 import numpy as np
 
-from fedsim.command_line import Command
+from fedsim.cli.command import Command
+from fedsim.data.datasets.on_disk import ahead
+from fedsim.data.datasets.picture_files import folders, pictures, read_upright
+from fedsim.distributed.world import World
 from fedsim.errors import DataError
-from fedsim.record.predictions import Predictions
+from fedsim.inference.predictions import Predictions
+from fedsim.inference.segmenter import Segmenter
 from fedsim.record.run_directory import default_path, make_empty
-from fedsim.record.tables import Table, print_tables
-from fedsim.scenes.files import folders, pictures, read_upright
-from fedsim.scenes.on_disk import ahead
-from fedsim.screen import LOG
-from fedsim.segmenter import Segmenter
-from fedsim.settings import CHOICES, MOST_THREADS
-from fedsim.waiting import waiting
-from fedsim.world import World
+from fedsim.report.tables import Table, print_tables
+from fedsim.settings.fields import CHOICES, MOST_THREADS
+from fedsim.system.console import LOG
+from fedsim.system.waiting import waiting
 
 
 class Found(NamedTuple):

@@ -6,15 +6,15 @@ from typing import Any
 
 import click
 
-from fedsim.catalogue import flag
-from fedsim.command_line import Command, Option, loudness
-from fedsim.dealing import cars_of
-from fedsim.methods import make_algorithm
-from fedsim.options import asked_for, setting_options
-from fedsim.resuming import continued, run_to_continue
-from fedsim.settings import Settings
-from fedsim.whole_run import run as play
-from fedsim.world import places
+from fedsim.cli.command import Command, Option, loudness
+from fedsim.cli.options import asked_for, setting_options
+from fedsim.distributed.world import places
+from fedsim.experiment.dealing import cars_of
+from fedsim.experiment.methods import make_algorithm
+from fedsim.experiment.resuming import continued, run_to_continue
+from fedsim.experiment.run import run as play
+from fedsim.settings.fields import Settings
+from fedsim.settings.registry import flag
 
 HELP = """Train one segmentation network from many cars that never share their pictures.
 
@@ -34,7 +34,7 @@ def _run(ranks: int | None, **values: Any) -> int:
     if ranks == 1:
         play(asked.settings, asked.given)
         return 0
-    from fedsim.ranks import start
+    from fedsim.distributed.torchrun import start
 
     arguments = [word for name, value in values.items() if value is not None for word in (flag(name), str(value))]
     return start(ranks, [*arguments, *loudness()])

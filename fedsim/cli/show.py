@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from fedsim.command_line import PATH, Command
+from fedsim.cli.command import PATH, Command
 from fedsim.errors import OutputError
 from fedsim.record.metrics_file import check_records, read_metrics
 from fedsim.record.overview import RUN_FILES, Overview, words
 from fedsim.record.run_directory import RunDirectory
-from fedsim.record.summary import Outcome
-from fedsim.record.tables import Table, print_tables
+from fedsim.report.summary import Outcome
+from fedsim.report.tables import Table, print_tables
 
 WARNINGS = 8  # of a run; of more, the latest
 

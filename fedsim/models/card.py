@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import nn
 
+from fedsim.classes import VOID, ClassTable
 from fedsim.errors import OutputError, SettingsError
 from fedsim.models import MOST_CHANNELS, NORMS, build_model, check_image_size
-from fedsim.scenes.classes import VOID, ClassTable
 from fedsim.version import __version__
 
 STANDARDISED = "each picture to mean 0 and deviation 1 in each channel, by its own mean and deviation"

@@ -24,13 +24,13 @@ from typing import Any, TypeVar
 
 import torch
 
+from fedsim.distributed.world import World
 from fedsim.errors import OutputError, RunError
-from fedsim.federation import Federation, State
+from fedsim.federation.federation import Federation, State
 from fedsim.record.part_files import Written, digest_of, read_part, write_part
 from fedsim.record.run_directory import PART
-from fedsim.snapshot import Part, Unfit, car_part, global_part, keeps_nothing, part_bytes, with_car, with_global
+from fedsim.record.snapshot import Part, Unfit, car_part, global_part, keeps_nothing, part_bytes, with_car, with_global
 from fedsim.version import __version__
-from fedsim.world import World
 
 T = TypeVar("T")
 

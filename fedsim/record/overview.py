@@ -14,7 +14,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fedsim.files import is_locked
+from fedsim.system.files import is_locked
 
 RUN_FILES = ("environment.json", "metrics.jsonl")  # a directory with one of these is a run's
 REPEAT = "repeat with: "  # in the comment on top of config.toml

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from fedsim.evaluate import Evaluation
-from fedsim.federation import Federation, RoundResult, State
-from fedsim.scoring import Score
-from fedsim.vector import norm
+from fedsim.evaluation.evaluate import Evaluation
+from fedsim.federation.federation import Federation, RoundResult, State
+from fedsim.federation.scoring import Score
+from fedsim.models.flat import norm
 
 
 class CarDetail(NamedTuple):

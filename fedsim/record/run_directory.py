@@ -5,7 +5,7 @@
   environment.json   versions, device, ranks, threads, data fingerprint, cars
   partition.json     which car has which scenes; a valid --partition
   metrics.jsonl      one JSON object a round
-  tensorboard/       event files, see fedsim/record/tensorboard.py
+  tensorboard/       event files, see fedsim/report/tensorboard/board.py
   checkpoints/       what the run is continued from, see fedsim/record/checkpoints.py, and weights
   lock               held by the process that works on the run
   report/            figures and summary
@@ -23,10 +23,10 @@ from itertools import takewhile
 from pathlib import Path
 from typing import IO, Any
 
+from fedsim.data.partition import SPLIT_FILE
 from fedsim.errors import OutputError, RunError
-from fedsim.files import lock
 from fedsim.record.metrics_file import as_line, check_records, numbers, read_metrics
-from fedsim.scenes import SPLIT_FILE
+from fedsim.system.files import lock
 
 LOCK = "lock"
 WAITS = (0.02, 0.1)  # seconds: whoever only asks holds a lock for a moment

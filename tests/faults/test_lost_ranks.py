@@ -18,7 +18,7 @@ import pytest
 from test_torchrun import command
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parent.parent.parent
-TORCHRUN, LAUNCHER = ["-m", "torch.distributed.run"], ["-m", "fedsim.ranks"]
+TORCHRUN, LAUNCHER = ["-m", "torch.distributed.run"], ["-m", "fedsim.distributed.torchrun"]
 TIMEOUT = 5  # seconds that a rank waits for another
 MESSAGE = re.compile(r"^fedsim: rank (\d+) (.*)$", re.MULTILINE)
 

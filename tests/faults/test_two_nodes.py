@@ -90,7 +90,7 @@ class Job:
         hosts = folder / "hosts"
         known = {"localhost": "127.0.0.1"} | HOSTS
         hosts.write_text("".join(f"{address} {name}\n" for name, address in known.items()))
-        torchrun = [sys.executable, "-m", "fedsim.ranks", "--nnodes=2", "--nproc_per_node=2",
+        torchrun = [sys.executable, "-m", "fedsim.distributed.torchrun", "--nnodes=2", "--nproc_per_node=2",
                     "--rdzv_backend=c10d", f"--rdzv_endpoint={nodes[0].name}:29500"]
         self.logs = [folder / f"{node.name}.log" for node in nodes]
         self.processes = []

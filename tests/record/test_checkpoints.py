@@ -25,10 +25,10 @@ from scenery import on_ranks
 
 from fedsim.algorithms import FedAvg, Scaffold
 from fedsim.errors import OutputError, RunError
+from fedsim.federation.rounds import initial_state, run_round
 from fedsim.record import checkpoints, part_files
 from fedsim.record.checkpoints import PART, RECORD, Checkpoints
-from fedsim.rounds import initial_state, run_round
-from fedsim.screen import SILENT
+from fedsim.system.console import SILENT
 
 ROUNDS = 4
 

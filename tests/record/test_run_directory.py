@@ -355,11 +355,11 @@ def test_a_last_line_torn_by_a_kill_is_left_out_and_a_damaged_one_named(tmp_path
         read_metrics(tmp_path / "absent.jsonl")
 
 
-@pytest.mark.parametrize("module", ["run_directory", "progress", "summary"])
+@pytest.mark.parametrize("module", ["record.run_directory", "report.progress", "report.summary"])
 def test_importing_a_light_module_imports_nothing_heavy(module):
     """Start-up time: what the first round does not need is imported when it is."""
     heavy = ["torch", "tensorboard", "matplotlib", "rich", "PIL"]
-    code = f"import sys, fedsim.record.{module}; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, fedsim.{module}; print([name for name in {heavy} if name in sys.modules])"
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                           env={**os.environ, "PYTHONPATH": str(root)})

@@ -1,0 +1,74 @@
+"""What every command of the command line has: options by theme, --quiet and --verbose, mistakes in one sentence."""
+
+import logging
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from fedsim.system.console import LOG
+
+WIDE = {"max_content_width": 120}  # of help, where the terminal has as many columns
+LOUDNESS = {"--quiet": logging.WARNING, "--verbose": logging.DEBUG}
+
+
+class PathType(click.ParamType):
+    """Text that a shell completes to files. What is wrong with a path is said where it is opened."""
+
+    name = "path"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(incomplete, type="file")]
+
+
+PATH = PathType()
+
+
+class Option(click.Option):
+    """An option that knows its theme."""
+
+    def __init__(self, *names: str, theme: str, **attributes: Any) -> None:
+        super().__init__(list(names), **attributes)
+        self.theme = theme
+
+
+class Command(click.Command):
+    """Shows its options grouped by theme, and has --quiet and --verbose."""
+
+    def __init__(self, name: str | None, *, params: list[click.Parameter] | None = None, **attributes: Any) -> None:
+        super().__init__(name, params=[*(params or []), *_loudness()], context_settings=WIDE, **attributes)
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        themes: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(context):
+            record = parameter.get_help_record(context)
+            if record:
+                theme = getattr(parameter, "theme", "Help" if "--help" in parameter.opts else "Options")
+                themes.setdefault(theme, []).append(record)
+        for theme, records in themes.items():
+            with formatter.section(theme):
+                formatter.write_dl(records)
+
+
+def in_a_sentence(error: click.ClickException) -> str:
+    """A mistake on the command line, told as fedsim tells its own."""
+    if isinstance(error, click.NoSuchOption):
+        near = f" (did you mean {' or '.join(error.possibilities)}?)" if error.possibilities else ""
+        return f"there is no option {error.option_name}{near}; --help lists those there are"
+    text = " ".join(error.format_message().split()).rstrip(".")
+    return f"{text[:1].lower()}{text[1:]}; --help lists what there is"
+
+
+def loudness() -> list[str]:
+    """The options that make another fedsim as loud as this one."""
+    return [name for name, level in LOUDNESS.items() if LOG.level == level]
+
+
+def _loudness() -> list[click.Parameter]:
+    def set_level(context: click.Context, option: click.Parameter, given: bool) -> None:
+        if given:
+            LOG.setLevel(LOUDNESS[option.opts[0]])
+
+    what = {"--quiet": "Say nothing but warnings, errors and what was asked for.", "--verbose": "Tell details as well."}
+    return [Option(name, theme="Help", is_flag=True, expose_value=False, callback=set_level, help=what[name])
+            for name in LOUDNESS]

@@ -1,0 +1,119 @@
+"""The command line: every setting is an option, a preset file sets any of them, the command line wins."""
+
+import dataclasses
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+from click.shell_completion import CompletionItem
+
+from fedsim.cli.command import PATH, Command, Option, in_a_sentence
+from fedsim.data.partition import SPLIT_FILE
+from fedsim.data.partition.schemes import PARTITIONS
+from fedsim.errors import SettingsError
+from fedsim.models import MODELS
+from fedsim.settings import compatible
+from fedsim.settings.fields import CHOICES, Settings, read_settings, type_name
+from fedsim.settings.registry import NAMES, check_own_code, flag
+from fedsim.system.console import LOG
+
+HELP = """Train one segmentation network from many cars that never share their pictures.
+
+Ranks are started by torchrun: torchrun --nproc_per_node=4 -m fedsim.main --algo admm. Without it, one rank
+plays all cars."""
+FORMS = {"algo": "|".join((*NAMES, "MODULE:CLASS")), "rho": "auto|balanced|X", "dyn_alpha": "auto|X",
+         "local_epochs": "N|LEAST:MOST", "image_size": "WIDTHxHEIGHT", "partition": "|".join((*PARTITIONS, "FILE")),
+         "resume": "RUN|auto"}
+PLAIN = {"int": "N", "float": "X", "str": "TEXT"}
+TYPES = {"int": click.INT, "float": click.FLOAT, "str": click.STRING}
+WORDS = CHOICES | {"algo": NAMES, "partition": PARTITIONS, "model": MODELS}  # what a shell completes
+PATHS = ("data_root", "out", "resume")
+DECIDING = {"algo", "partition", "aggregator", "server_optimizer"}  # what other settings belong to
+
+
+class Asked(NamedTuple):
+    """What was asked for."""
+
+    settings: Settings
+    given: dict[str, Any]  # the settings that the command line or its preset names, and their values
+
+
+def parse(arguments: Sequence[str]) -> Asked | None:
+    """What a command line asks for; None where that is only help. Raises SettingsError."""
+    try:
+        values = command().main(list(arguments), prog_name="python -m fedsim.main", standalone_mode=False)
+    except click.ClickException as error:
+        raise SettingsError(in_a_sentence(error)) from error
+    return asked_for(values) if isinstance(values, dict) else None
+
+
+def asked_for(values: dict[str, Any], algos: Sequence[str] = ()) -> Asked:
+    """What options ask for, None where one was not given, and the preset that `config` names, if any.
+
+    algos: that are played in the place of the preset's; it keeps what one of them reads. Raises SettingsError.
+    """
+    preset = values.pop("config")
+    given = {name: value for name, value in values.items() if value is not None}
+    if preset is None:
+        return Asked(Settings(**given), given)
+    path = Path(preset)
+    try:
+        loaded = read_settings(path)
+    except OSError as error:
+        raise SettingsError(f"--config {path}: cannot read it ({error.strerror})") from error
+    except ValueError as error:
+        raise SettingsError(f"--config {path}: not a TOML file ({error})") from error
+    settings = Settings.from_values(loaded | given, origin=f"--config {path}")
+    check_own_code(settings.algo, given, f"--config {path}")
+    if loaded.get("partition") not in (None, *PARTITIONS) and "partition" not in given:
+        loaded |= {"partition": str(_beside(path, Path(loaded["partition"])))}
+    if given.keys() & DECIDING:
+        loaded = _fitting(loaded, [given | {"algo": algo} for algo in algos] or [given], path)
+    return Asked(Settings.from_values(loaded | given, origin=f"--config {path}"), loaded | given)
+
+
+def _fitting(loaded: dict[str, Any], asked: Sequence[dict[str, Any]], path: Path) -> dict[str, Any]:
+    """A preset without what no algorithm or partition that was asked for in the place of its own reads."""
+    kept = {name for given in asked for name in compatible.fitting(loaded, given)}
+    if left_out := [flag(name) for name in loaded if name not in kept]:
+        LOG.info("--config %s: left out is %s, which does not go with what was asked for", path, ", ".join(left_out))
+    return {name: value for name, value in loaded.items() if name in kept}
+
+
+def _beside(config: Path, split: Path) -> Path:
+    """A split file that settings name; where it is gone, the one beside them: a run may have been moved."""
+    own = config.parent / SPLIT_FILE
+    return own if own.exists() and not split.exists() else split
+
+
+def command() -> click.Command:
+    """The command, made from the fields of Settings. Options not given are None: a preset can fill in."""
+    names = [setting.name for setting in dataclasses.fields(Settings)]
+    return Command("fedsim", params=setting_options(names), callback=lambda **values: values, help=HELP)
+
+
+def setting_options(names: Collection[str]) -> list[click.Parameter]:
+    """The options of these settings, and --config."""
+    options: list[click.Parameter] = [_option(setting) for setting in dataclasses.fields(Settings)
+                                      if setting.name in names]
+    options.append(Option("--config", theme="Machine", type=PATH, default=None, metavar="FILE",
+                          help="TOML file of settings, such as a run directory's config.toml."))
+    return options
+
+
+def _option(setting: "dataclasses.Field[Any]") -> Option:
+    text, theme = setting.metadata["help"], setting.metadata["theme"]
+    if setting.default is not None:
+        text += f"  [default: {setting.default}]"
+    choices = CHOICES.get(setting.name)
+    kind = type_name(setting.type).removesuffix(" | None")
+    words = WORDS.get(setting.name, ())
+
+    def completed(context: click.Context, option: click.Parameter, begun: str) -> list[CompletionItem]:
+        return [CompletionItem(word) for word in words if word.startswith(begun)]
+
+    return Option(flag(setting.name), theme=theme, default=None, help=text,
+                  type=PATH if setting.name in PATHS else TYPES[kind],
+                  shell_complete=completed if words else None,
+                  metavar="|".join(choices) if choices else FORMS.get(setting.name, PLAIN[kind]))

@@ -1,0 +1,114 @@
+"""The figures of a comparison. Importing this imports matplotlib: do it when there is something to draw."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from fedsim.classes import ClassTable
+from fedsim.comparison.trials import Row, curve, spread
+from fedsim.report.figures import STYLE, class_legend, legend_columns, shortened
+from fedsim.report.palette import Line, lines_of
+from fedsim.report.scenes import tiles
+from fedsim.report.shown import Shown
+
+AXES = {"round": "round", "megabytes": "MB communicated, up and down", "sequential_steps": "sequential local steps"}
+BARS = 110  # side by side in a panel, gaps between classes included
+
+
+def curves_figure(rows: Sequence[Row]) -> Figure:
+    """mIoU over rounds, over bytes and over sequential steps: a line a row, a band from the least to the most seed."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9.6, 3.5), layout="constrained")
+        panels = figure.subplots(1, len(AXES), sharey=True)
+        for axes, (axis, label) in zip(panels, AXES.items(), strict=True):
+            for row, line in zip(rows, lines_of([row.algo for row in rows]), strict=True):
+                _draw_row(axes, row, axis, line)
+            axes.set_xlabel(label)
+            axes.set_xlim(0, None)
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=axis != "megabytes"))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda amount, _: f"{amount:,.10g}"))
+        panels[0].set(ylabel="mIoU", ylim=(0, None))
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=_columns(labels), handlelength=3)
+    return figure
+
+
+def classes_figure(rows: Sequence[Row], classes: Sequence[str]) -> Figure:
+    """IoU of every class after the last round: a group of bars a class, a bar a row, a whisker of a deviation."""
+    beside = max(3, BARS // (len(rows) + 2))  # classes of a panel
+    parts = [classes[start:start + beside] for start in range(0, len(classes), beside)]
+    with matplotlib.rc_context(STYLE | {"axes.grid.axis": "y"}):
+        figure = Figure(figsize=(9.6, 1.2 + 2.1 * len(parts)), layout="constrained")
+        panels = figure.subplots(len(parts), 1, squeeze=False).ravel()
+        for axes, part in zip(panels, parts, strict=True):
+            for index, (row, line) in enumerate(zip(rows, lines_of([row.algo for row in rows]), strict=True)):
+                _draw_bars(axes, row, line, part, (index - (len(rows) - 1) / 2) * 0.84 / len(rows), 0.77 / len(rows))
+            axes.set_xticks(range(len(part)), part, rotation=30, ha="right", rotation_mode="anchor")
+            axes.set(ylabel="IoU", xlim=(-0.6, min(beside, len(classes)) - 0.4), ylim=(0, 1))
+            axes.tick_params(axis="x", length=0)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=_columns(labels), handlelength=1.4)
+    return figure
+
+
+def scenes_figure(shown: Shown, predictions: Mapping[str, np.ndarray], classes: ClassTable) -> Figure:
+    """Scenes, truth, and what each row's model predicts, a line a scene. predictions: label -> (K, h, w) uint8."""
+    panels = [tiles(shown.images, shown.labels, one, classes) for one in predictions.values() or [shown.labels]]
+    columns = dict(zip(["scene", "truth", *predictions],
+                       [*panels[0][:2], *(one[2] for one in panels[:len(predictions)])], strict=True))
+    count, height, width = panels[0].shape[1:4]
+    # Inches. No tile is wider than half a column of text, nor so narrow that a label would not fit above it.
+    tile = max(min(1.7, 8.4 / len(columns)), 0.07 * max(map(len, columns)))
+    tall, side, title, gap = tile * height / width, 0.17, 0.22, 0.04
+    named = max(1, int(tile * len(columns) / 1.2))  # classes that fit side by side in the legend
+    legend = 0.14 + 0.15 * -(-(len(classes) + 1) // named)
+    page = side + (tile + gap) * len(columns), title + (tall + gap) * count + legend
+    with matplotlib.rc_context(STYLE | {"axes.grid": False}):
+        figure = Figure(figsize=page)
+        for column, (label, pictures) in enumerate(columns.items()):
+            for line, picture in enumerate(pictures):
+                axes = figure.add_axes(((side + column * (tile + gap)) / page[0],
+                                        (page[1] - title - (line + 1) * tall - line * gap) / page[1],
+                                        tile / page[0], tall / page[1]))
+                axes.imshow(picture, interpolation="nearest", aspect="auto")
+                axes.set(xticks=[], yticks=[])
+                axes.spines[:].set_visible(False)
+                if line == 0:
+                    axes.set_title(label, fontsize=8, pad=3)
+                if column == 0:
+                    axes.set_ylabel(shortened(shown.names[line], tall), fontsize=6, labelpad=2)
+        class_legend(figure, classes, named)
+    return figure
+
+
+def _draw_row(axes: Axes, row: Row, axis: str, line: Line) -> None:
+    amount, mean, least, most = curve(row, axis)
+    style: dict[str, Any] = {"color": line.colour, "linewidth": 1.6}
+    if axis == "megabytes" and not any(amount):  # nothing is sent: its last score, for any number of bytes
+        axes.axhline(mean[-1], linestyle=(0, (6, 3)), label=row.label, **style)
+        return
+    axes.plot(amount, mean, linestyle=line.dash, marker=line.marker, markersize=3, label=row.label, **style,
+              markevery=max(1, len(mean) // 16))
+    if len(row.trials) > 1 and all(later >= earlier for earlier, later in pairwise(amount)):
+        axes.fill_between(amount, least, most, color=line.colour, alpha=0.15, linewidth=0)
+
+
+def _draw_bars(axes: Axes, row: Row, line: Line, classes: Sequence[str], shift: float, width: float) -> None:
+    """A bar beside the middle of each class's group."""
+    over = [spread(trial.class_iou([name]) for trial in row.trials) for name in classes]
+    whiskers = [one.deviation or 0.0 if one else 0.0 for one in over] if len(row.trials) > 1 else None
+    hatch = None if line.dash == "-" else "////"  # as its line in other figures is dashed
+    axes.bar(np.arange(len(classes)) + shift, [one.mean if one else 0.0 for one in over], width, color=line.colour,
+             label=row.label, hatch=hatch, edgecolor="white" if hatch else line.colour, linewidth=0, yerr=whiskers,
+             error_kw={"elinewidth": 0.7, "ecolor": "#555555"})
+
+
+def _columns(labels: list[str]) -> int:
+    """In how many columns a legend fits a figure that is nearly half as wide again as those of a run."""
+    return min(len(labels), max(1, round(1.45 * legend_columns(labels))))

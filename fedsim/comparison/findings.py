@@ -1,0 +1,104 @@
+"""What a comparison asks the models of runs that have ended: how they serve every car, and what they predict."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from fedsim.classes import ClassTable
+from fedsim.comparison.trials import Trial
+from fedsim.data.partition import SPLIT_FILE
+from fedsim.data.partition.dealt import Dealt
+from fedsim.data.partition.schemes import PARTITIONS
+from fedsim.data.partition.split_file import read_cars
+from fedsim.data.scene_set import SceneSet
+from fedsim.distributed.world import World
+from fedsim.errors import OutputError
+from fedsim.evaluation.evaluate import BATCH, predict
+from fedsim.evaluation.metrics import confusion, scores
+from fedsim.experiment.dealing import deal, source_of
+from fedsim.experiment.past_run import PastRun
+from fedsim.models.flat import FlatModel
+from fedsim.record.metrics_file import check_records, read_metrics
+from fedsim.report.shown import Shown, shown_scenes, which_shown
+from fedsim.settings.fields import Settings
+from fedsim.system.console import LOG
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was read from runs and asked of their models."""
+
+    trials: list[Trial]
+    classes: ClassTable
+    trained: np.ndarray  # (C,) int64 labelled pixels of every class in training
+    scored: np.ndarray  # (C,) int64, in the evaluated split
+    shown: Shown
+    predictions: dict[str, np.ndarray]  # path of a run that has ended -> (K, h, w) uint8 for the shown scenes
+
+
+def examine(runs: Sequence[PastRun], world: World, advance: Callable[[], None]) -> Findings:
+    """Read runs and ask their models; `advance` is called after each.
+
+    Raises UserError where a run has no score yet, or its scenes or weights are not there or damaged.
+    """
+    trials, predictions = [], {}
+    first = None
+    for run in runs:
+        path, records = str(run.directory.path), read_metrics(run.directory.metrics)
+        check_records(records, run.directory.metrics)
+        if not any(record["global"] for record in records):
+            raise OutputError(f"{path} has no score yet: let it play a round, or leave it out")
+        dealt = _dealt(run, world)
+        first = first or dealt  # whose scenes are the others' too, or they cannot be compared
+        own_scenes = {}
+        if run.has_ended():
+            models = run.models(dealt.source, world.device)
+            own_scenes = _own_scenes(models, dealt)
+            logits = predict(models[0], dealt.eval_set, which_shown(dealt.eval_set))
+            predictions[path] = logits.argmax(1).to("cpu", torch.uint8).numpy()
+        trials.append(Trial(path, _comparable(run), records, own_scenes, _digest(dealt.eval_set),
+                            _digest(dealt.train_set)))
+        advance()
+    assert first is not None, "no run at all"
+    trained, scored = first.train_set.histograms.sum(0), first.eval_set.histograms.sum(0)
+    shown = shown_scenes(first.eval_set, first.source, first.eval_split)
+    return Findings(trials, first.source.classes, trained, scored, shown, predictions)
+
+
+def _dealt(run: PastRun, world: World) -> Dealt:
+    """The run's scenes; which car has which is read from its directory."""
+    split = run.directory.path / SPLIT_FILE
+    cars = len(read_cars(split))
+    settings = replace(run.settings, partition=str(split))
+    return deal(settings, source_of(settings, settings.cars or cars), cars, world, LOG)
+
+
+def _own_scenes(models: Sequence[FlatModel], dealt: Dealt) -> dict[str, float]:
+    """mIoU by car on its training scenes: of the global model, or of its own where there is none."""
+    found, classes = {}, len(dealt.train_set.classes)
+    for car, shard in enumerate(dealt.shards):
+        tally = torch.zeros(classes, classes, dtype=torch.int64)
+        for indices in np.split(shard.indices, range(BATCH, len(shard.indices), BATCH)):
+            guess = predict(models[car % len(models)], dealt.train_set, indices).argmax(1)
+            tally += confusion(dealt.train_set.labels[indices], guess, classes).cpu()
+        if tally.sum():  # all of a car's pixels may be void
+            found[shard.name] = scores(tally).miou
+    return found
+
+
+def _digest(scenes: SceneSet) -> str:
+    """What two sets of the same scenes and classes have in common, whatever size a network sees them at."""
+    names = json.dumps([scenes.names, scenes.classes.names]).encode()
+    return hashlib.sha256(names + np.ascontiguousarray(scenes.histograms).tobytes()).hexdigest()
+
+
+def _comparable(run: PastRun) -> Settings:
+    """The run's settings; a partition from a file is named by what is in it, for every run has a copy of its own."""
+    if run.settings.partition in PARTITIONS:
+        return run.settings
+    digest = hashlib.sha256((run.directory.path / SPLIT_FILE).read_bytes()).hexdigest()
+    return replace(run.settings, partition=f"file-{digest[:6]}")

@@ -1,0 +1,131 @@
+"""What `fedsim compare` leaves: tables on the screen and as files, figures, a page."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fedsim.comparison.findings import Findings
+from fedsim.comparison.tables import (
+    Comparison,
+    class_table,
+    cost_table,
+    latex,
+    notes,
+    run_csv,
+    run_table,
+    score_table,
+    settings_table,
+    summary_csv,
+    tuning_table,
+    warnings,
+    words,
+)
+from fedsim.comparison.trials import Tuning, default_target, rarest, rows_of
+from fedsim.errors import OutputError
+from fedsim.report.page import Page, Picture, Section, write_page
+from fedsim.report.tables import Table, markdown, print_tables
+
+ABOUT_CURVES = ("mIoU of every row over rounds, over what its cars have sent and received, and over the steps that "
+                "follow one another. Lines are means over seeds, bands reach from the least to the most of them; a "
+                "dashed level is the last score of a row that sends nothing.")
+ABOUT_CLASSES = "IoU of every class after the last round; a whisker is the deviation over seeds."
+
+
+def compare(findings: Findings, target: float | None, tuning: Tuning | None) -> Comparison:
+    """Judge runs by a target, the default one for None. Raises SettingsError where they cannot be compared."""
+    rows, classes = rows_of(findings.trials), findings.classes.names
+    return Comparison(rows, classes, rarest(classes, findings.trained, findings.scored),
+                      default_target(rows) if target is None else target, tuning)
+
+
+def write_report(comparison: Comparison, findings: Findings, troubles: Sequence[str], command: str,
+                 folder: Path) -> None:
+    """Print the tables, and write them with figures and a page into a folder. Raises OutputError.
+
+    troubles: what else than the runs themselves makes the numbers doubtful, a sentence each; command: makes it again.
+    """
+    warned = [*troubles, *warnings(comparison)]
+    print_tables([score_table(comparison), cost_table(comparison), *_on_choices(comparison)])
+    for line in (*notes(comparison), *(f"WARNING: {warning}" for warning in warned)):
+        print(line)
+    try:
+        written = _write_files(comparison, findings, warned, command, folder)
+    except OSError as error:
+        raise OutputError(f"cannot write the report in {folder} ({error.strerror or error}); make room, then compare "
+                          "again") from error
+    print("\nWritten:")
+    for path in written:
+        print(f"  {path}")
+
+
+def _write_files(comparison: Comparison, findings: Findings, warned: Sequence[str], command: str,
+                 folder: Path) -> list[Path]:
+    """Figures, texts, and a page of both; returns what to look at, the page first. Raises OSError."""
+    # Here, because matplotlib takes long to import.
+    from fedsim.comparison.figures import classes_figure, curves_figure, scenes_figure
+    from fedsim.report.figures import save_png, to_svg
+
+    figures = {"curves.png": curves_figure(comparison.rows),
+               "classes.png": classes_figure(comparison.rows, comparison.classes),
+               "scenes.png": scenes_figure(findings.shown, _predictions(comparison, findings), findings.classes)}
+    for name, figure in figures.items():
+        save_png(figure, folder / name)
+    texts = {"report.md": _markdown(comparison, warned, command, figures), "table.csv": run_csv(comparison),
+             "summary.csv": summary_csv(comparison), "table.tex": latex(comparison)}
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    page = _page(comparison, warned, command, to_svg(figures["curves.png"]), to_svg(figures["classes.png"]),
+                 (folder / "scenes.png").read_bytes())
+    write_page(page, folder / "index.html")
+    return [folder / name for name in ("index.html", *texts, *figures)]
+
+
+def _on_choices(comparison: Comparison) -> list[Table]:
+    """How rows came to their settings, and what differs among these."""
+    tables = [tuning_table(comparison.tuning)] if comparison.tuning else []
+    differing = settings_table(comparison)
+    return [*tables, differing] if differing.rows else tables
+
+
+def _predictions(comparison: Comparison, findings: Findings) -> dict[str, np.ndarray]:
+    """label -> predictions of the row's first seed that has a model."""
+    return {row.label: findings.predictions[paths[0]] for row in comparison.rows
+            if (paths := [trial.path for trial in row.trials if trial.path in findings.predictions])}
+
+
+def _title(comparison: Comparison) -> tuple[str, str]:
+    rows, settings = comparison.rows, comparison.rows[0].trials[0].settings
+    seeds = len({trial.settings.seed for row in rows for trial in row.trials})
+    runs = sum(len(row.trials) for row in rows)
+    return (f"{', '.join(row.label for row in rows)} on {settings.data}",
+            f"{runs} runs, {seeds} {'seed' if seeds == 1 else 'seeds'}, scored on the {comparison.split} split")
+
+
+def _markdown(comparison: Comparison, warned: Sequence[str], command: str, figures: Iterable[str]) -> str:
+    title, subtitle = _title(comparison)
+    tables = [score_table(comparison), cost_table(comparison), *_on_choices(comparison), class_table(comparison),
+              run_table(comparison)]
+    return "\n\n".join([
+        f"# {title}", f"{subtitle}. Made by `{command}`.", *(f"**Warning**: {warning}." for warning in warned),
+        *map(markdown, tables), "## Notes", "\n".join(f"- {note}" for note in notes(comparison)),
+        *(f"![{name.removesuffix('.png')}]({name})" for name in figures)]) + "\n"
+
+
+def _page(comparison: Comparison, warned: Sequence[str], command: str, curves: str, classes: str,
+          scenes: bytes) -> Page:
+    """curves, classes: <svg> elements; scenes: a PNG."""
+    title, subtitle = _title(comparison)
+    labels = ", ".join(row.label for row in comparison.rows)
+    about = [Section("How they were made", tables=_on_choices(comparison))] if _on_choices(comparison) else []
+    return Page(title, subtitle, [(row.label, words(row.final, len(row.trials))) for row in comparison.rows], [
+        Section("Scores", warnings=warned, tables=[score_table(comparison), cost_table(comparison)]),
+        Section("How to read them", text=notes(comparison)),
+        Section("Curves", pictures=[Picture(curves, ABOUT_CURVES, f"mIoU of {labels}")]),
+        Section("Classes", tables=[class_table(comparison)],
+                pictures=[Picture(classes, ABOUT_CLASSES, f"IoU by class of {labels}")]),
+        Section("Scenes", pictures=[Picture(
+            scenes, "Scenes of the evaluated split, their truth, and what the models of each row's first "
+            "seed make of them.", f"Scenes, truth and predictions of {labels}")]),
+        *about,
+        Section("Runs", commands=[command], tables=[run_table(comparison)], folded=True)])

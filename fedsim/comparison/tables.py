@@ -1,0 +1,262 @@
+"""A comparison in words and numbers: tables for people, CSV for programs, LaTeX for papers, and what must be known."""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fedsim.comparison.trials import Row, Spread, Trial, Tuning, costs, differences, gap, spread, yardstick
+from fedsim.report.tables import Table
+
+LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "±": r"$\pm$",
+         **{sign: "\\" + sign for sign in "&%$#_{}"}}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows and how they are to be judged."""
+
+    rows: Sequence[Row]
+    classes: Sequence[str]
+    rare: Sequence[str]  # classes
+    target: float  # mIoU whose cost is asked for
+    tuning: Tuning | None = None
+
+    @property
+    def split(self) -> str:
+        """The one that all are scored on."""
+        return self.rows[0].trials[0].settings.eval_split
+
+    @property
+    def central(self) -> Row | None:
+        """What the others are measured by."""
+        return yardstick(self.rows)
+
+    def gap(self, row: Row) -> Spread | None:
+        """A row's distance to centralised training; None without any, and for itself."""
+        return gap(row, self.central) if self.central and row is not self.central else None
+
+
+def score_table(comparison: Comparison) -> Table:
+    """How good the models are."""
+    header = ["", "seeds", "final mIoU", "best mIoU", "to central", "worst car, own scenes", "rare classes"]
+    rows = []
+    for row in comparison.rows:
+        of = len(row.trials)
+        rows.append([row.label, str(of), words(row.final, of), words(row.best, of),
+                     words(comparison.gap(row), of, "+.3f"),
+                     words(spread(trial.worst for trial in row.trials), of),
+                     words(spread(trial.class_iou(comparison.rare) for trial in row.trials), of)])
+    return Table(f"Scores, {comparison.split} split", header, rows)
+
+
+def cost_table(comparison: Comparison) -> Table:
+    """What the models took."""
+    header = ["", f"rounds to {comparison.target:.3f}", "MB to it", "seconds to it", "rounds", "MB", "pictures seen",
+              "sequential steps"]
+    rows = []
+    for row in comparison.rows:
+        reached = costs(row, comparison.target)
+        to_target = [words(spread(cost[place] for cost in reached), len(row.trials), form)
+                     for place, form in enumerate((".1f", ",.1f", ",.0f"))]
+        rows.append([row.label, *to_target, *_whole(row)])
+    return Table("What it took", header, rows)
+
+
+def class_table(comparison: Comparison) -> Table:
+    """IoU of every class after the last round."""
+    rows = [[name, *(words(spread(trial.class_iou([name]) for trial in row.trials), len(row.trials))
+                     for row in comparison.rows)] for name in comparison.classes]
+    return Table("IoU by class", ["", *(row.label for row in comparison.rows)], rows)
+
+
+def tuning_table(tuning: Tuning) -> Table:
+    """What every learning rate was worth."""
+    grid = sorted({lr for scores in tuning.scores.values() for lr in scores})
+    rows = []
+    for algo, scores in tuning.scores.items():
+        chosen = tuning.chosen(algo)
+        cells = ["–" if scores.get(lr) is None else f"{scores[lr]:.3f}" for lr in grid]
+        rows.append([algo, *cells, "–" if chosen is None else f"{chosen:g}"])
+    return Table("Learning rates", ["", *(f"{lr:g}" for lr in grid), "chosen"], rows)
+
+
+def settings_table(comparison: Comparison) -> Table:
+    """Settings that are not the same in all rows."""
+    found = differences(comparison.rows)
+    return Table("Settings that differ", ["", *(row.label for row in comparison.rows)],
+                 [[name.replace("_", "-"), *values] for name, values in found.items()])
+
+
+def run_table(comparison: Comparison) -> Table:
+    """One row a run."""
+    rows = [[trial.path, row.label, str(trial.settings.seed), f"{trial.rounds} of {trial.settings.rounds}",
+             f"{trial.final:.3f}", f"{trial.best:.3f}", *_worst(trial)]
+            for row in comparison.rows for trial in row.trials]
+    return Table("Runs", ["", "algorithm", "seed", "rounds", "final mIoU", "best mIoU", "worst car", "which"], rows)
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """What has to be known to read the tables, a sentence or two each."""
+    said = [f"Scores are of the {comparison.split} split after the last round; mIoU is the mean over classes that "
+            "occur in labels or predictions, void pixels not counted.", _on_seeds(comparison.rows),
+            "The best mIoU is the highest of all rounds. It is chosen on the split that it is of, and so flatters."]
+    if comparison.central:
+        said.append(f"To central: final mIoU less that of {comparison.central.label} with the same seed.")
+    said += [
+        f"The target of {comparison.target:.3f} counts as reached in the first round that is scored so high; (k/n) is "
+        "how many seeds have reached it, – none.",
+        "Worst car: every car's training scenes are scored with the global model or, with local, the car's own; of "
+        "these mIoUs the least. Cars have trained on these scenes: it tells whom a model serves badly, not how it does "
+        "elsewhere.",
+        "Rare classes: mean IoU of the rarest third, by training pixels, of the classes that occur in training and on "
+        f"the {comparison.split} split: {', '.join(comparison.rare) or 'there are none'}.",
+        "MB are 10^6 bytes, up and down, that a real federation would exchange. Seconds are those of rounds and "
+        "scoring on the machine that played the runs, whatever else it did."]
+    if any(row.algo == "central" for row in comparison.rows):
+        said.append("Seconds of central are of one rank, which does all of its training; a federation's cars share "
+                    "the ranks that there are.")
+    if comparison.tuning:
+        said.append("Learning rates: every algorithm was tried with the same ones, with seed 0; the numbers are final "
+                    f"mIoUs on the {comparison.tuning.split} split, of which the highest is chosen.")
+    return said + [note for row in comparison.rows if (note := _on_own_models(row, comparison.split))]
+
+
+def warnings(comparison: Comparison) -> list[str]:
+    """What makes the rows less comparable than they look, a sentence each."""
+    said = [f"{trial.path} has played {trial.rounds} of {trial.settings.rounds} rounds: its numbers are of what there "
+            "is" for row in comparison.rows for trial in row.trials if trial.rounds < trial.settings.rounds]
+    if len({row.trials[0].settings.rounds for row in comparison.rows}) > 1:
+        said.append("the rows have different numbers of rounds: compare them at equal pictures or steps")
+    if "weighting" in differences(comparison.rows) and _unequal_cars(comparison.rows):
+        said.append("some rows weigh cars by their images and others uniformly, and cars have unequal numbers of them: "
+                    "these aims differ; --weighting makes them one")
+    if comparison.tuning:
+        said += _on_tuning(comparison.tuning, comparison.split)
+    return said
+
+
+def run_csv(comparison: Comparison) -> str:
+    """A line a run."""
+    return _csv(_run_record(comparison, row, trial) for row in comparison.rows for trial in row.trials)
+
+
+def summary_csv(comparison: Comparison) -> str:
+    """A line a row: means, deviations over seeds, and how many seeds have the number."""
+    records = []
+    for row in comparison.rows:
+        runs = [_run_record(comparison, row, trial) for trial in row.trials]
+        record: dict[str, Any] = {"label": row.label, "algo": row.algo, "seeds": len(runs),
+                                  "lr": row.trials[0].settings.lr}
+        for name in list(runs[0])[list(runs[0]).index("final_miou"):]:
+            if name == "worst_car":  # a name
+                continue
+            over = spread(run[name] for run in runs)
+            record |= {name: over and over.mean, f"{name}_sd": over and over.deviation,
+                       f"{name}_n": over.number if over else 0}
+        records.append(record)
+    return _csv(records)
+
+
+def latex(comparison: Comparison) -> str:
+    """The scores and the cost of the target as a tabular, for \\usepackage{booktabs}."""
+    scores, took = score_table(comparison), cost_table(comparison)
+    header = ["algorithm", *scores.header[1:], *took.header[1:3]]
+    rows = [[*row, *other[1:3]] for row, other in zip(scores.rows, took.rows, strict=True)]
+    lines = [" & ".join(map(escape, row)) + r" \\" for row in rows]
+    comments = [f"% {' '.join(note.split())}" for note in notes(comparison)]
+    return "\n".join([*comments, r"\begin{tabular}{l" + "r" * (len(header) - 1) + "}", r"\toprule",
+                      " & ".join(map(escape, header)) + r" \\", r"\midrule", *lines, r"\bottomrule",
+                      r"\end{tabular}", ""])
+
+
+def escape(text: str) -> str:
+    """Text as LaTeX sets it; a sign before a number is a minus."""
+    return re.sub(r"^-(?=\d)", "$-$", "".join(LATEX.get(sign, sign) for sign in text))
+
+
+def words(over: Spread | None, of: int, form: str = ".3f") -> str:
+    """Mean ± deviation, and how many of the seeds have the number unless all do; – for none."""
+    if over is None:
+        return "–"
+    text = format(over.mean, form)
+    if over.deviation is not None:
+        text += f" ± {format(over.deviation, form.removeprefix('+'))}"
+    return text if over.number == of else f"{text} ({over.number}/{of})"
+
+
+def _whole(row: Row) -> list[str]:
+    """What whole runs took; amounts that are equal by design have no deviation worth telling."""
+    last = [trial.records[-1] for trial in row.trials]
+    amounts: list[tuple[list[float], str]] = [
+        ([trial.rounds for trial in row.trials], ".0f"), ([trial.megabytes for trial in row.trials], ",.1f"),
+        ([record["pictures"] for record in last], ",.0f"), ([record["sequential_steps"] for record in last], ",.0f")]
+    return [format(values[0], form) if len(set(values)) == 1 else words(spread(values), len(values), form)
+            for values, form in amounts]
+
+
+def _worst(trial: Trial) -> tuple[str, str]:
+    if not trial.own_scenes:
+        return "–", "–"
+    name = min(trial.own_scenes, key=lambda car: trial.own_scenes[car])
+    return f"{trial.own_scenes[name]:.3f}", name
+
+
+def _on_seeds(rows: Sequence[Row]) -> str:
+    if max(len(row.trials) for row in rows) == 1:
+        return ("One seed each: how far another seed would move a number is not known, and a small difference may turn "
+                "over.")
+    return "± is the sample standard deviation over seeds (n - 1 below the sum); a row with one seed has none."
+
+
+def _on_own_models(row: Row, split: str) -> str | None:
+    """Where cars have no model in common, what their mIoU is of."""
+    worst = spread(trial.scored[-1]["worst"]["miou"] for trial in row.trials if "worst" in trial.scored[-1])
+    if worst is None:
+        return None
+    return (f"{row.label}: cars never communicate, so mIoU is the mean over their own models; on the {split} split the "
+            f"worst of them has {words(worst, len(row.trials))}. Pictures show the first car's.")
+
+
+def _on_tuning(tuning: Tuning, split: str) -> list[str]:
+    said = [f"{algo} is best at {tuning.chosen(algo):g}, the edge of --lrs: a better learning rate may lie beyond"
+            for algo in tuning.scores if tuning.chosen(algo) is not None and tuning.at_edge(algo)]
+    if split == tuning.split:
+        said.append(f"learning rates were chosen on the {split} split, which the rows are scored on too: --eval-split "
+                    "test keeps the two apart")
+    return said
+
+
+def _unequal_cars(rows: Sequence[Row]) -> bool:
+    images = {entry["car"]: entry["images"] for row in rows if row.algo != "central"
+              for record in row.trials[0].records for entry in record["cars"]}
+    return len(set(images.values())) > 1
+
+
+def _run_record(comparison: Comparison, row: Row, trial: Trial) -> dict[str, Any]:
+    cost, last = trial.cost(comparison.target), trial.records[-1]
+    reference = comparison.central if row is not comparison.central else None
+    central = reference and reference.of_seed(trial.settings.seed)
+    record: dict[str, Any] = {
+        "label": row.label, "algo": row.algo, "seed": trial.settings.seed, "run": trial.path,
+        "lr": trial.settings.lr, "final_miou": trial.final, "best_miou": trial.best,
+        "pixel_accuracy": trial.scored[-1]["global"]["pixel_accuracy"],
+        "to_central": trial.final - central.final if central else None,
+        "worst_car": min(trial.own_scenes, key=lambda car: trial.own_scenes[car], default=None),
+        "worst_car_miou": trial.worst, "rare_iou": trial.class_iou(comparison.rare),
+        "rounds_to_target": cost and cost.rounds, "mb_to_target": cost and cost.megabytes,
+        "seconds_to_target": cost and cost.seconds, "rounds": trial.rounds, "mb": trial.megabytes,
+        "seconds": sum(one["seconds"]["total"] for one in trial.records), "pictures": last["pictures"],
+        "sequential_steps": last["sequential_steps"]}
+    return record | {f"iou {name}": trial.class_iou([name]) for name in comparison.classes}
+
+
+def _csv(records: Iterable[Mapping[str, Any]]) -> str:
+    lines = list(records)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()

@@ -1,0 +1,274 @@
+"""What several runs say about algorithms: runs become rows, records become numbers with their spread over seeds.
+
+Nothing here reads a file, draws or evaluates a model.
+"""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fedsim.errors import SettingsError
+from fedsim.settings.fields import Settings
+from fedsim.settings.registry import flag
+
+# What two runs of one row may differ in: which of the repetitions it is, and where it was played.
+FREE = ("algo", "seed", "out", "resume", "data_root", "device", "backend", "threads", "timeout", "car_states",
+        "checkpoint_every")
+SAME = ("data", "classes", "eval_split")  # without which scores are not of the same scenes and classes
+EASY = 0.9  # of the best final mIoU: the target where none is asked for
+YARDSTICKS = ("central", "local")  # algorithms that send nothing
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A run as a comparison sees it."""
+
+    path: str
+    settings: Settings
+    records: Sequence[dict[str, Any]]  # lines of metrics.jsonl, at least one of them scored
+    own_scenes: Mapping[str, float]  # car -> mIoU of the model it ends with, on its training scenes; {}: has not ended
+    scored_on: str  # a digest of the scenes and their classes
+    trained_on: str  # likewise
+
+    @property
+    def scored(self) -> list[dict[str, Any]]:
+        """The records of the rounds that were scored."""
+        return [record for record in self.records if record["global"]]
+
+    @property
+    def final(self) -> float:
+        """mIoU of the last round that was scored."""
+        return float(self.scored[-1]["global"]["miou"])
+
+    @property
+    def best(self) -> float:
+        """The highest mIoU of all rounds."""
+        return float(max(record["global"]["miou"] for record in self.scored))
+
+    @property
+    def rounds(self) -> int:
+        """How many it has played."""
+        return int(self.records[-1]["round"])
+
+    @property
+    def megabytes(self) -> float:
+        """What its cars have sent and received, in 10^6 bytes."""
+        return _megabytes(self.records)
+
+    @property
+    def worst(self) -> float | None:
+        """The least mIoU of a car's model on the car's own scenes; None for a run that has not ended."""
+        return min(self.own_scenes.values(), default=None)
+
+    def class_iou(self, names: Iterable[str]) -> float | None:
+        """Mean IoU of these classes after the last round that was scored; None where it has none of them."""
+        ious = [iou for name in names if (iou := self.scored[-1]["global"]["class_iou"].get(name)) is not None]
+        return statistics.fmean(ious) if ious else None
+
+    def cost(self, target: float) -> "Cost | None":
+        """What it took to reach an mIoU for the first time; None where it never has."""
+        for index, record in enumerate(self.records):
+            if record["global"] and record["global"]["miou"] >= target:
+                so_far = self.records[:index + 1]
+                return Cost(record["round"], _megabytes(so_far), sum(one["seconds"]["total"] for one in so_far))
+        return None
+
+
+class Cost(NamedTuple):
+    """What a run has taken up to some round."""
+
+    rounds: int
+    megabytes: float  # 10^6 bytes, up and down
+    seconds: float  # of rounds and scoring, on the machine that it was played on
+
+
+class Spread(NamedTuple):
+    """A number over seeds."""
+
+    mean: float
+    deviation: float | None  # of the sample, with n - 1; None for a single one
+    number: int  # of the seeds that have it
+
+
+@dataclass(frozen=True)
+class Row:
+    """An algorithm with its settings: trials that differ in nothing but the seed."""
+
+    label: str
+    algo: str
+    trials: tuple[Trial, ...]  # by seed
+
+    def of_seed(self, seed: int) -> Trial | None:
+        """The trial of a seed."""
+        return next((trial for trial in self.trials if trial.settings.seed == seed), None)
+
+    @property
+    def final(self) -> Spread:
+        """mIoU of the last round."""
+        return _over([trial.final for trial in self.trials])
+
+    @property
+    def best(self) -> Spread:
+        """The highest mIoU of all rounds of each run."""
+        return _over([trial.best for trial in self.trials])
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The learning rates that were tried with every algorithm, and what each was worth."""
+
+    split: str
+    scores: Mapping[str, Mapping[float, float | None]]  # algorithm -> learning rate -> final mIoU, None if it failed
+
+    def chosen(self, algo: str) -> float | None:
+        """The learning rate of the highest mIoU, the lowest such; None where none has one."""
+        scored = {lr: miou for lr, miou in self.scores[algo].items() if miou is not None}
+        return max(sorted(scored), key=lambda lr: scored[lr], default=None)
+
+    def at_edge(self, algo: str) -> bool:
+        """Whether the best of the grid is its lowest or its highest: a better one may lie beyond."""
+        return self.chosen(algo) in (min(self.scores[algo]), max(self.scores[algo]))
+
+
+class Curve(NamedTuple):
+    """mIoU of a row along an axis, a point each round that was scored in all of its trials."""
+
+    amount: list[float]  # mean over seeds
+    mean: list[float]
+    least: list[float]
+    most: list[float]
+
+
+def rows_of(trials: Sequence[Trial]) -> list[Row]:
+    """Trials by algorithm, and by what else differs among those of one; in the order in which they are given.
+
+    Raises SettingsError where scores are not of the same scenes, trials that should be repetitions were trained on
+    others, or two of them have the same seed.
+    """
+    first = trials[0]
+    for trial in trials:
+        for name in SAME:
+            was, now = getattr(first.settings, name), getattr(trial.settings, name)
+            if was != now:
+                raise SettingsError(f"{first.path} has {flag(name)} {_word(was)} and {trial.path} {_word(now)}, so "
+                                    "that their scores cannot be compared: leave one of them out")
+        if trial.scored_on != first.scored_on:
+            raise SettingsError(f"{first.path} and {trial.path} were scored on different scenes or classes, although "
+                                f"both have --data {first.settings.data}, so that their scores cannot be compared: "
+                                "leave one of them out")
+    groups: dict[tuple[str, ...], list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault((trial.settings.algo, *(_word(getattr(trial.settings, name)) for name in _compared())),
+                          []).append(trial)
+    for group in groups.values():
+        _check_repetitions(group)
+    return [Row(_label(group, [other for other in groups.values() if other[0].settings.algo == key[0]]), key[0],
+                tuple(sorted(group, key=lambda trial: trial.settings.seed))) for key, group in groups.items()]
+
+
+def differences(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Settings that are not the same in all rows that have them: name -> the value of each row, – where it has none."""
+    found = {}
+    for name in _compared():
+        values = [getattr(row.trials[0].settings, name) for row in rows]
+        if len({_word(value) for value in values if value is not None}) > 1:
+            found[name] = [_word(value) for value in values]
+    return found
+
+
+def yardstick(rows: Sequence[Row]) -> Row | None:
+    """Centralised training, the best if there are several; None without any."""
+    return max((row for row in rows if row.algo == "central"), key=lambda row: row.final.mean, default=None)
+
+
+def gap(row: Row, central: Row) -> Spread | None:
+    """Final mIoU less that of centralised training with the same seed; None where they share no seed."""
+    pairs = [(trial, central.of_seed(trial.settings.seed)) for trial in row.trials]
+    return spread([trial.final - other.final for trial, other in pairs if other])
+
+
+def default_target(rows: Sequence[Row]) -> float:
+    """90 % of the best final mIoU of a row that communicates: what centralised training has may be out of reach.
+
+    Of any row where none communicates.
+    """
+    federated = [row for row in rows if row.algo not in YARDSTICKS]
+    return EASY * max(row.final.mean for row in federated or rows)
+
+
+def costs(row: Row, target: float) -> list[Cost]:
+    """Of the trials that have reached the target."""
+    return [cost for trial in row.trials if (cost := trial.cost(target))]
+
+
+def rarest(names: Sequence[str], trained: np.ndarray, scored: np.ndarray) -> list[str]:
+    """The rarest third, by training pixels, of the classes that occur in training and where it is scored; at least one.
+
+    trained, scored: (C,) labelled pixels of each class there.
+    """
+    present = [index for index in np.argsort(trained, kind="stable") if trained[index] and scored[index]]
+    return [names[index] for index in present[:max(1, len(present) // 3)]]
+
+
+def curve(row: Row, axis: str) -> Curve:
+    """axis: round, megabytes or a key of records that counts since the start."""
+    common = set.intersection(*({record["round"] for record in trial.scored} for trial in row.trials))
+    tracks = [[(_amount(trial, record, axis), record["global"]["miou"]) for record in trial.scored
+               if record["round"] in common] for trial in row.trials]
+    points = list(zip(*tracks, strict=True))
+    mious = [[miou for _, miou in point] for point in points]
+    return Curve([statistics.fmean(amount for amount, _ in point) for point in points],
+                 [statistics.fmean(values) for values in mious], [*map(min, mious)], [*map(max, mious)])
+
+
+def spread(values: Iterable[float | None]) -> Spread | None:
+    """Mean and deviation of the numbers there are; None where there is none."""
+    numbers = [value for value in values if value is not None]
+    return _over(numbers) if numbers else None
+
+
+def _over(numbers: Sequence[float]) -> Spread:
+    return Spread(statistics.fmean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else None, len(numbers))
+
+
+def _amount(trial: Trial, record: dict[str, Any], axis: str) -> float:
+    if axis == "megabytes":
+        return _megabytes([one for one in trial.records if one["round"] <= record["round"]])
+    return float(record[axis])
+
+
+def _megabytes(records: Iterable[dict[str, Any]]) -> float:
+    return float(sum(record["bytes_up"] + record["bytes_down"] for record in records)) / 1e6
+
+
+def _compared() -> list[str]:
+    return [setting.name for setting in fields(Settings) if setting.name not in FREE]
+
+
+def _check_repetitions(group: Sequence[Trial]) -> None:
+    known: dict[int, Trial] = {}
+    for trial in group:
+        seed = trial.settings.seed
+        if trial.trained_on != group[0].trained_on:
+            raise SettingsError(f"{group[0].path} and {trial.path} were trained on different scenes or classes, "
+                                "although their settings are the same: leave one of them out")
+        if seed in known:
+            raise SettingsError(f"{known[seed].path} and {trial.path} are one run played twice ({trial.settings.algo}, "
+                                f"seed {seed}), and the spread is over seeds: leave one of them out")
+        known[seed] = trial
+
+
+def _label(group: Sequence[Trial], of_algorithm: Sequence[Sequence[Trial]]) -> str:
+    """The algorithm, and the settings that tell it from its other rows."""
+    settings = group[0].settings
+    apart = [name for name in _compared()
+             if len({_word(getattr(other[0].settings, name)) for other in of_algorithm}) > 1]
+    return " ".join([settings.algo, *(f"{name.replace('_', '-')} {_word(getattr(settings, name))}" for name in apart)])
+
+
+def _word(value: Any) -> str:
+    """A value of a setting."""
+    return "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

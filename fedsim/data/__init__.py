@@ -1,0 +1,1 @@
+"""Scenes: data sets, the cache that memory-maps them, partitions, augmentation, perturbations."""

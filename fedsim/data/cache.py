@@ -1,0 +1,159 @@
+"""Scenes read once, kept on disk as two arrays, and memory-mapped from there ever after.
+
+    ROOT/<key>/images.npy (N, 3, H, W) uint8           ROOT/<key>/labels.npy (N, h, w) uint8
+    ROOT/<key>/histograms.npy (N, C) int64             ROOT/<key>/meta.json
+
+ROOT is $FEDSIM_CACHE, else $XDG_CACHE_HOME/fedsim, else ~/.cache/fedsim. The key is a digest of all that the
+arrays depend on, so an entry is never changed: it is written beside its place and renamed into it.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from fedsim.data.pixels import resize_picture
+from fedsim.data.scene_set import SceneSet, Source, class_histogram
+from fedsim.errors import DataError
+from fedsim.system.files import lock
+from fedsim.system.waiting import waiting
+
+FORMAT_VERSION = 2  # raise it when the same source would give other files
+
+
+def load(source: Source, split: str, image_size: tuple[int, int] | None,
+         progress: Callable[[str], None] | None = None) -> SceneSet:
+    """The scenes of a split, pictures at `image_size` (width, height) in pixels, labels at their own size.
+
+    None means the source's own training size. `progress` gets one line where the scenes must be read first.
+    Raises DataError where the data set or the cache directory cannot be used.
+    """
+    size = image_size or source.image_size
+    described = [source.name, source.identity(split), split, list(size), FORMAT_VERSION]
+    key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+    entry = _root() / key
+    scene_set = _open(entry, source)
+    if scene_set is not None:
+        return scene_set
+    with _only_builder(entry):
+        scene_set = _open(entry, source)  # another process may have built it while this one waited
+        if scene_set is None:
+            if progress:
+                progress(f"Reading the {split} scenes of {source.name} at {size[0]}x{size[1]} into {entry.parent} "
+                         "(only this once)")
+            _build(entry, source, split, size)
+            scene_set = _open(entry, source)
+    assert scene_set is not None, f"{entry} was built and cannot be opened"
+    return scene_set
+
+
+def _root() -> Path:
+    if own := os.environ.get("FEDSIM_CACHE"):
+        return Path(own)
+    if shared := os.environ.get("XDG_CACHE_HOME"):
+        return Path(shared) / "fedsim"
+    return Path.home() / ".cache" / "fedsim"
+
+
+def _open(entry: Path, source: Source) -> SceneSet | None:
+    """What the entry holds, or None where there is none, or one damaged."""
+    try:
+        meta = json.loads((entry / "meta.json").read_text())
+        images = _map(entry / "images.npy", meta["images"])
+        labels = _map(entry / "labels.npy", meta["labels"])
+        histograms = _map(entry / "histograms.npy", [len(labels), len(source.classes)])
+        return SceneSet(images, labels, histograms, tuple(meta["names"]), tuple(meta["drives"]),
+                        tuple(meta["times"]), source.classes, meta["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        return None
+
+
+def _map(path: Path, shape: list[int]) -> np.ndarray:
+    """Memory-map a file; ValueError where it holds anything but the array that was written."""
+    array = np.load(path, mmap_mode="r")
+    if list(array.shape) != shape or path.stat().st_size != array.offset + array.nbytes:
+        raise ValueError(f"{path} is damaged")
+    return array
+
+
+@contextmanager
+def _only_builder(entry: Path) -> Iterator[None]:
+    """Hold the lock of an entry, which the system frees even when its holder is killed."""
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        with lock(entry.with_suffix(".lock"), wait=True):
+            yield
+    except OSError as error:
+        raise DataError(f"cannot write the scene cache {entry.parent} ({error.strerror or error}); set "
+                        "FEDSIM_CACHE to a directory on a local disk that you may write to") from error
+
+
+def _build(entry: Path, source: Source, split: str, size: tuple[int, int]) -> None:
+    """Write the entry, whose lock the caller holds."""
+    part = entry.with_suffix(".part")
+    shutil.rmtree(part, ignore_errors=True)  # nobody else builds, so it was left by a builder that was killed
+    try:
+        part.mkdir()
+        _write(part, source, split, size)
+        shutil.rmtree(entry, ignore_errors=True)  # damaged, or the caller would have opened it
+        part.rename(entry)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _write(part: Path, source: Source, split: str, size: tuple[int, int]) -> None:
+    names, drives, times, histograms = [], [], [], []
+    with (open(part / "images.npy", "wb") as image_file, open(part / "labels.npy", "wb") as label_file,
+          waiting(f"reading {split}", source.count(split)) as advance):
+        images, labels = _ArrayFile(image_file), _ArrayFile(label_file)
+        for scene in source.scenes(split):
+            images.append(resize_picture(scene.image, size).transpose(2, 0, 1))
+            labels.append(scene.label)
+            names.append(scene.name)
+            drives.append(scene.drive)
+            times.append(scene.time)
+            histograms.append(class_histogram(scene.label, len(source.classes)))
+            advance()
+        meta: dict[str, object] = {"images": images.finish(), "labels": labels.finish(), "names": names,
+                                   "drives": drives}
+    np.save(part / "histograms.npy", np.stack(histograms))
+    content = json.dumps([meta, images.digest.hexdigest(), labels.digest.hexdigest()])
+    meta |= {"times": times, "fingerprint": hashlib.sha256(content.encode()).hexdigest()}
+    (part / "meta.json").write_text(json.dumps(meta))
+
+
+class _ArrayFile:
+    """A .npy file of uint8 that grows along its first axis: scenes are never all in memory."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.digest = hashlib.sha256()
+        self.shape: list[int] = []
+
+    def append(self, array: np.ndarray) -> None:
+        if not self.shape:
+            self.shape = [0, *array.shape]
+            self._write_header()
+        assert list(array.shape) == self.shape[1:], f"a scene of {array.shape} after {self.shape[1:]}"
+        data = np.ascontiguousarray(array, np.uint8).data
+        self.file.write(data)
+        self.digest.update(data)
+        self.shape[0] += 1
+
+    def finish(self) -> list[int]:
+        """Write the final header; returns the array's shape."""
+        assert self.shape, "the source has no scenes"
+        self.file.seek(0)
+        self._write_header()
+        return self.shape
+
+    def _write_header(self) -> None:
+        # numpy leaves room for the first axis to grow, so the header's length stays the same.
+        header = {"descr": "|u1", "fortran_order": False, "shape": tuple(self.shape)}
+        np.lib.format.write_array_header_1_0(self.file, header)

@@ -1,0 +1,44 @@
+"""A car's own scenes, as batches for a network."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedsim.data.augment import Unchanged
+from fedsim.data.batches import standardise
+from fedsim.data.pixels import shrink_labels
+from fedsim.data.scene_set import SceneSet
+
+
+class CarScenes:
+    """Some scenes of a set. On a CPU they stay memory-mapped; on a GPU they are resident."""
+
+    def __init__(self, scene_set: SceneSet, indices: np.ndarray, device: torch.device) -> None:
+        height, width = scene_set.images.shape[2:]
+        self._set, self._size, self._device = scene_set, (width, height), device
+        self.indices, self.classes = indices, scene_set.classes
+        self._resident = None if device.type == "cpu" else self._read(indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def batch(self, positions: np.ndarray, augment: Unchanged | None = None) -> tuple[Tensor, Tensor]:
+        """The scenes at these positions, as they are or augmented.
+
+        Returns images (B, 3, H, W) float32, channels_last, each scene standardised; labels (B, H, W) int64.
+        """
+        if self._resident is None:
+            images, labels = self._read(self.indices[positions])
+        else:
+            where = torch.from_numpy(positions).to(self._device)
+            images, labels = (tensor[where] for tensor in self._resident)
+        if augment is not None:
+            images = augment.recolour(images)
+        inputs = standardise(images).contiguous(memory_format=torch.channels_last)
+        return augment.move(inputs, labels.long()) if augment is not None else (inputs, labels.long())
+
+    def _read(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
+        """uint8 images (B, 3, H, W) and labels (B, H, W) at the images' size, on the device."""
+        images = torch.from_numpy(self._set.images[indices])
+        labels = torch.from_numpy(shrink_labels(self._set.labels[indices], self._size))
+        return images.to(self._device), labels.to(self._device)

@@ -1,0 +1,65 @@
+"""Scenes under conditions: perturbed at the pictures' own size, as a camera would be, then shrunk for the network."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from fedsim.data import perturbations
+from fedsim.data.perturbations import Perturbation, perturb
+from fedsim.data.pixels import resize_picture
+from fedsim.data.scene_set import Scene, SceneSet, Source
+
+
+class Conditioned:
+    """A data set of which some scenes are seen under a condition of their own, always the same; a `Source` itself."""
+
+    def __init__(self, source: Source, conditions: Mapping[str, Perturbation], seed: int) -> None:
+        """conditions: by the name of a scene; scenes without one are as they are."""
+        self._source, self._conditions, self._seed = source, conditions, seed
+        self.name, self.classes, self.image_size = source.name, source.classes, source.image_size
+
+    def splits(self) -> tuple[str, ...]:
+        return self._source.splits()
+
+    def identity(self, split: str) -> dict[str, object]:
+        """The data set's own, the conditions, and a hash of the code that perturbs."""
+        return {"of": self._source.identity(split), "seed": self._seed, "code": _code_digest(),
+                "conditions": {name: str(condition) for name, condition in sorted(self._conditions.items())}}
+
+    def count(self, split: str) -> int:
+        return self._source.count(split)
+
+    def scenes(self, split: str) -> Iterator[Scene]:
+        for scene in self._source.scenes(split):
+            condition = self._conditions.get(scene.name)
+            if condition:
+                picture = perturb(scene.image.transpose(2, 0, 1)[None], [scene.name], condition, self._seed)[0]
+                scene = scene._replace(image=picture.transpose(1, 2, 0))
+            yield scene
+
+
+def perturbed(originals: SceneSet, size: tuple[int, int], perturbation: Perturbation, seed: int) -> np.ndarray:
+    """The pictures of a set at the size that a network sees, (N, 3, H, W) uint8 with (W, H) = size.
+
+    originals: the scenes with pictures of the data set's own size. A scene's draws depend on the seed, the kind of
+    perturbation and its name alone.
+    """
+    pictures = np.empty((len(originals), 3, size[1], size[0]), np.uint8)
+    for index, name in enumerate(originals.names):  # one by one: originals may be large
+        picture = perturb(originals.images[index][None], [name], perturbation, seed)[0]
+        pictures[index] = resize_picture(picture.transpose(1, 2, 0), size).transpose(2, 0, 1)
+    return pictures
+
+
+def own_size(scenes: SceneSet) -> tuple[int, int]:
+    """(width, height) in pixels of the data set's own pictures, which its labels have too."""
+    height, width = scenes.labels.shape[1:]
+    return width, height
+
+
+def _code_digest() -> str:
+    path = Path(perturbations.__file__)
+    files = sorted(path.parent.glob("*.py")) if path.name == "__init__.py" else [path]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

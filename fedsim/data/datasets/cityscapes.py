@@ -1,0 +1,77 @@
+"""Cityscapes: 2975 training and 500 validation scenes of 21 cities with fine labels, 2048x1024, 19 classes.
+
+Cordts et al. 2016, "The Cityscapes Dataset for Semantic Urban Scene Understanding" (arXiv:1604.01685).
+
+    ROOT/leftImg8bit/train/aachen/aachen_000000_000019_leftImg8bit.png      CITY_SEQUENCE_FRAME
+    ROOT/gtFine/train/aachen/aachen_000000_000019_gtFine_labelIds.png       and likewise val
+"""
+
+import re
+from collections.abc import Iterator
+from os.path import isdir
+from pathlib import Path
+from typing import ClassVar
+
+from fedsim.data.datasets.label_files import Numbers
+from fedsim.data.datasets.label_table import DATA, class_index, class_table, read_labels
+from fedsim.data.datasets.on_disk import Frame, OnDisk
+from fedsim.data.datasets.picture_files import by_name, folders, pair, pictures
+from fedsim.errors import DataError
+
+IMAGES, LABELS = "leftImg8bit", "gtFine"
+IMAGE, LABEL = "_leftImg8bit", "_gtFine_labelIds"  # what names end in
+FRAMES_PER_SECOND = 17  # §2.1 of the paper
+
+
+class Cityscapes(OnDisk):
+    """A drive is a city. Its recordings have no clock in common, so scenes have no time."""
+
+    name = "cityscapes"
+    image_size = (256, 128)  # (width, height) in pixels, an eighth of the pictures' own
+    withheld: ClassVar = {"test": "because its labels are not public and the files in their place are void"}
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        table = DATA / "cityscapes.csv"
+        labels = read_labels(table)
+        self.classes = class_table(table, labels)
+        self.labels = Numbers({label.number: class_index(label, self.classes) for label in labels},
+                              "take those whose names end in _gtFine_labelIds.png")
+
+    def splits(self) -> tuple[str, ...]:
+        """Of "train" and "val"."""
+        found = tuple(split for split in ("train", "val") if isdir(self.root / IMAGES / split))
+        if not found:
+            raise DataError(f"{self.root} holds no {IMAGES}/train and no {IMAGES}/val; --data-root must name the "
+                            f"folder in which {IMAGES} and {LABELS} of Cityscapes lie")
+        return found
+
+    def frames(self, split: str) -> Iterator[Frame]:
+        """Cities by name, the frames of each by sequence and number."""
+        images, labels = (self.root / kind / split for kind in (IMAGES, LABELS))
+        for city in sorted({city.name for folder in (images, labels) for city in folders(folder)}):
+            ids = [path for path in pictures(labels / city) if path.stem.endswith(LABEL)]  # of four files a picture
+            named = by_name(pictures(images / city), IMAGE)
+            yield from (self._frame(*paired) for paired in pair(named, by_name(ids, LABEL), labels / city))
+
+    def _frame(self, name: str, image: Path, label: Path) -> Frame:
+        city, _, _ = _parts(name, image)
+        return Frame(city, name, image, label)
+
+
+class CityscapesSequences(Cityscapes):
+    """A drive is a recorded sequence, CITY_SEQUENCE, whose frames are numbered on one clock."""
+
+    name = "cityscapes-sequences"
+
+    def _frame(self, name: str, image: Path, label: Path) -> Frame:
+        city, sequence, number = _parts(name, image)
+        return Frame(f"{city}_{sequence}", name, image, label, int(number) / FRAMES_PER_SECOND)
+
+
+def _parts(name: str, image: Path) -> tuple[str, ...]:
+    """City, sequence and frame in the name of a picture. Raises DataError."""
+    parts = re.fullmatch(r"(.+)_([0-9]+)_([0-9]+)", name)
+    if parts is None:
+        raise DataError(f"{image} is not called CITY_SEQUENCE_FRAME{IMAGE}.png, as Cityscapes calls a picture")
+    return parts.groups()

@@ -1,0 +1,113 @@
+"""What the numbers and colours of a data set's labels stand for: tables in CSV, ours and users' alike.
+
+    # a comment
+    label,name,red,green,blue,trained_as
+    0,Road,128,64,128,Road
+    1,Lane marking,128,0,192,Road
+    2,Ego car,0,0,0,
+
+A label with an empty trained_as, or one named void, is neither learnt nor scored. Without the column a label is a
+class of its own. Classes are numbered in the order in which the table comes to them.
+"""
+
+import csv
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from fedsim.classes import VOID, ClassTable
+from fedsim.data.datasets.picture_files import read_lines
+from fedsim.errors import DataError
+
+DATA = Path(__file__).parent / "tables"  # the tables that come with fedsim
+NUMBERED = ("label", "name", "red", "green", "blue")
+MOST_CLASSES = VOID  # VOID is a number of its own
+MOST_LABEL = 2**16 - 1  # in a PNG of 16 bits
+
+
+class Label(NamedTuple):
+    """A line of a table."""
+
+    line: int  # of the file, from 1
+    number: int
+    name: str
+    colour: tuple[int, int, int]  # RGB, 0..255
+    trained_as: str | None  # the name of a class, None for void
+
+
+def read_labels(path: Path, columns: tuple[str, ...] = NUMBERED) -> tuple[Label, ...]:
+    """The labels of a table, line by line. Raises DataError naming the line.
+
+    columns: what they are called where the file was not made for fedsim: name, red, green and blue, and before
+    them the number where the file has it; otherwise labels are numbered from 0.
+    """
+    lines = ((number, cells) for number, cells in _cells(path) if any(cells))
+    _, header = next(lines, (0, []))
+    header = [cell.lower() for cell in header]
+    if missing := [column for column in columns if column not in header]:
+        raise DataError(f"{path} has no column {' and no column '.join(missing)}; its first line must be "
+                        f"{','.join(columns)}")
+    labels: list[Label] = []
+    for line, cells in lines:
+        if len(cells) != len(header):
+            raise DataError(f"{path} line {line} has {len(cells)} values, but there are {len(header)} columns")
+        labels.append(_label(path, line, len(labels), dict(zip(header, cells, strict=True)), columns))
+    refuse_doubles(path, labels, "the number", lambda label: label.number)
+    refuse_doubles(path, labels, "the name", lambda label: label.name.lower())
+    return tuple(labels)
+
+
+def class_table(path: Path, labels: Iterable[Label]) -> ClassTable:
+    """The classes that the labels of a table are trained as; a class has the colour of the label of its name.
+
+    Raises DataError where that makes no set of classes that can be told apart.
+    """
+    first: dict[str, Label] = {}
+    for label in labels:
+        if label.trained_as is not None and (label.trained_as not in first or label.name == label.trained_as):
+            first[label.trained_as] = label
+    if not 0 < len(first) <= MOST_CLASSES:
+        raise DataError(f"{path} has {len(first) or 'no'} classes that are not void; there must be 1 to {MOST_CLASSES}")
+    refuse_doubles(path, first.values(), "the colour", lambda label: label.colour)
+    return ClassTable(tuple(first), tuple(label.colour for label in first.values()))
+
+
+def class_index(label: Label, classes: ClassTable) -> int:
+    """The class that a label is trained as, or VOID."""
+    return VOID if label.trained_as is None else classes.names.index(label.trained_as)
+
+
+def refuse_doubles(path: Path, labels: Iterable[Label], what: str, of: Callable[[Label], object]) -> None:
+    """Raise DataError where two labels have the same, e.g. the same colour."""
+    seen: dict[object, Label] = {}
+    for label in labels:
+        other = seen.setdefault(of(label), label)
+        if other is not label:
+            raise DataError(f"{path} line {label.line}: {label.name} has {what} of {other.name} in line {other.line}; "
+                            "give each its own")
+
+
+def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line number, values) of every line that is no comment."""
+    for number, line in enumerate(read_lines(path), 1):
+        if not line.startswith("#"):
+            yield number, [cell.strip() for row in csv.reader([line]) for cell in row]
+
+
+def _label(path: Path, line: int, number: int, row: dict[str, str], columns: tuple[str, ...]) -> Label:
+    *numbered, name, red, green, blue = columns
+    if numbered:
+        number = _number(path, line, row, numbered[0], MOST_LABEL)
+    if not row[name]:
+        raise DataError(f"{path} line {line} has no name; give the label one")
+    r, g, b = (_number(path, line, row, column, 255) for column in (red, green, blue))
+    trained_as = row.get("trained_as", row[name])
+    is_void = not trained_as or "void" in (trained_as.lower(), row[name].lower())
+    return Label(line, number, row[name], (r, g, b), None if is_void else trained_as)
+
+
+def _number(path: Path, line: int, row: dict[str, str], column: str, most: int) -> int:
+    text = row[column]
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) <= most):
+        raise DataError(f"{path} line {line} has {text!r} as {column}; it must be a whole number from 0 to {most}")
+    return int(text)

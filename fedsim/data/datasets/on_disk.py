@@ -1,0 +1,119 @@
+"""What data sets on disk have in common: frames that are files, read on all cores there are."""
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from os.path import isdir
+from pathlib import Path
+from typing import ClassVar, NamedTuple, TypeVar
+
+from fedsim.classes import ClassTable
+from fedsim.data.datasets.label_files import LabelFiles
+from fedsim.data.datasets.picture_files import picture_size, read_picture
+from fedsim.data.scene_set import Scene
+from fedsim.errors import DataError
+from fedsim.system.machine import cores
+
+T = TypeVar("T")
+R = TypeVar("R")
+READER_VERSION = 2  # raise it when the same files would give other scenes
+SPLITS = ("train", "val", "test")
+AHEAD = 4  # scenes decoded ahead for each core: enough to keep it busy, few enough for memory
+
+
+class Frame(NamedTuple):
+    """A scene as files."""
+
+    drive: str
+    name: str  # unique in its data set
+    image: Path
+    label: Path
+    time: float | None = None  # seconds on the clock of its drive
+
+
+class OnDisk(ABC):
+    """A `Source` (scenes/scene_set.py) whose scenes are a picture and a label each under `root`.
+
+    A subclass sets the attributes below and tells splits and frames; docs/bring-your-own-data.md has an example.
+    """
+
+    name: str
+    classes: ClassTable
+    image_size: tuple[int, int]
+    labels: LabelFiles
+    withheld: ClassVar[Mapping[str, str]] = {}  # split -> why nobody has it, "because …"
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+        if not isdir(self.root):
+            raise DataError(f"there is no directory {root}; --data-root must name that of the data set {self.name}")
+
+    @abstractmethod
+    def splits(self) -> tuple[str, ...]:
+        """The splits there are, of SPLITS."""
+
+    @abstractmethod
+    def frames(self, split: str) -> Iterable[Frame]:
+        """The frames of a split that is there, drive after drive, each in order of time; opens no picture."""
+
+    def identity(self, split: str) -> dict[str, object]:
+        """What labels mean, and size and time of change of every file; no picture is opened."""
+        files = []
+        for frame in self._frames(split):
+            for path in (frame.image, frame.label):
+                try:
+                    status = path.stat()
+                except OSError as error:
+                    raise DataError(f"{path} cannot be read ({error.strerror}); get it anew") from error
+                where = str(path.relative_to(self.root))
+                files.append([frame.drive, frame.name, where, status.st_size, status.st_mtime_ns])
+        return {"reader": READER_VERSION, "classes": self.classes.names,
+                "labels": [type(self.labels).__name__, sorted(self.labels.codes.items())], "files": files}
+
+    def count(self, split: str) -> int:
+        return len(self._frames(split))
+
+    def scenes(self, split: str) -> Iterator[Scene]:
+        """The scenes in the order of `frames`, decoded ahead on the cores this process may use."""
+        frames = self._frames(split)
+        size = picture_size(frames[0].image)
+
+        def read(frame: Frame) -> Scene:
+            image = read_picture(frame.image)
+            height, width = image.shape[:2]
+            if (width, height) != size:
+                raise DataError(f"{frame.image} is {width}x{height} pixels, but {frames[0].image} is "
+                                f"{size[0]}x{size[1]}; bring all pictures to one size")
+            return Scene(frame.name, frame.drive, image, self.labels.read(frame.label, size), frame.time)
+
+        return ahead(read, frames)
+
+    def _frames(self, split: str) -> list[Frame]:
+        found = self.splits()
+        if split not in found:
+            reason = f", {self.withheld[split]}" if split in self.withheld else ""
+            raise DataError(f"there is no split {split} under {self.root}{reason}; there is "
+                            f"{' and '.join(found) or 'none'}")
+        frames = list(self.frames(split))
+        if not frames:
+            raise DataError(f"there is no picture in the split {split} under {self.root}")
+        return frames
+
+
+def ahead(do: Callable[[T], R], items: Iterable[T], most: int | None = None) -> Iterator[R]:
+    """What comes of every item, in order, done on the cores this process may use; at most `most` items ahead.
+
+    Threads are enough, because Pillow reads and writes outside of Python's lock.
+    """
+    threads = cores()
+    pool, waiting = ThreadPoolExecutor(threads), deque[Future[R]]()
+    try:
+        for item in items:
+            waiting.append(pool.submit(do, item))
+            if len(waiting) > (most or AHEAD * threads):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

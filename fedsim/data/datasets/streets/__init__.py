@@ -1,0 +1,82 @@
+"""`streets`: drives through streets that are drawn, not recorded; needs no download.
+
+A drive is a recording of one place in one light: it has its own town, weather, camera and palette, so
+cars that hold a drive each are as unlike as real ones. A scene is a function of split, drive and frame
+alone; frames of a drive lie so far apart that they share its style and nothing else.
+
+    drives    which there are                    layout    what stands where in a frame
+    style     what a drive's scenes share        ground, plots, standing, cars, people    how it is painted
+      kinds, lights, paint, texture              render    from ids to picture and label
+    camera    metres -> pixels                   canvas    the id image painted into
+"""
+
+import hashlib
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import PIL
+
+from fedsim import seeds
+from fedsim.classes import CAMVID_11
+from fedsim.data.datasets.streets.camera import SCENE_SIZE
+from fedsim.data.datasets.streets.canvas import Canvas
+from fedsim.data.datasets.streets.drives import FRAMES, Drive, drives_of
+from fedsim.data.datasets.streets.layout import camera_of, paint_frame
+from fedsim.data.datasets.streets.lights import light_of
+from fedsim.data.datasets.streets.render import label, picture
+from fedsim.data.datasets.streets.style import style_of
+from fedsim.data.scene_set import Scene
+from fedsim.errors import SettingsError
+
+_style_of = lru_cache(maxsize=2)(style_of)  # its textures take longer than a scene
+
+
+def draw_scene(drive: Drive, frame: int) -> Scene:
+    """One scene, the same in whichever order or process scenes are drawn."""
+    rng = seeds.stream(0, "streets", drive.split, drive.number, frame)
+    style = _style_of(drive)
+    camera = camera_of(style, rng)
+    canvas = Canvas()
+    paint_frame(canvas, camera, style, rng)
+    image = picture(canvas, camera, light_of(style.light, rng), style.textures, rng)
+    return Scene(f"{drive.name}/{frame:04d}", drive.name, image, label(canvas))
+
+
+class Streets:
+    """The data set of drawn streets with `drives` drives to train on."""
+
+    name = "streets"
+    classes = CAMVID_11
+    image_size = (SCENE_SIZE[0] // 2, SCENE_SIZE[1] // 2)
+
+    def __init__(self, drives: int) -> None:
+        if drives < 1:
+            raise SettingsError(f"streets was asked for {drives} training drives; it needs at least 1")
+        self.drives = drives
+
+    def splits(self) -> tuple[str, ...]:
+        return tuple(FRAMES)
+
+    def identity(self, split: str) -> dict[str, object]:
+        """The drives, and a hash of the code that draws them: a changed street is drawn anew."""
+        code = hashlib.sha256()
+        for path in (Path(seeds.__file__), *sorted(Path(__file__).parent.glob("*.py"))):
+            code.update(path.read_bytes())
+        return {
+            "name": self.name,
+            "split": split,
+            "drives": [drive.name for drive in drives_of(split, self.drives)],
+            "frames": FRAMES[split],
+            "code": code.hexdigest(),
+            "libraries": {"numpy": np.__version__, "pillow": PIL.__version__},
+        }
+
+    def count(self, split: str) -> int:
+        return len(drives_of(split, self.drives)) * FRAMES[split]
+
+    def scenes(self, split: str) -> Iterator[Scene]:
+        for drive in drives_of(split, self.drives):
+            for frame in range(FRAMES[split]):
+                yield draw_scene(drive, frame)

@@ -1,0 +1,1 @@
+"""Data sets downloaded, checked and unpacked."""

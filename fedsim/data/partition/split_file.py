@@ -1,0 +1,142 @@
+"""A file that says which car has which scenes: written, read, shared, edited by hand.
+
+    {"format": 1, "data": {"set": "camvid", "fingerprint": "…"},
+     "cars": [{"name": "0001TP", "condition": null, "scenes": ["0001TP_006690", …]}, …]}
+
+A condition is null or a perturbation such as "fog:3". Names decide; "data" tells a reader where the scenes come from.
+"""
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedsim.data.partition.schemes import Shard
+from fedsim.data.perturbations import Perturbation
+from fedsim.data.scene_set import SceneSet
+from fedsim.errors import DataError, OutputError, SettingsError
+
+FORMAT = 1
+LARGEST = 2**30  # bytes of a file that is read; a million scenes take 50 MB
+LONGEST_NAME = 1000  # characters of a car's name
+KEYS = ("name", "condition", "scenes")  # of a car
+
+
+def write_split(path: Path, shards: Sequence[Shard], scene_set: SceneSet, data_name: str) -> None:
+    """Write which car has which scenes of the set `data_name`.
+
+    Raises OutputError where the file cannot be written, or is there already; DataError where a car's name is one that
+    `read_split` refuses.
+    """
+    for shard in shards:
+        _check_name(path, shard.name)
+    cars = [{"name": shard.name, "condition": shard.condition,
+             "scenes": [scene_set.names[index] for index in shard.indices]} for shard in shards]
+    content = {"format": FORMAT, "data": {"set": data_name, "fingerprint": scene_set.fingerprint}, "cars": cars}
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    try:
+        with open(path, "xb") as file:
+            file.write(text.encode("utf-8", "surrogatepass"))  # names of files need not be Unicode
+    except FileExistsError as error:
+        raise OutputError(f"{path} is there already; choose another name, or remove it first") from error
+    except OSError as error:
+        with suppress(OSError):
+            path.unlink()
+        raise OutputError(f"cannot write {path} ({error.strerror}); choose another place") from error
+
+
+def read_split(path: Path, scene_set: SceneSet) -> list[Shard]:
+    """The cars of a file, with scenes of the set; some of these may be left out.
+
+    Raises DataError in one sentence where the file is not of the format, or names an unknown scene or condition, a
+    scene twice, a car twice or one without scenes.
+    """
+    cars = read_cars(path)
+    place = {name: i for i, name in enumerate(scene_set.names)}
+    pairs = [(scene, car["name"]) for car in cars for scene in car["scenes"]]
+    unknown = [(scene, car) for scene, car in pairs if scene not in place]
+    if unknown:
+        scene, car = unknown[0]
+        raise DataError(f"{path} has {len(unknown)} scene(s) that are not training scenes, first {_quoted(scene)} of "
+                        f"car {_quoted(car)}; it belongs to another data set, or to another layout of it")
+    owner: dict[str, str] = {}
+    for scene, car in pairs:
+        if scene in owner:
+            raise DataError(f"{path} has scene {_quoted(scene)} twice, in car {_quoted(owner[scene])} and in car "
+                            f"{_quoted(car)}; take it out of one")
+        owner[scene] = car
+    return [Shard(car["name"], np.sort([place[scene] for scene in car["scenes"]]), car.get("condition"))
+            for car in cars]
+
+
+def read_cars(path: Path) -> list[dict[str, Any]]:
+    """The file's cars, whatever scenes they name, each with name, scenes and perhaps a condition.
+
+    Raises DataError in one sentence where the file is not of the format.
+    """
+    content = _content(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise DataError(f"{path} is not a split of format {FORMAT}; it must hold an object with \"format\": {FORMAT}")
+    cars = content.get("cars")
+    if not isinstance(cars, list) or not cars:
+        raise DataError(f"{path} has no list \"cars\"; it must hold a car at least")
+    names = set()
+    for number, car in enumerate(cars, start=1):
+        _check_car(path, number, car)
+        if car["name"] in names:
+            raise DataError(f"{path} has two cars {_quoted(car['name'])}; give every car a name of its own")
+        names.add(car["name"])
+    return cars
+
+
+def left_out(shards: Sequence[Shard], scene_set: SceneSet) -> int:
+    """How many scenes of the set no car has."""
+    return len(scene_set) - sum(len(shard.indices) for shard in shards)
+
+
+def _content(path: Path) -> object:
+    try:
+        if not path.is_file():
+            raise DataError(f"there is no file {path}; name one that fedsim has written")
+        if path.stat().st_size > LARGEST:
+            raise DataError(f"{path} is larger than {LARGEST >> 30} GiB; a split holds nothing but names")
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"cannot read {path} ({error.strerror}); name a file that you may read") from error
+    except (ValueError, RecursionError) as error:
+        reason = f" (line {error.lineno}: {error.msg})" if isinstance(error, json.JSONDecodeError) else ""
+        raise DataError(f"{path} is not JSON{reason}; name a file that fedsim has written") from error
+
+
+def _check_car(path: Path, number: int, car: Any) -> None:
+    if not isinstance(car, dict) or not isinstance(car.get("name"), str):
+        raise DataError(f"{path}, car {number}, must be an object with a name")
+    _check_name(path, car["name"])
+    where, scenes, condition = f"{path}, car {_quoted(car['name'])},", car.get("scenes"), car.get("condition")
+    if strange := sorted(set(car) - set(KEYS)):
+        raise DataError(f"{where} has a key {_quoted(strange[0])}; valid are {', '.join(KEYS)}")
+    if not isinstance(scenes, list) or not all(isinstance(scene, str) for scene in scenes):
+        raise DataError(f"{where} needs \"scenes\", a list of names")
+    if not scenes:
+        raise DataError(f"{where} has no scenes; give it one at least, or take the car out")
+    if not isinstance(condition, str | None):
+        raise DataError(f"{where} has a condition that is not text; write null, or one such as \"fog:3\"")
+    if condition is not None:
+        try:
+            Perturbation.parse(condition)
+        except SettingsError as error:
+            raise DataError(f"{where} has a condition that can't be: {error}") from error
+
+
+def _check_name(path: Path, name: str) -> None:
+    """Names of cars appear on the screen, in tables and in the names of files."""
+    if not name.strip(" .") or len(name) > LONGEST_NAME or not name.isprintable() or set(name) & set("/\\"):
+        raise DataError(f"{path} has a car named {_quoted(name)}; a name is 1 to {LONGEST_NAME} printable characters, "
+                        "not only dots and spaces, without / and \\")
+
+
+def _quoted(name: str) -> str:
+    return repr(name if len(name) <= 100 else name[:100] + "…")

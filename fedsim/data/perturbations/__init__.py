@@ -1,0 +1,82 @@
+"""What weather, lens and sensor do to the picture of a scene, in five severities; labels stay as they are.
+
+After Hendrycks & Dietterich 2019 (arXiv:1903.12261), whose corruptions are of photographs, for a camera behind a
+windscreen: distances are those of a street, blur is that of driving, faults are those of a sensor in a car.
+
+    weather    fog, rain, snow                        light      dusk, glare, low-contrast
+    lens       motion-blur, defocus, lens-dirt        sensor     noise, jpeg, pixelation, lost-rows
+      picture    from grey levels to light and back, blur, smooth noise
+
+Every size is a share of the picture's width or height, and noise is that of an area and not of a pixel, so
+a picture looks the same whether it is perturbed before or after it is shrunk.
+"""
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedsim.data.perturbations import lens, light, sensor, weather
+from fedsim.errors import SettingsError
+from fedsim.seeds import stream
+
+SEVERITIES = 5
+# (picture (3, H, W) float32 RGB in 0..1, severity from 1, generator) -> picture, perhaps a little out of 0..1
+PERTURBATIONS: dict[str, Callable[[Tensor, int, np.random.Generator], Tensor]] = {
+    "sensor-noise": sensor.read_noise,
+    "shot-noise": sensor.shot_noise,
+    "motion-blur": lens.motion_blur,
+    "defocus": lens.defocus,
+    "fog": weather.fog,
+    "rain": weather.rain,
+    "snow": weather.snow,
+    "dusk": light.dusk,
+    "glare": light.glare,
+    "low-contrast": light.low_contrast,
+    "jpeg": sensor.jpeg,
+    "pixelation": sensor.pixelation,
+    "lens-dirt": lens.dirt,
+    "lost-rows": sensor.lost_rows,
+}
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """A kind of PERTURBATIONS at a severity of 1 to SEVERITIES, written kind:severity."""
+
+    kind: str
+    severity: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Perturbation":
+        """The perturbation that `fog:3` names. Raises SettingsError for an unknown kind or severity."""
+        kind, _, severity = text.partition(":")
+        if kind not in PERTURBATIONS:
+            near = difflib.get_close_matches(kind, PERTURBATIONS, n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise SettingsError(f"there is no perturbation {kind!r}{hint}; valid are {', '.join(PERTURBATIONS)}")
+        if severity not in map(str, range(1, SEVERITIES + 1)):
+            raise SettingsError(f"perturbation {text!r} needs a severity; write {kind}:1 to {kind}:{SEVERITIES}")
+        return cls(kind, int(severity))
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.severity}"
+
+    def __call__(self, image: Tensor, random: np.random.Generator) -> Tensor:
+        """The perturbed image: (3, H, W) uint8 RGB on the CPU, of 24 pixels a side at least, to a new one alike.
+
+        Severities take the same draws from the same generator, so that more of the same rain falls.
+        """
+        picture = PERTURBATIONS[self.kind](image.float().div_(255), self.severity, random)
+        return picture.mul(255).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def perturb(images: np.ndarray, names: Sequence[str], perturbation: Perturbation, seed: int) -> np.ndarray:
+    """(N, 3, H, W) uint8 -> the same, perturbed; a scene's draws depend on seed, kind and its name alone."""
+    perturbed = np.empty_like(images)
+    for image, name, place in zip(images, names, perturbed, strict=True):
+        place[:] = perturbation(torch.tensor(image), stream(seed, "perturbation", perturbation.kind, name)).numpy()
+    return perturbed

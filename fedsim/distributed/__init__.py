@@ -1,0 +1,1 @@
+"""Ranks: collectives, devices, how ranks meet, torchrun."""

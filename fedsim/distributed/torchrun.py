@@ -1,0 +1,52 @@
+"""Start ranks: torchrun, but a rank's exit status becomes its own, and what the rank has said is the last word.
+
+    python -m fedsim.distributed.torchrun --standalone --nproc_per_node=4 -m fedsim.main --algo admm
+
+torchrun itself answers a user's mistake, or a signal, with status 1 and a traceback of its own.
+"""
+
+import inspect
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.rendezvous import RendezvousError
+from torch.distributed.run import main
+
+DAY = 24 * 60 * 60  # seconds
+
+
+def start(ranks: int, arguments: Sequence[str]) -> int:
+    """Play `python -m fedsim.main ARGUMENTS` on so many ranks of this machine; returns the exit status.
+
+    Asked to stop, ranks have all the time that their round takes.
+    """
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(DAY))
+    return torchrun(["--standalone", f"--nproc_per_node={ranks}", "-m", "fedsim.main", *arguments])
+
+
+def torchrun(arguments: Sequence[str]) -> int:
+    """torchrun with its own arguments; returns the exit status."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # torchrun warns where it is not set; fedsim shares out the cores
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    try:
+        inspect.unwrap(main)([*arguments])  # without the decorator that logs a failure's traceback
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        if failure.exitcode < 0:  # a rank that was killed could say nothing itself
+            print(f"fedsim: rank {rank} was ended by signal {-failure.exitcode}", file=sys.stderr)
+        return max(1, failure.exitcode)
+    except RendezvousError as error:
+        print(f"fedsim: torchrun could not meet the other machines, or lost them ({type(error).__name__})",
+              file=sys.stderr)
+        return 1
+    except SignalException as error:  # passed on to the ranks, which have ended
+        return 128 + error.sigval
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(torchrun(sys.argv[1:]))

@@ -1,0 +1,77 @@
+"""A model on a scene set, split over ranks; the same bits on any number of ranks."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fedsim.data.batches import standardise
+from fedsim.data.scene_set import SceneSet
+from fedsim.distributed.world import World
+from fedsim.evaluation.metrics import Scores, confusion, scores
+from fedsim.models.flat import FlatModel
+from fedsim.models.loss import CrossEntropy
+
+BATCH = 8  # scenes; batches are cut before they are dealt to ranks, so their composition never changes
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """loss: the training loss, a mean over all labelled pixels; scores: from one confusion matrix."""
+
+    loss: float
+    scores: Scores
+
+
+@torch.no_grad()
+def predict(model: FlatModel, scene_set: SceneSet, indices: np.ndarray) -> Tensor:
+    """(B, C, h, w) logits at the labels' resolution."""
+    model.module.eval()
+    images = standardise(torch.from_numpy(scene_set.images[indices]).to(model.device))
+    logits = model.module(images.contiguous(memory_format=torch.channels_last))
+    return F.interpolate(logits, scene_set.labels.shape[1:], mode="bilinear", align_corners=False)
+
+
+def evaluate(world: World, model: FlatModel, scene_set: SceneSet, criterion: CrossEntropy) -> Evaluation:
+    """Score the model that every rank holds; each rank takes its share of the batches."""
+    batches = batches_of(scene_set)
+    share = range(world.rank, len(batches), world.size)
+    tally, losses = _score(model, scene_set, criterion, {number: batches[number] for number in share}.items())
+    world.sum_(tally)
+    return _evaluation(tally, world.table(losses, len(batches), 2))
+
+
+def evaluate_own(model: FlatModel, scene_set: SceneSet, criterion: CrossEntropy) -> Evaluation:
+    """Score the model that this rank alone holds, on every scene."""
+    batches = batches_of(scene_set)
+    tally, losses = _score(model, scene_set, criterion, enumerate(batches))
+    return _evaluation(tally, np.array([losses[number] for number in range(len(batches))]))
+
+
+def batches_of(scene_set: SceneSet) -> list[np.ndarray]:
+    """The indices of the scenes that are scored together."""
+    return np.split(np.arange(len(scene_set)), range(BATCH, len(scene_set), BATCH))
+
+
+def _score(model: FlatModel, scene_set: SceneSet, criterion: CrossEntropy,
+           batches: Iterable[tuple[int, np.ndarray]]) -> tuple[Tensor, dict[int, list[float]]]:
+    """Confusion (C, C) int64 over these batches, and each batch's [loss * weight, weight]."""
+    classes = len(scene_set.classes)
+    tally = torch.zeros(classes, classes, dtype=torch.int64)
+    losses = {}
+    for number, indices in batches:
+        logits = predict(model, scene_set, indices)
+        labels = torch.from_numpy(scene_set.labels[indices]).to(model.device).long()
+        weight = criterion.weigh(labels)
+        loss = float(criterion(logits, labels)) if weight else 0.0
+        losses[number] = [loss * weight, weight]
+        tally += confusion(labels, logits.argmax(1), classes).cpu()
+    return tally, losses
+
+
+def _evaluation(tally: Tensor, losses: np.ndarray) -> Evaluation:
+    total, weight = losses.sum(0)
+    return Evaluation(float(total / weight), scores(tally))

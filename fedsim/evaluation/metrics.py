@@ -1,0 +1,90 @@
+"""Scores from one integer confusion matrix: counts add up over scenes, ranks and cars without rounding."""
+
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedsim.classes import VOID
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How well predictions meet labels, void left out; every number in 0..1."""
+
+    miou: float  # mean of class_iou over the classes that have one
+    pixel_accuracy: float  # share of the labelled pixels that are right
+    class_iou: list[float | None]  # None: the class appears in neither labels nor predictions
+
+
+def confusion(labels: Tensor | np.ndarray, predictions: Tensor | np.ndarray, classes: int) -> Tensor:
+    """Count pixels by truth and prediction.
+
+    labels: integers of any shape, class index or VOID; predictions: integers of the same shape, class index.
+    Returns (classes, classes) int64 on the predictions' device, rows = truth, columns = prediction. Pixels
+    labelled VOID are left out.
+    """
+    truth, guess = _tensor(labels), _tensor(predictions)
+    assert truth.shape == guess.shape, f"labels {tuple(truth.shape)}, predictions {tuple(guess.shape)}"
+    assert guess.numel() == 0 or 0 <= guess.min() <= guess.max() < classes, f"predicted {int(guess.max())}"
+    index = truth.flatten().to(guess.device, torch.int64) * classes + guess.flatten()
+    return _labelled(torch.bincount(index, minlength=(VOID + 1) * classes), classes)
+
+
+class Tally:
+    """A confusion matrix that grows batch by batch on a device, which it never waits for."""
+
+    def __init__(self, classes: int, device: torch.device) -> None:
+        self._classes = classes
+        self._counts = torch.zeros((VOID + 1) * classes, dtype=torch.int64, device=device)
+        self._one = torch.ones(1, dtype=torch.int64, device=device)
+
+    def add(self, labels: Tensor, predictions: Tensor) -> None:
+        """Count pixels: int64 of one shape on the device, class index or VOID, and class index."""
+        index = torch.add(predictions, labels, alpha=self._classes).flatten()
+        self._counts.scatter_add_(0, index, self._one.expand_as(index))
+
+    def confusion(self) -> Tensor:
+        """What `confusion` returns of all batches together, on the CPU."""
+        return _labelled(self._counts.cpu(), self._classes)
+
+
+def _labelled(counts: Tensor, classes: int) -> Tensor:
+    """(classes, classes) out of counts by truth and prediction, in which every truth there can be has a row.
+
+    VOID has one too: no pass over the pixels to drop some of them.
+    """
+    rows = counts.view(-1, classes)
+    assert rows[classes:VOID].sum() == 0, f"labels hold numbers that are neither 0..{classes - 1} nor {VOID}"
+    return rows[:classes]
+
+
+def scores(confusion: Tensor) -> Scores:
+    """Scores of a confusion matrix (C, C) of counts, rows = truth, that holds at least one pixel.
+
+    IoU_c = n_cc / (Σ_j n_cj + Σ_i n_ic - n_cc), truth ∩ prediction over truth ∪ prediction;
+    mIoU = their mean over classes with a union; pixel accuracy = Σ_c n_cc / Σ_ij n_ij.
+    The measure of the PASCAL VOC challenge (Everingham et al. 2015, doi:10.1007/s11263-014-0733-5).
+    """
+    total = int(confusion.sum())
+    assert total > 0, "a confusion matrix without a single pixel has no score"
+    hits = confusion.diagonal()
+    unions = (confusion.sum(0) + confusion.sum(1) - hits).tolist()
+    class_iou = [hit / union if union else None for hit, union in zip(hits.tolist(), unions, strict=True)]
+    present = [iou for iou in class_iou if iou is not None]
+    return Scores(sum(present) / len(present), int(hits.sum()) / total, class_iou)
+
+
+def mean_scores(several: list[Scores]) -> Scores:
+    """The plain mean over models; a class's IoU over those that have one."""
+    by_class = zip(*(one.class_iou for one in several), strict=True)
+    present = [[iou for iou in column if iou is not None] for column in by_class]
+    return Scores(fmean(one.miou for one in several), fmean(one.pixel_accuracy for one in several),
+                  [fmean(column) if column else None for column in present])
+
+
+def _tensor(numbers: Tensor | np.ndarray) -> Tensor:
+    # A copy, because torch warns of memory-mapped arrays that must not be written.
+    return numbers if isinstance(numbers, Tensor) else torch.from_numpy(np.array(numbers))

@@ -1,0 +1,102 @@
+"""What models are worth on pictures as they are and under driving perturbations.
+
+After Hendrycks & Dietterich 2019 (arXiv:1903.12261), with mIoU in the place of classification errors.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import fmean
+
+import torch
+
+from fedsim.data.conditions import perturbed
+from fedsim.data.perturbations import Perturbation
+from fedsim.data.scene_set import SceneSet
+from fedsim.evaluation.evaluate import batches_of, predict
+from fedsim.evaluation.metrics import Scores, confusion, mean_scores, scores
+from fedsim.models.flat import FlatModel
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Models that are scored together: a run's global model, or all its cars' own."""
+
+    name: str
+    models: Sequence[FlatModel]
+    scenes: SceneSet  # with pictures of the size that the models see
+    originals: SceneSet  # the same scenes with pictures of the data set's own size
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """A subject's scores: of pictures as they are, and under each perturbation."""
+
+    clean: Scores
+    perturbed: dict[Perturbation, Scores] = field(default_factory=dict)
+
+    def kinds(self) -> dict[str, list[Scores]]:
+        """The scores of every kind of perturbation, over its severities."""
+        found: dict[str, list[Scores]] = {}
+        for perturbation, score in self.perturbed.items():
+            found.setdefault(perturbation.kind, []).append(score)
+        return found
+
+    def miou(self, kind: str) -> float:
+        """Mean mIoU of a kind over its severities."""
+        return fmean(score.miou for score in self.kinds()[kind])
+
+    def mean_miou(self) -> float:
+        """Mean over kinds of the mean over severities."""
+        return fmean(self.miou(kind) for kind in self.kinds())
+
+    def worst_class(self, kind: str) -> tuple[int, float] | None:
+        """The class that loses most IoU under a kind, in the mean over severities, and its change of IoU."""
+        changes = []
+        for index, clean in enumerate(self.clean.class_iou):
+            under = [iou for score in self.kinds()[kind] if (iou := score.class_iou[index]) is not None]
+            if clean is not None and under:
+                changes.append((fmean(under) - clean, index))
+        return (min(changes)[1], min(changes)[0]) if changes else None
+
+    def relative_degradation(self, reference: "Robustness") -> float | None:
+        """Σ over kinds of what is lost, over the same of a reference: below 1 is more robust than the reference.
+
+        Hendrycks & Dietterich 2019, §4.2, relative mCE, there averaged over kinds; None where the reference loses
+        nothing.
+        """
+        lost, lost_there = (sum(one.clean.miou - one.miou(kind) for kind in self.kinds()) for one in (self, reference))
+        return lost / lost_there if lost_there > 0 else None
+
+
+def score_subjects(subjects: Sequence[Subject], perturbations: Iterable[Perturbation], seed: int,
+                   advance: Callable[[], None] = lambda: None) -> list[Robustness]:
+    """Score every subject clean and under every perturbation; `advance` is called after each.
+
+    Pictures are perturbed once for all subjects that see the same scenes at the same size.
+    """
+    results = [Robustness(_score(subject, subject.scenes)) for subject in subjects]
+    advance()
+    for perturbation in perturbations:
+        seen: dict[str, SceneSet] = {}
+        for subject, result in zip(subjects, results, strict=True):
+            key = subject.scenes.fingerprint
+            if key not in seen:
+                height, width = subject.scenes.images.shape[2:]
+                images = perturbed(subject.originals, (width, height), perturbation, seed)
+                seen[key] = replace(subject.scenes, images=images)
+            result.perturbed[perturbation] = _score(subject, seen[key])
+        advance()
+    return results
+
+
+def _score(subject: Subject, scenes: SceneSet) -> Scores:
+    """Mean over the subject's models, each scored on all scenes."""
+    return mean_scores([_score_model(model, scenes) for model in subject.models])
+
+
+def _score_model(model: FlatModel, scenes: SceneSet) -> Scores:
+    classes = len(scenes.classes)
+    tally = torch.zeros(classes, classes, dtype=torch.int64)
+    for indices in batches_of(scenes):
+        tally += confusion(scenes.labels[indices], predict(model, scenes, indices).argmax(1), classes).cpu()
+    return scores(tally)

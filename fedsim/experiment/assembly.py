@@ -1,0 +1,216 @@
+"""A federation from its settings: scenes, cars, model, algorithm."""
+
+import platform
+from dataclasses import asdict, dataclass, replace
+from logging import Logger
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from fedsim.algorithms import Algorithm
+from fedsim.data.augment import AUGMENTATIONS
+from fedsim.data.car_scenes import CarScenes
+from fedsim.data.partition.dealt import Dealt
+from fedsim.data.partition.schemes import Shard
+from fedsim.data.scene_set import SceneSet
+from fedsim.distributed.world import World
+from fedsim.errors import SettingsError
+from fedsim.experiment.dealing import alpha_of, cars_of, deal, source_of
+from fedsim.experiment.methods import (
+    check_federation,
+    make_aggregator,
+    make_algorithm,
+    make_attack,
+    make_server,
+    server_name,
+    warnings,
+)
+from fedsim.federation.attacks import Mislabelled
+from fedsim.federation.batchnorm import NORM_RULES
+from fedsim.federation.federation import Car, Federation
+from fedsim.federation.local_training import LocalTraining
+from fedsim.federation.optimizers import SGD, Adam
+from fedsim.federation.participation import number_of_cars, place_cars
+from fedsim.models import build_model, check_image_size, check_single_scene
+from fedsim.models.card import ModelCard
+from fedsim.models.flat import FlatModel
+from fedsim.models.loss import CrossEntropy, class_counts, class_weights
+from fedsim.seeds import seed_torch
+from fedsim.settings import registry as catalogue
+from fedsim.settings.fields import Settings
+from fedsim.version import __version__
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All that a run needs."""
+
+    settings: Settings  # with every default resolved
+    dealt: Dealt
+    federation: Federation
+    criterion: CrossEntropy
+
+    def environment(self) -> dict[str, Any]:
+        """What besides the settings decides the result: versions, machine, data, partition."""
+        world = self.federation.world
+        return {
+            "versions": current_versions(),
+            "platform": platform.platform(),
+            "device": str(world.device), "backend": world.backend, "backend_reason": world.why,
+            "ranks": world.size, "threads": world.threads,
+            "data": {"train": self.dealt.train_set.fingerprint,
+                     self.settings.eval_split: self.dealt.eval_set.fingerprint},
+            "parameters": self.federation.model.parameters.numel(),
+            "statistics": self.federation.model.statistics.numel(),
+            "partition": [{"car": number, "name": car.name, "images": car.images, "rank": home} for number, (car, home)
+                          in enumerate(zip(self.federation.cars, self.federation.homes, strict=True))],
+        }
+
+    def model_card(self) -> dict[str, str]:
+        """What a reader of the weights must know to use them, as metadata of their file."""
+        settings, size = self.settings, self.settings.input_size()
+        assert size is not None, "defaults are resolved"
+        return ModelCard(settings.model, settings.width, settings.norm, size, self.dealt.train_set.classes,
+                         config(settings)).metadata()
+
+
+def assemble(settings: Settings, world: World, log: Logger) -> Experiment:
+    """Everything a run needs, on every rank; `log` is told about it. Raises UserError, the same on all ranks."""
+    cars = world.together(lambda: cars_of(settings, world.size))
+    algorithm = make_algorithm(settings)
+    _check_cars(settings, cars)
+    if cars < world.size and not algorithm.pooled:
+        raise SettingsError(f"{cars} cars on {world.size} ranks: every rank plays at least one car; "
+                            f"start {cars} ranks, or raise --cars to {world.size}")
+    source = world.together(lambda: source_of(settings, cars))
+    size = settings.input_size() or source.image_size
+    module = world.together(lambda: make_module(settings, len(source.classes), size))
+    dealt = deal(settings, source, cars, world, log)
+    shards = dealt.shards
+    if algorithm.pooled:
+        shards = [Shard("all cars", np.sort(np.concatenate([shard.indices for shard in shards])))]
+    if any(len(shard.indices) % settings.batch_size == 1 % settings.batch_size for shard in shards):
+        world.together(lambda: check_single_scene(settings.model, module, size))
+    for warning in dealt.warnings():
+        log.warning("%s", warning)
+    federation, criterion = _federation(settings, world, dealt.train_set, shards, module, algorithm)
+    log.info(f"{len(shards)} car(s) on {world.size} rank(s), {world.device.type} with {world.threads} thread(s) a "
+             f"rank, {world.backend} ({world.why}); {settings.model} with "
+             f"{federation.model.parameters.numel():,} parameters")
+    for warning in warnings(federation, settings.aggregator):
+        log.warning("%s", warning)
+    resolved = replace(settings, **_resolved(settings, federation), cars=cars, image_size=f"{size[0]}x{size[1]}",
+                       alpha=alpha_of(settings),
+                       data_root=settings.data_root and str(Path(settings.data_root).resolve()))
+    return Experiment(resolved, dealt, federation, criterion)
+
+
+def _federation(settings: Settings, world: World, train_set: SceneSet, shards: list[Shard], module: nn.Module,
+                algorithm: Algorithm) -> tuple[Federation, CrossEntropy]:
+    """The federation, and the loss that its cars train with and its model is scored by."""
+    homes = place_cars([len(shard.indices) for shard in shards], world.size)
+    mine = [car for car, home in enumerate(homes) if home == world.rank]
+    criterion = _criterion(settings, world, train_set, [shards[car] for car in mine])
+    attack = make_attack(settings, len(shards))
+    weighting, rule = settings.weighting or algorithm.weighting, NORM_RULES[settings.batchnorm or "recalibrate"]
+
+    def scenes_of(car: int) -> CarScenes:
+        kind = Mislabelled if attack and attack.flips_labels_of(car) else CarScenes
+        return kind(train_set, shards[car].indices, world.device)
+
+    federation = Federation(
+        world=world, model=FlatModel(module, world.device, rule.own_affine), algorithm=algorithm,
+        training=_training(settings, criterion, len(train_set.classes)),
+        cars=tuple(Car(shard.name, len(shard.indices)) for shard in shards), homes=tuple(homes),
+        scenes={car: scenes_of(car) for car in mine},
+        rounds=settings.rounds, lr=settings.lr, cosine=settings.lr_schedule == "cosine",
+        participation=settings.participation,
+        weights=tuple(len(shard.indices) if weighting == "images" else 1 for shard in shards),
+        seed=settings.seed, norms=rule, aggregator=make_aggregator(settings), server=make_server(settings),
+        clip_norm=settings.clip_norm, attack=attack, car_failures=settings.car_failures,
+        on_divergence=settings.on_divergence)
+    world.together(lambda: check_federation(federation, settings.algo))
+    return federation, criterion
+
+
+def _resolved(settings: Settings, federation: Federation) -> dict[str, Any]:
+    """What was left to others to decide, and what they have decided."""
+    algorithm, server = federation.algorithm, federation.server
+    found: dict[str, Any] = {
+        "threads": federation.world.threads,
+        "weighting": None if algorithm.pooled or algorithm.personal else settings.weighting or algorithm.weighting,
+        "batchnorm": (settings.batchnorm or "recalibrate") if settings.norm == "batch" else None}
+    found |= {
+        setting: getattr(algorithm, field) for setting, field in catalogue.ALGORITHM_OPTIONS.items()
+        if field in catalogue.fields_of(type(algorithm))}
+    for name in ("rho", "dyn_alpha"):
+        if name in found:
+            found[name] = getattr(settings, name) or "auto"
+    if algorithm.free_server_step:
+        found |= {name: getattr(server, name) for name in catalogue.SERVER_OPTIONS
+                  if name in catalogue.fields_of(type(server))}
+        found["server_optimizer"] = server_name(settings)
+    found |= {setting: getattr(federation.aggregator, field) for setting, field in catalogue.AGGREGATOR_OPTIONS.items()
+              if field in catalogue.fields_of(type(federation.aggregator))}
+    if federation.attack:
+        found["attack"] = federation.attack.name
+    return found
+
+
+def _check_cars(settings: Settings, cars: int) -> None:
+    """Raise SettingsError where so many cars are too few for what is asked of them."""
+    taking_part, aggregator = number_of_cars(cars, settings.participation), make_aggregator(settings)
+    if not taking_part:
+        raise SettingsError(f"--participation is {settings.participation}, which of {cars} cars selects none; take at "
+                            f"least {1 / cars:.3g}, one car")
+    if settings.attackers >= cars:
+        raise SettingsError(f"--attackers is {settings.attackers}, but there are {cars} cars, and one at least must be "
+                            f"honest; take at most {cars - 1}")
+    if taking_part < aggregator.minimum:
+        raise SettingsError(f"--aggregator {settings.aggregator} needs at least {aggregator.minimum} cars in a round, "
+                            f"and {taking_part} take part; raise --cars or --participation")
+
+
+def make_module(settings: Settings, classes: int, size: tuple[int, int]) -> nn.Module:
+    """The untrained network; its weights depend on the seed alone. Raises SettingsError."""
+    check_image_size(settings.model, size)
+    seed_torch(settings.seed, "initial weights")
+    try:
+        return build_model(settings.model, classes, settings.width, settings.norm)
+    except RuntimeError as error:  # of torch's allocator
+        if "memory" not in str(error):
+            raise
+        raise SettingsError(f"--model {settings.model} does not fit into the memory of this machine; take a smaller "
+                            "one, or a smaller --width") from error
+
+
+def _criterion(settings: Settings, world: World, train_set: SceneSet, shards: list[Shard]) -> CrossEntropy:
+    """The loss, its class weights from counts that every car takes of its own labels."""
+    classes = len(train_set.classes)
+    counts = torch.zeros(2, classes, dtype=torch.int64)
+    for shard in shards:
+        counts += torch.from_numpy(class_counts(train_set.histograms[shard.indices]))
+    world.sum_(counts)
+    return CrossEntropy(torch.from_numpy(class_weights(settings.class_weights, counts.numpy())).to(world.device))
+
+
+def _training(settings: Settings, criterion: CrossEntropy, classes: int) -> LocalTraining:
+    optimizer = (SGD(settings.momentum, settings.weight_decay) if settings.optimizer == "sgd"
+                 else Adam(settings.weight_decay))
+    return LocalTraining(settings.epochs(), settings.batch_size, optimizer, criterion,
+                         AUGMENTATIONS[settings.augment], settings.seed, classes)
+
+
+def current_versions() -> dict[str, str]:
+    """Of what computes."""
+    return {"fedsim": __version__, "python": platform.python_version(), "torch": torch.__version__,
+            "numpy": np.__version__}
+
+
+def config(settings: Settings) -> dict[str, Any]:
+    """The settings as a preset that repeats the run, wherever it goes."""
+    return {name: value for name, value in asdict(settings).items()
+            if value is not None and name not in ("out", "resume")}

@@ -1,0 +1,68 @@
+"""The scenes of a run, from its settings: which data set, and which car has which scenes."""
+
+from functools import partial
+from logging import Logger
+from pathlib import Path
+
+from fedsim.data import cache
+from fedsim.data.conditions import Conditioned
+from fedsim.data.datasets import open_source
+from fedsim.data.partition.dealt import Dealt
+from fedsim.data.partition.schemes import DEFAULT_ALPHA, PARTITIONS, Shard, partition
+from fedsim.data.partition.split_file import read_cars, read_split
+from fedsim.data.perturbations import Perturbation
+from fedsim.data.scene_set import SceneSet, Source
+from fedsim.distributed.world import World
+from fedsim.errors import SettingsError
+from fedsim.settings.fields import Settings
+
+MAX_STREET_DRIVES = 16  # more cars than that share drives, cut in time: drawing a thousand drives takes minutes
+
+
+def cars_of(settings: Settings, ranks: int) -> int:
+    """How many cars there are: as asked for, as a split file has them, or by default 4, or as many as ranks.
+
+    Raises UserError.
+    """
+    if settings.partition not in PARTITIONS:
+        cars = len(read_cars(Path(settings.partition)))
+        if settings.cars not in (None, cars):
+            raise SettingsError(f"--cars is {settings.cars}, but {settings.partition} has {cars} cars: leave --cars "
+                                "out")
+        return cars
+    return settings.cars or max(4, ranks)
+
+
+def alpha_of(settings: Settings) -> float | None:
+    """The skew of the partition, its default where none is given; None where it has no such number."""
+    return settings.alpha if settings.alpha is not None else DEFAULT_ALPHA.get(settings.partition)
+
+
+def source_of(settings: Settings, cars: int) -> Source:
+    """The data set of the settings. Raises UserError."""
+    root = Path(settings.data_root) if settings.data_root else None
+    return open_source(settings.data, root, min(cars, MAX_STREET_DRIVES), settings.classes)
+
+
+def deal(settings: Settings, source: Source, cars: int, world: World, log: Logger) -> Dealt:
+    """Load the scenes and deal them to so many cars, on every rank. Raises UserError, the same on all ranks.
+
+    Scenes are read once on each machine.
+    """
+    def load(source: Source, split: str) -> SceneSet:
+        read = partial(cache.load, source, split, settings.input_size(), log.info)
+        return world.together(read, first_on_each_node=True)
+
+    train_set, eval_set = load(source, "train"), load(source, settings.eval_split)
+    shards = world.together(lambda: _shards(settings, train_set, cars))
+    conditions = {train_set.names[index]: Perturbation.parse(shard.condition)
+                  for shard in shards if shard.condition for index in shard.indices}
+    if conditions:
+        train_set = load(Conditioned(source, conditions, settings.seed), "train")
+    return Dealt(source, train_set, eval_set, settings.eval_split, shards)
+
+
+def _shards(settings: Settings, train_set: SceneSet, cars: int) -> list[Shard]:
+    if settings.partition in PARTITIONS:
+        return partition(settings.partition, train_set, cars, settings.seed, alpha_of(settings))
+    return read_split(Path(settings.partition), train_set)

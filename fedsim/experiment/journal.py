@@ -1,0 +1,107 @@
+"""Everything the coordinator writes during a run and at its end."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from fedsim.classes import ClassTable
+from fedsim.federation.federation import Car
+from fedsim.record.round_record import CarDetail
+from fedsim.record.run_directory import RunDirectory
+from fedsim.record.weights import save_weights
+from fedsim.report.progress import Progress
+from fedsim.report.scenes import panel
+from fedsim.report.shown import Shown
+from fedsim.report.tensorboard import hparams, partition
+from fedsim.report.tensorboard import pages as layout
+from fedsim.report.tensorboard.board import TensorBoard
+from fedsim.system.console import LOG, tells_progress
+
+
+class Journal:
+    """The records of one run. Only the coordinator keeps one."""
+
+    def __init__(self, directory: RunDirectory, classes: ClassTable, cars: Sequence[Car], settings: Mapping[str, Any],
+                 *, last: int, notes: Sequence[str], pixels: np.ndarray, duals: bool,
+                 shown: Callable[[], Shown]) -> None:
+        """last: the round that the run goes on from, -1 for a new run; what the directory has of later ones is removed.
+
+        notes: what has to be known to read the scores; pixels: (cars, C) labelled pixels that each has to train on, by
+        class; duals: whether the algorithm has some; shown: makes the scenes of the panels, for the first one.
+        Raises OutputError.
+        """
+        self.directory, self._classes, self._split, self._notes = directory, classes, settings["eval_split"], notes
+        self._cars, self._pixels, self._make_shown = cars, pixels, shown
+        self._records: list[dict[str, Any]] = directory.cut(last)
+        self._models: list[Path] = []
+        self._progress = Progress(settings["rounds"])
+        self._tensorboard = TensorBoard(directory.tensorboard, [car.name for car in cars], self._records)
+        self._tensorboard.describe(layout.layout(duals), partition.table(cars, classes, pixels))
+        self._tensorboard.compare(hparams.start(str(directory.path), settings))
+
+    @cached_property
+    def _shown(self) -> Shown:
+        return self._make_shown()
+
+    def write(self, record: dict[str, Any], details: Mapping[int, CarDetail]) -> None:
+        """Keep a round: in metrics.jsonl first, which is what counts."""
+        self.directory.append(record)
+        self._records.append(record)
+        self._tensorboard.log_round(record, details)
+        self._progress.round(record)
+        if "warning" in record:
+            LOG.warning("round %d: %s", record["round"], record["warning"])
+
+    def show(self, round_number: int, predictions: np.ndarray) -> None:
+        """Keep predictions (K, h, w) for the shown scenes."""
+        _, images, labels = self._shown
+        self._tensorboard.log_panel(round_number, panel(images, labels, predictions, self._classes))
+
+    def save_model(self, name: str, weights: dict[str, Tensor], metadata: dict[str, str]) -> None:
+        """Keep a model's weights, loadable without running code."""
+        path = self.directory.checkpoints / f"{name}.safetensors"
+        save_weights(weights, path, metadata)
+        self._models.append(path)
+
+    def finish(self, predictions: np.ndarray, baselines: dict[str, float]) -> None:
+        """Write the report, and print the closing table.
+
+        predictions: (K, h, w) for the shown scenes; baselines: name -> mIoU of a trivial answer.
+        """
+        # Here, because matplotlib takes long to import and nothing before needs it.
+        from fedsim.record.overview import Overview, words
+        from fedsim.report.figures import draw_loss, draw_miou, draw_segmentation
+        from fedsim.report.run import Partition, write_run_report
+        from fedsim.report.summary import Outcome, print_summary, write_summary
+
+        self._progress.close()
+        self._tensorboard.describe(partition.drawing(self._cars, self._classes, self._pixels))
+        self._tensorboard.compare(hparams.end())
+        self._tensorboard.close()
+        overview = Overview.of(self.directory.path)
+        outcome = Outcome(self._records, self._classes.names, self._split, baselines, self._notes,
+                          words(overview.environment, "warnings"))
+        loss, miou, segmentation, summary, page = (self.directory.report / name for name in (
+            "loss.png", "miou.png", "segmentation.png", "summary.md", "index.html"))
+        written = [self.directory.metrics, self.directory.tensorboard, *self._models, loss, miou, segmentation, summary,
+                   page]
+        draw_loss(self._records, loss)
+        draw_miou(self._records, miou, baselines)
+        names, images, labels = self._shown
+        draw_segmentation(images, labels, predictions, self._classes, segmentation, names)
+        write_run_report(outcome, overview, self._classes,
+                         Partition([car.name for car in self._cars], self._pixels), segmentation, written, page)
+        write_summary(outcome, written, summary)  # last: a run that has one has ended
+        if tells_progress():
+            print_summary(outcome, written)
+
+    def close(self) -> None:
+        """Leave terminal and event files in order, whatever ended the run."""
+        self._progress.close()
+        with suppress(OSError):  # a full disk has been told of already
+            self._tensorboard.close()

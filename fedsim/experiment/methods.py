@@ -1,0 +1,161 @@
+"""How a federation learns, from its settings: algorithm, server optimiser, aggregator; whether they go together."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor
+
+from fedsim.aggregation import AGGREGATORS, Aggregator, Krum, TrimmedMean
+from fedsim.algorithms import Algorithm, BalancedFedADMM, FedADMM, Local
+from fedsim.algorithms.server_optimizers import ServerOptimizer
+from fedsim.errors import FedsimError, SettingsError
+from fedsim.federation.attacks import Attack, hostile_cars
+from fedsim.federation.contributions import from_parts, to_parts
+from fedsim.federation.federation import Federation
+from fedsim.federation.memories import make_car_states
+from fedsim.federation.participation import number_of_cars
+from fedsim.settings import registry as catalogue
+from fedsim.settings.fields import Settings
+from fedsim.settings.registry import flag
+
+
+def make_algorithm(settings: Settings) -> Algorithm:
+    """The algorithm with its options. Raises SettingsError."""
+    kind = catalogue.algorithm_class(settings.algo)
+    if kind is FedADMM and settings.rho == "balanced":
+        kind = BalancedFedADMM
+    numbers = {"rho": settings.number_or_word("rho", "auto", "balanced"),
+               "dyn_alpha": settings.number_or_word("dyn_alpha", "auto")}
+    options = {field: numbers.get(setting, getattr(settings, setting))
+               for setting, field in catalogue.ALGORITHM_OPTIONS.items()
+               if field in catalogue.fields_of(kind)}
+    if "server_step" in catalogue.fields_of(kind):
+        options["server_step"] = settings.server_step
+    return catalogue.make(kind, options, {field: flag(name) for name, field in catalogue.ALGORITHM_OPTIONS.items()})
+
+
+def server_name(settings: Settings) -> str | None:
+    """The server optimiser's name; None for the plain step."""
+    return catalogue.COMBINATIONS.get(settings.algo, settings.server_optimizer)
+
+
+def make_server(settings: Settings) -> ServerOptimizer:
+    """The server optimiser with its options. Raises SettingsError."""
+    if not catalogue.algorithm_class(settings.algo).free_server_step:
+        return catalogue.server_class(None)()
+    kind = catalogue.server_class(server_name(settings))
+    options = {name: getattr(settings, name) for name in catalogue.SERVER_OPTIONS if name in catalogue.fields_of(kind)}
+    return catalogue.make(kind, options, {name: flag(name) for name in options})
+
+
+def make_aggregator(settings: Settings) -> Aggregator:
+    """The aggregator with its options. Raises SettingsError."""
+    kind = AGGREGATORS[settings.aggregator]
+    options = {field: getattr(settings, name) for name, field in catalogue.AGGREGATOR_OPTIONS.items()
+               if field in catalogue.fields_of(kind)}
+    return catalogue.make(kind, options, {field: flag(name) for name, field in catalogue.AGGREGATOR_OPTIONS.items()})
+
+
+def make_attack(settings: Settings, cars: int) -> Attack | None:
+    """The hostile ones of so many cars; None without any."""
+    if not settings.attackers:
+        return None
+    return Attack(settings.attack or "sign-flip", hostile_cars(settings.seed, cars, settings.attackers), settings.seed)
+
+
+def check_federation(federation: Federation, name: str) -> None:
+    """Play the algorithm's functions through once, for their types alone. Raises SettingsError where one is wrong.
+
+    A user's own algorithm may be.
+    """
+    check_algorithm(federation.algorithm, federation.model.theta.clone(), name)
+
+
+def check_algorithm(algorithm: Algorithm, theta: Tensor, name: str) -> None:
+    """The same, for any theta (d,)."""
+    try:
+        wrong = _what_is_wrong(algorithm, theta)
+    except FedsimError as error:
+        wrong = str(error)
+    except Exception as error:  # whatever a user's own code does
+        wrong = f"it raises {type(error).__name__}: {' '.join(str(error).split())}"
+    if wrong:
+        raise SettingsError(f"--algo {name}: {wrong}")
+
+
+def _what_is_wrong(algorithm: Algorithm, theta: Tensor) -> str | None:
+    shared = algorithm.init_shared(theta)
+    if not _is_shared(shared, theta):
+        return "init_shared must return a NamedTuple with a theta, of tensors shaped as theta and numbers"
+    shared, memory = algorithm.begin_round(shared, 1.0), algorithm.init_memory(theta)
+    if not _is_shared(shared, theta):
+        return "begin_round must return a shared state such as it was given"
+    if algorithm.start(shared, memory).shape != theta.shape:
+        return "start must return a tensor shaped as theta"
+    correction = algorithm.correction(theta, shared, memory)
+    if correction is not None and correction.shape != theta.shape:
+        return f"correction returns a tensor of shape {tuple(correction.shape)}, not theta's {tuple(theta.shape)}"
+    sent = algorithm.contribute(Local(theta, 2, 1, 1.0), shared, memory)
+    if type(sent) is not tuple or len(sent) != 2:
+        return "contribute must return a pair: what the car sends, and its new memory"
+    if type(sent[0]) is tuple or not _are_parts(sent[0], theta):
+        return "what contribute sends must be a tensor shaped as theta, or a NamedTuple of such tensors and floats"
+    make_car_states(memory, [0], None).save(0, sent[1], None)
+    mean = from_parts([part.double() for part in to_parts(sent[0])], sent[0])
+    for participation in (1.0, 0.5):
+        after = algorithm.update(shared, mean, participation)
+        if type(after) is not type(shared) or not _is_shared(after, theta):
+            return "update must return a shared state such as it was given"
+    return None
+
+
+def _is_shared(shared: Any, theta: Tensor) -> bool:
+    return hasattr(shared, "_fields") and isinstance(getattr(shared, "theta", None), Tensor) and all(
+        isinstance(value, int | float) or (isinstance(value, Tensor) and value.shape == theta.shape)
+        for value in shared)
+
+
+def _are_parts(sent: Any, theta: Tensor) -> bool:
+    parts = to_parts(sent)
+    return bool(parts) and parts[0].shape == theta.shape and all(part.shape in (theta.shape, ()) for part in parts)
+
+
+def warnings(federation: Federation, aggregator: str) -> Iterator[str]:
+    """What a user should know about a combination that works, but not as its paper says."""
+    algorithm, chosen = federation.algorithm, federation.aggregator
+    bent = [f"--aggregator {aggregator}"] if chosen.robust else []
+    bent += ["--clip-norm"] if federation.clip_norm is not None else []
+    if bent and algorithm.rests_on_mean:
+        yield f"{' and '.join(bent)} with {algorithm.title}: {algorithm.rests_on_mean}"
+    taking_part = number_of_cars(len(federation.cars), federation.participation)
+    guaranteed = getattr(chosen, "guaranteed", 0)
+    if guaranteed > taking_part:
+        yield (f"--aggregator {aggregator} is proved to withstand its hostile cars with {guaranteed} cars in a round "
+               "or more, and here are fewer")
+    if isinstance(chosen, TrimmedMean) and chosen.fraction and not chosen.dropped(taking_part):
+        yield (f"--trim-fraction {chosen.fraction:g} of {taking_part} cars drops none, which leaves a mean; take at "
+               f"least {1 / taking_part:.3g}")
+    if isinstance(chosen, Krum) and federation.attack and len(federation.attack.cars) > chosen.hostile:
+        yield f"--krum-hostile is {chosen.hostile}, but {len(federation.attack.cars)} cars are hostile"
+    if isinstance(algorithm, FedADMM) and (eta := algorithm.server_step) is not None:
+        yield (f"--server-step {eta:g}: theta settles where the gradient is rho (1 - P/{eta:g}) (theta - theta of "
+               "round 0), P being the share of the cars in a round, and not at a minimum; it may diverge where "
+               f"{eta:g} > P. Leave it out for the step P, which has no bias")
+
+
+def notes(federation: Federation, aggregator: str) -> Iterator[str]:
+    """What has to be known to read the scores of a run."""
+    if federation.algorithm.personal or federation.algorithm.pooled:
+        return
+    if federation.aggregator.robust:
+        yield f"In the global model what cars send is combined by --aggregator {aggregator}."
+    elif len(set(federation.weights)) == 1:
+        yield "In the global model every car weighs the same."
+    else:
+        yield "In the global model a car weighs by its number of images (--weighting images)."
+    if federation.has_own_models:
+        yield ("Cars keep BatchNorm statistics of their own. The global score, of drives that no car has, uses those "
+               "of all cars pooled; a car's own mIoU is of the global model with its own, on the same split.")
+    if federation.attack:
+        names = ", ".join(federation.cars[car].name for car in sorted(federation.attack.cars))
+        yield f"Hostile, by {federation.attack.name}: {names}."

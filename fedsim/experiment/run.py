@@ -1,0 +1,274 @@
+"""One run, from settings to report: what `python -m fedsim.main` does once its options are read."""
+
+import json
+import shlex
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from logging import Logger
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from fedsim.algorithms import Algorithm
+from fedsim.data.partition import SPLIT_FILE
+from fedsim.data.partition.schemes import PARTITIONS
+from fedsim.data.partition.split_file import write_split
+from fedsim.distributed.world import World
+from fedsim.errors import FedsimError, RankError, SettingsError, Stopped
+from fedsim.evaluation.evaluate import predict
+from fedsim.experiment.assembly import Experiment, assemble, config
+from fedsim.experiment.methods import notes, warnings
+from fedsim.experiment.resuming import check_same, continued, identity, launch_id, run_to_continue
+from fedsim.experiment.signals import Signals
+from fedsim.federation.divergence import REMEDY
+from fedsim.federation.federation import RoundResult, State
+from fedsim.federation.memories import fits_in_memory
+from fedsim.federation.rounds import initial_state, simulate
+from fedsim.federation.scoring import models, score, trivial_baselines
+from fedsim.record.checkpoints import Checkpoints
+from fedsim.record.round_record import car_details, round_record
+from fedsim.record.run_directory import RunDirectory, default_path
+from fedsim.record.weights import weights_of
+from fedsim.report.shown import shown_scenes, which_shown
+from fedsim.settings import compatible
+from fedsim.settings.fields import Settings
+from fedsim.settings.registry import NAMES
+from fedsim.system.console import LOG, SILENT
+
+if TYPE_CHECKING:
+    from fedsim.experiment.journal import Journal
+
+
+def run(settings: Settings, given: Mapping[str, Any]) -> Path:
+    """Train, score and record on every rank of the world that this process belongs to; returns the run's directory.
+
+    given: what the command line or its preset asks for, by setting; a run that goes on takes the rest from its own.
+    Raises UserError before training for a user's mistake, RunError for a fault in the run, Stopped after a signal.
+    """
+    if settings.resume is None:
+        compatible.check(settings)
+    world = World.join(settings.device, settings.backend, settings.threads, settings.timeout)
+    try:
+        found = world.together(lambda: run_to_continue(settings) if world.is_coordinator else None)
+        path = json.loads(world.tell(json.dumps(str(found) if found else None)))
+        if path:
+            settings = world.together(lambda: continued(Path(path), given))
+            world.use_threads(settings.threads)
+        world.together(lambda: compatible.check(settings))
+        experiment = assemble(settings, world, _log(world))
+        with ExitStack() as held:
+            directory = _directory(experiment, path, given, held)
+            with _told_apart(experiment):
+                _train(_with_room(experiment, directory), directory, resumed=bool(path))
+        return directory.path
+    finally:
+        world.leave()
+
+
+def _directory(experiment: Experiment, path: str | None, given: Mapping[str, Any], held: ExitStack) -> RunDirectory:
+    """The directory of a new run, or of the one that goes on; no other process works on it while `held` holds."""
+    world, settings = experiment.federation.world, experiment.settings
+    if path:
+        changed = world.together(lambda: check_same(Path(path), world, experiment.dealt, settings))
+        for warning in changed:
+            _log(world).warning("%s", warning)
+
+    def open_it() -> str:
+        directory = RunDirectory(Path(path)) if path else _new_directory(experiment, given)
+        held.enter_context(directory.lock())
+        if path:
+            directory.warn(changed)
+        return str(directory.path)
+
+    opened = world.together(lambda: open_it() if world.is_coordinator else "")
+    return RunDirectory(Path(world.tell(opened)))
+
+
+def _new_directory(experiment: Experiment, given: Mapping[str, Any]) -> RunDirectory:
+    settings, dealt, size = experiment.settings, experiment.dealt, experiment.federation.world.size
+    path = Path(settings.out) if settings.out else default_path("runs", f"{settings.algo}-{settings.data}")
+    if settings.partition not in PARTITIONS:  # a file, of which the run keeps a copy
+        settings = replace(settings, partition=str(path.resolve() / SPLIT_FILE))
+    config_file = shlex.quote(str(path / "config.toml"))
+    return RunDirectory.create(
+        path, config(settings),
+        experiment.environment() | {"command": shlex.join(sys.argv), "launch": launch_id(), "given": sorted(given),
+                                    "warnings": _warnings(experiment)},
+        header=f"repeat with: fedsim run --ranks {size} --config {config_file}{_own_code(settings)}",
+        write_others=lambda folder: write_split(folder / SPLIT_FILE, dealt.shards, dealt.train_set, settings.data))
+
+
+def _own_code(settings: Settings) -> str:
+    """The option without which a file's own code is not run."""
+    return f" --algo {settings.algo}" if ":" in settings.algo else ""
+
+
+def _warnings(experiment: Experiment) -> list[str]:
+    """What was said before training."""
+    return [*experiment.dealt.warnings(), *warnings(experiment.federation, experiment.settings.aggregator)]
+
+
+@contextmanager
+def _told_apart(experiment: Experiment) -> Iterator[None]:
+    """Faults of this machine, and of a user's own algorithm, become errors that say where they come from."""
+    world, settings = experiment.federation.world, experiment.settings
+    try:
+        yield
+    except FedsimError:
+        raise
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        raise RankError(f"rank {world.rank}, while {world.doing}: {error.strerror or error}{where}") from error
+    except Exception as error:
+        if settings.algo not in NAMES and (place := _in_own_code(error, experiment.federation.algorithm)):
+            said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise RankError(f"rank {world.rank}, while {world.doing}: --algo {settings.algo} raises {said} "
+                            f"({place})") from error
+        raise
+
+
+def _in_own_code(error: Exception, algorithm: Algorithm) -> str | None:
+    """FILE:LINE of a user's own algorithm where an exception comes from; None where it comes from elsewhere."""
+    own = sys.modules[type(algorithm).__module__].__file__
+    places = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)
+              if frame.filename == own]
+    return places[-1] if places else None
+
+
+def _with_room(experiment: Experiment, directory: RunDirectory) -> Experiment:
+    """The experiment with a place for what cars keep and send: memory, or the run directory where it would not fit.
+
+    All ranks decide alike. Raises UserError on every rank where one of them finds no place.
+    """
+    federation, choice = experiment.federation, experiment.settings.car_states
+    world = federation.world
+    fits = fits_in_memory(federation.bytes_kept(), world.place.local_size)
+    everywhere = world.table({world.rank: [fits]}, world.size, 1).all()
+    if choice == "disk" or (choice == "auto" and not everywhere):
+        federation = replace(federation, folder=directory.path)
+    world.together(lambda: federation.states)
+    if federation.folder:
+        _log(world).info("What cars keep lies in files under %s", directory.path)
+    return replace(experiment, federation=federation)
+
+
+def _train(experiment: Experiment, directory: RunDirectory, resumed: bool) -> None:
+    federation, settings = experiment.federation, experiment.settings
+    checkpoints = Checkpoints(directory.checkpoints, federation,
+                              identity(settings, experiment.dealt, federation.world.device.type))
+    clock, state = time.perf_counter(), initial_state(federation)
+    if resumed:
+        state = checkpoints.load(state, _log(federation.world))
+        _check_rounds(state, settings, directory.path)
+        federation.world.together(
+            lambda: directory.update(config(settings)) if federation.world.is_coordinator else None)
+        _log(federation.world).info("Going on in %s after round %d of %d", directory.path, state.round, settings.rounds)
+    last = state.round if state.round else -1
+    journal = federation.world.together(
+        lambda: _open_journal(experiment, directory, last, state) if federation.world.is_coordinator else None)
+    try:
+        if last < 0:
+            _record(experiment, journal, state, None, clock)
+        state = _play(experiment, checkpoints, journal, state)
+        _report(experiment, journal, state)
+    finally:
+        if journal:
+            journal.close()
+
+
+def _play(experiment: Experiment, checkpoints: Checkpoints, journal: "Journal | None", state: State) -> State:
+    """The rounds that are left; returns the state after them. Raises Stopped after a signal."""
+    federation, settings, world = experiment.federation, experiment.settings, experiment.federation.world
+    clock = time.perf_counter()
+    with Signals() as signals:
+        for result in simulate(federation, state):
+            state = result.state
+            _record(experiment, journal, state, result, clock)
+            clock = time.perf_counter()
+            stop, wanted = signals.wishes(world)
+            if wanted or state.round % settings.checkpoint_every == 0 or state.round == settings.rounds:
+                checkpoints.save(state)
+                _log(world).debug("checkpoint of round %d written to %s", state.round, checkpoints.folder)
+            if stop:
+                path = checkpoints.folder.parent
+                raise Stopped(f"stopped by {signal.Signals(stop).name} after round {state.round} of {settings.rounds}; "
+                              f"--resume {shlex.quote(str(path))}{_own_code(settings)} goes on", stop)
+    return state
+
+
+def _report(experiment: Experiment, journal: "Journal | None", state: State) -> None:
+    federation = experiment.federation
+    federation.world.doing = "writing the report"
+    for name, theta, norms in models(federation, state):
+        if journal:
+            federation.model.load(theta, norms)
+            journal.save_model(name, weights_of(federation.model.module), experiment.model_card())
+    trivial = trivial_baselines(federation, experiment.dealt.train_set, experiment.dealt.eval_set)
+    shown = _shown(experiment, state)
+    if journal and shown is not None:
+        journal.finish(shown, trivial)
+
+
+def _check_rounds(state: State, settings: Settings, path: Path) -> None:
+    if state.round > settings.rounds:
+        raise SettingsError(f"--rounds is {settings.rounds}, but {path} has played {state.round}: take at least as "
+                            "many")
+
+
+def _record(experiment: Experiment, journal: "Journal | None", state: State, result: RoundResult | None,
+            started: float) -> None:
+    """Score a state if it is due, and record it."""
+    federation, settings = experiment.federation, experiment.settings
+    federation.world.doing = f"scoring round {state.round}"
+    due = state.round % settings.evaluate_every == 0 or state.round == settings.rounds
+    before = time.perf_counter()
+    scored = score(federation, state, experiment.dealt.eval_set, experiment.criterion) if due else None
+    seconds = {"local": 0.0, "combine": 0.0} if result is None else dict(result.seconds)
+    seconds |= {"evaluate": time.perf_counter() - before, "total": time.perf_counter() - started}
+    shown = _shown(experiment, state) if due and result is not None else None
+    if journal:
+        names = experiment.dealt.eval_set.classes.names
+        record = round_record(settings.algo, federation, state, result, scored, names, seconds)
+        if result is not None and result.trouble:
+            remedy = f"; the run may diverge: {REMEDY}" if settings.on_divergence == "warn" else ""
+            record["warning"] = f"{result.trouble}{remedy}"
+        journal.write(record, car_details(result, scored, names) if result else {})
+        if shown is not None:
+            journal.show(state.round, shown)
+
+
+def _shown(experiment: Experiment, state: State) -> np.ndarray | None:
+    """(K, h, w) predictions for the shown scenes, on the coordinator; of car 0's model where cars have their own."""
+    federation = experiment.federation
+    _, theta, norms = next(models(federation, state))
+    if not federation.world.is_coordinator:
+        return None
+    federation.model.load(theta, norms)
+    logits = predict(federation.model, experiment.dealt.eval_set, which_shown(experiment.dealt.eval_set))
+    return logits.argmax(1).to("cpu", torch.uint8).numpy()
+
+
+def _open_journal(experiment: Experiment, directory: RunDirectory, last: int, state: State) -> "Journal":
+    # Here, because its writers take long to import and only the coordinator needs them.
+    from fedsim.experiment.journal import Journal
+
+    federation, dealt = experiment.federation, experiment.dealt
+    pixels = np.stack([dealt.train_set.histograms[shard.indices].sum(0) for shard in dealt.shards])
+    if federation.algorithm.pooled:
+        pixels = pixels.sum(0, keepdims=True)
+    return Journal(directory, dealt.train_set.classes, federation.cars, config(experiment.settings), last=last,
+                   notes=[*notes(federation, experiment.settings.aggregator)], pixels=pixels,
+                   duals=state.mean_dual is not None,
+                   shown=lambda: shown_scenes(dealt.eval_set, dealt.source, dealt.eval_split))
+
+
+def _log(world: World) -> Logger:
+    """The coordinator speaks for all."""
+    return LOG if world.is_coordinator else SILENT

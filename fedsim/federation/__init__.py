@@ -1,0 +1,1 @@
+"""The federation: the round, and all that takes part in it."""

@@ -1,0 +1,100 @@
+"""What a round is worth: the global model's score, or each car's own; and what guessing would have had."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedsim.data.scene_set import SceneSet
+from fedsim.evaluation import baselines
+from fedsim.evaluation.evaluate import Evaluation, evaluate, evaluate_own
+from fedsim.evaluation.metrics import Scores, confusion, scores
+from fedsim.federation.federation import Federation, State
+from fedsim.models.flat import Norms
+from fedsim.models.loss import CrossEntropy
+
+
+@dataclass(frozen=True)
+class Score:
+    """overall: of the global model, or the mean over the cars' own; own: each car's, where cars have one.
+
+    A car has a model of its own where cars never communicate, and theta with its own norms where it keeps those.
+    """
+
+    overall: Evaluation
+    own: dict[int, Evaluation]
+
+
+def score(federation: Federation, state: State, eval_set: SceneSet, criterion: CrossEntropy) -> Score:
+    """Score a state on a scene set, split over ranks."""
+    own: dict[int, Evaluation] = {}
+    if federation.has_own_models:
+        rows = {}
+        for car in federation.scenes:
+            federation.model.load(*_own_model(federation, state, car))
+            rows[car] = _to_row(evaluate_own(federation.model, eval_set, criterion))
+        table = federation.world.table(rows, len(federation.cars), 3 + len(eval_set.classes))
+        own = {car: _from_row(row) for car, row in enumerate(table)}
+    if federation.algorithm.personal:
+        return Score(_from_row(np.array([_mean(column) for column in table.T])), own)
+    federation.model.load(state.shared.theta, state.norms)
+    return Score(evaluate(federation.world, federation.model, eval_set, criterion), own)
+
+
+def models(federation: Federation, state: State) -> Iterator[tuple[str, Tensor, Norms]]:
+    """(name, theta, norms) of the models that a state stands for, the global one first, on every rank."""
+    if not federation.algorithm.personal:
+        yield "model", state.shared.theta, state.norms
+    if not federation.has_own_models:
+        return
+    for car, (name, _) in enumerate(federation.cars):
+        here = car in federation.scenes
+        theta, norms = _own_model(federation, state, car) if here else (state.shared.theta, state.norms)
+        w, norms = theta.clone(), Norms(*(tensor.clone() for tensor in norms))  # overwritten where the car is elsewhere
+        for tensor in (w, *norms):
+            federation.world.broadcast_(tensor, source=federation.homes[car])
+        yield f"car-{car:02d}-{name}", w, norms
+
+
+def _own_model(federation: Federation, state: State, car: int) -> tuple[Tensor, Norms]:
+    """theta and norms of the model of a car of this rank."""
+    theta = federation.memory(state, car) if federation.algorithm.personal else state.shared.theta
+    return theta, state.own_norms.get(car, state.norms)
+
+
+def trivial_baselines(federation: Federation, train_set: SceneSet, eval_set: SceneSet) -> dict[str, float]:
+    """mIoU of guessing a pixel's class from its colour, and from colour and position; on the coordinator alone.
+
+    Every car counts its own scenes; the counts add up.
+    """
+    classes, (height, width), result = len(train_set.classes), eval_set.labels.shape[1:], {}
+    for name, grid in (("colour only", False), ("colour and position", True)):
+        counts = torch.from_numpy(baselines.count(train_set.images[:0], train_set.labels[:0], classes, grid))
+        for scenes in federation.scenes.values():
+            images, labels = train_set.images[scenes.indices], train_set.labels[scenes.indices]
+            counts += torch.from_numpy(baselines.count(images, labels, classes, grid))
+        federation.world.sum_(counts)
+        if federation.world.is_coordinator:
+            guesses = baselines.predict(counts.numpy(), eval_set.images, (width, height))
+            result[name] = scores(confusion(eval_set.labels, guesses, classes)).miou
+    return result
+
+
+def _to_row(evaluation: Evaluation) -> list[float]:
+    own = evaluation.scores
+    return [evaluation.loss, own.miou, own.pixel_accuracy,
+            *(math.nan if iou is None else iou for iou in own.class_iou)]
+
+
+def _from_row(row: np.ndarray) -> Evaluation:
+    loss, miou, accuracy, *class_iou = map(float, row)
+    return Evaluation(loss, Scores(miou, accuracy, [None if math.isnan(iou) else iou for iou in class_iou]))
+
+
+def _mean(column: np.ndarray) -> float:
+    """The mean of the numbers there are."""
+    there = column[~np.isnan(column)]
+    return float(there.mean()) if there.size else math.nan

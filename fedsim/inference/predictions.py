@@ -1,0 +1,72 @@
+"""Pictures that were segmented, as files.
+
+    DIR/overlay/NAME.jpg    the picture under the colours of its classes; JPEG, because a photograph as PNG takes
+                            longer to write than a small network needs to segment it
+    DIR/colour/NAME.png     class colours, by a palette
+    DIR/index/NAME.png      class indices, 8 bits of grey
+    DIR/classes.json        which index and colour is which class
+"""
+
+import json
+import os
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fedsim.classes import ClassTable
+from fedsim.errors import OutputError
+
+QUALITY = 90  # of a JPEG, in percent
+RUNS = {"compress_type": zlib.Z_RLE}  # of a PNG: label maps are runs, and get smaller in half the time
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A folder of them. Every file is whole at any moment: written beside its place and renamed into it."""
+
+    folder: Path
+    classes: ClassTable
+    alpha: float  # of the colours over the picture, 0..1
+
+    def describe(self) -> None:
+        """Write the legend. Raises OutputError."""
+        classes = [{"index": index, "name": name, "colour": colour}
+                   for index, (name, colour) in enumerate(zip(self.classes.names, self.classes.colours, strict=True))]
+        text = json.dumps({"classes": classes}, indent=1, ensure_ascii=False) + "\n"
+        try:
+            (self.folder / "classes.json").write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise _cannot_write(self.folder / "classes.json", error) from error
+
+    def write(self, name: str, picture: np.ndarray, labels: np.ndarray) -> None:
+        """Write the three files of a picture (h, w, 3) uint8 with its labels (h, w) uint8. Raises OutputError.
+
+        name: without an extension, perhaps with folders before it.
+        """
+        index, colour = Image.fromarray(labels), Image.fromarray(labels)
+        colour.putpalette([level for colour in self.classes.colours for level in colour])
+        overlay = Image.blend(Image.fromarray(picture), colour.convert("RGB"), self.alpha)
+        self._save(overlay, f"overlay/{name}.jpg", quality=QUALITY)
+        self._save(colour, f"colour/{name}.png", **RUNS)
+        self._save(index, f"index/{name}.png", **RUNS)
+
+    def _save(self, image: Image.Image, name: str, **options: Any) -> None:
+        path = self.folder / name
+        beside = path.with_name(f".part-{path.name}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image.save(beside, **options)
+            os.replace(beside, path)
+        except OSError as error:
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
+            raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"cannot write {path} ({error.strerror or error}); make room, or choose another --out")

@@ -1,0 +1,133 @@
+"""A trained network that segments pictures of any size: one file of weights is all it takes."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fedsim.classes import ClassTable
+from fedsim.data.batches import standardise
+from fedsim.data.pixels import resize_picture
+from fedsim.errors import DataError, OutputError, SettingsError
+from fedsim.evaluation.evaluate import BATCH
+from fedsim.models.card import ModelCard
+from fedsim.record.run_directory import RunDirectory
+from fedsim.record.weights import fill, read_weights
+
+CPU = torch.device("cpu")
+MOST_NUMBERS = 2**25  # of a picture's logits at a time: 128 MiB, 3 megapixels of 11 classes
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """A network in eval mode, and what its model card tells."""
+
+    module: nn.Module  # standardised pictures (B, 3, H, W) float32 -> logits (B, C, H, W)
+    card: ModelCard
+    path: Path  # of the file it was read from
+    device: torch.device
+
+    @classmethod
+    def load(cls, path: Path, device: torch.device = CPU) -> "Segmenter":
+        """The global model of a run's directory, or the model of a .safetensors file that a run has written.
+
+        Raises UserError where there is none, or it is damaged.
+        """
+        file = _file_of(path)
+        state, metadata = read_weights(file)
+        card = ModelCard.read(metadata, file)
+        try:
+            with torch.device("meta"):  # a damaged card may ask for more than there is memory
+                module = card.network()
+        except (SettingsError, RuntimeError, OverflowError) as error:
+            raise OutputError(f"the model card of {file} is damaged: it describes no network that can be built "
+                              f"({str(error).splitlines()[0]}); get the file anew") from error
+        fill(module, state, file)
+        module = module.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        return cls(module.requires_grad_(False), card, file, device)
+
+    @property
+    def classes(self) -> ClassTable:
+        """What it tells apart."""
+        return self.card.classes
+
+    @property
+    def name(self) -> str:
+        """Its run's name, with the car's where the model is a car's own; of a file outside a run, the file's."""
+        path = self.path.resolve()
+        if path.parent.name != "checkpoints":
+            return path.stem
+        run = path.parent.parent.name
+        return run if path.stem == "model" else f"{run}-{path.stem}"
+
+    def labels(self, images: Iterable[np.ndarray]) -> list[np.ndarray]:
+        """Segment pictures (h, w, 3) uint8 RGB, each of its own size: (h, w) uint8 class indices.
+
+        Raises DataError for anything but such pictures.
+        """
+        images = list(images)
+        for number, image in enumerate(images):
+            if not isinstance(image, np.ndarray):
+                raise DataError(f"picture {number} is no array but {type(image).__name__}; numpy.asarray makes one")
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+                raise DataError(f"picture {number} is {image.dtype} of shape {image.shape}; it must be uint8 of shape "
+                                "(height, width, 3), RGB")
+        found: list[np.ndarray] = []
+        for start in range(0, len(images), BATCH):
+            batch = images[start:start + BATCH]
+            found += self.segment(np.stack([self.seen(image) for image in batch]),
+                                  [image.shape[:2] for image in batch])
+        return found
+
+    def seen(self, image: np.ndarray) -> np.ndarray:
+        """What the network sees of a picture (h, w, 3) uint8: (3, H, W) uint8, shrunk as in training."""
+        return resize_picture(image, self.card.input_size).transpose(2, 0, 1)
+
+    @torch.inference_mode()
+    def segment(self, seen: np.ndarray, sizes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+        """Labels (h, w) uint8 at `sizes`, (h, w) each, of a batch of pictures (B, 3, H, W) uint8 as `seen` makes it."""
+        images = standardise(torch.from_numpy(seen).to(self.device))
+        logits = self.module(images.contiguous(memory_format=torch.channels_last))
+        canvas = logits.new_empty(0)
+        found = []
+        for one, (height, width) in zip(logits.split(1), sizes, strict=True):
+            if one.shape[1] * height * width > MOST_NUMBERS:
+                labels = _labels_by_class(one, (height, width))
+            else:
+                if canvas.shape[2:] != (height, width):
+                    canvas = one.new_empty((1, one.shape[1], height, width)).contiguous(
+                        memory_format=torch.channels_last)
+                # Into the same memory picture after picture: fresh pages take longer than the arithmetic.
+                torch.ops.aten.upsample_bilinear2d.out(one, [height, width], False, None, None, out=canvas)
+                labels = canvas.argmax(1)[0].to(torch.uint8)
+            found.append(labels.cpu().numpy())
+        return found
+
+
+def _labels_by_class(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Labels (h, w) uint8 of logits (1, C, H, W), upsampled class by class: memory does not depend on their number."""
+    best = F.interpolate(logits[:, :1], size, mode="bilinear", align_corners=False)
+    labels = torch.zeros(best.shape, dtype=torch.uint8, device=logits.device)
+    for index in range(1, logits.shape[1]):
+        here = F.interpolate(logits[:, index:index + 1], size, mode="bilinear", align_corners=False)
+        labels.masked_fill_(here > best, index)
+        torch.maximum(best, here, out=best)
+    return labels[0, 0]
+
+
+def _file_of(path: Path) -> Path:
+    """The file of weights that a path stands for. Raises UserError where there is none."""
+    path = Path(path)
+    if not path.exists():
+        raise OutputError(f"there is no {path}; name the directory of a run, or a .safetensors file that one has left")
+    if not path.is_dir():
+        return path
+    files = RunDirectory.open(path).weights()
+    if files[0].stem != "model":
+        raise OutputError(f"{path} has a model for each car and none for all; name one of its files, such as "
+                          f"{files[0]}")
+    return files[0]

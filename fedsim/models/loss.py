@@ -1,0 +1,55 @@
+"""The training loss: cross entropy over labelled pixels, classes weighted by how rare they are."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
+
+from fedsim.classes import VOID
+
+CLASS_WEIGHTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "none": np.ones_like,
+    "median-frequency": lambda balance: balance,
+    "sqrt-median-frequency": np.sqrt,
+}
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Mean of -log p(class) over labelled pixels, each weighted by its class. weights: (C,) float32."""
+
+    weights: Tensor
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """logits (B, C, H, W), labels (B, H, W) int64 class or VOID -> scalar; 0 if every pixel is void."""
+        if logits.is_cuda:
+            # On a GPU the loss of pictures adds its weights up in any order; that of a list of pixels does not.
+            logits, labels = logits.permute(0, 2, 3, 1).flatten(0, 2), labels.flatten()
+        labelled = (labels != VOID).any()  # stays on the device: asking would hold a GPU up at every step
+        loss = F.cross_entropy(logits, labels.where(labelled, 0), weight=self.weights, ignore_index=VOID)
+        return loss * labelled
+
+    def weigh(self, labels: Tensor) -> float:
+        """The weight of a batch's mean in a mean over batches: the summed weights of its labelled pixels."""
+        return float(self.weights.double()[labels[labels != VOID]].sum())
+
+
+def class_counts(histograms: np.ndarray) -> np.ndarray:
+    """Labelled pixels by scene and class (N, C) -> (2, C) int64: of each class, and of all scenes that have it."""
+    return np.stack([histograms.sum(0), histograms.sum(1) @ (histograms > 0)])
+
+
+def class_weights(kind: str, counts: np.ndarray) -> np.ndarray:
+    """(2, C) counts summed over cars -> (C,) float32 weights.
+
+    Median-frequency balancing (Eigen & Fergus 2015, arXiv:1411.4734, §6.3.2; SegNet, arXiv:1511.00561, §3.1):
+    a class's frequency is its share of the labelled pixels of the scenes it occurs in, its weight the median
+    frequency over its own. A class that no car has keeps weight 1: it is never trained on.
+    """
+    pixels, among = counts.astype(np.float64)
+    present = pixels > 0
+    frequency = np.divide(pixels, among, out=np.ones_like(pixels), where=present)
+    balance = np.where(present, np.median(frequency[present]) / frequency, 1.0)
+    return CLASS_WEIGHTS[kind](balance).astype(np.float32)

@@ -1,0 +1,102 @@
+"""What `fedsim evaluate` leaves: tables on the screen and as files, a plot, a contact sheet of the perturbations."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fedsim.classes import ClassTable
+from fedsim.data.scene_set import SceneSet
+from fedsim.evaluation.robustness import Robustness
+from fedsim.report.palette import lines_of
+from fedsim.report.tables import Table, markdown, print_tables
+
+
+class Scored(NamedTuple):
+    """A run's model and what it is worth."""
+
+    name: str
+    path: str
+    algo: str
+    result: Robustness
+
+
+def write_report(runs: Sequence[Scored], originals: SceneSet, split: str, seed: int, folder: Path) -> None:
+    """Print the tables, and write them with figures into an empty folder.
+
+    originals: the scenes with pictures of the data set's own size; the contact sheet shows one of them.
+    """
+    classes, perturbed = originals.classes, bool(runs[0].result.perturbed)
+    reference = next((run for run in runs if run.algo == "central"), runs[0])
+    tables = [_scores(runs, classes, split)]
+    if perturbed:
+        tables += [_summary(runs, reference), _kinds(runs), _worst_classes(runs, classes)]
+    print_tables(tables)
+    written = [folder / "robustness.json", folder / "robustness.md"]
+    record = _record(runs, classes, split, seed, reference)
+    written[0].write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    written[1].write_text("\n\n".join(markdown(table) for table in tables) + "\n", encoding="utf-8")
+    if perturbed:
+        # Here, because matplotlib takes long to import.
+        from fedsim.report.robustness_figures import draw_contact_sheet, draw_robustness
+
+        written += [folder / "robustness.png", folder / "perturbations.png"]
+        draw_robustness({run.name: run.result for run in runs}, lines_of([run.algo for run in runs]), written[2])
+        draw_contact_sheet(originals, seed, written[3])
+    print("\nWritten:")
+    for path in written:
+        print(f"  {path}")
+
+
+def _scores(runs: Sequence[Scored], classes: ClassTable, split: str) -> Table:
+    """Scores of the pictures as they are."""
+    rows = [["mIoU", *(f"{run.result.clean.miou:.3f}" for run in runs)],
+            ["pixel accuracy", *(f"{run.result.clean.pixel_accuracy:.3f}" for run in runs)]]
+    for index, name in enumerate(classes.names):
+        ious = [run.result.clean.class_iou[index] for run in runs]
+        rows.append([f"IoU {name}", *("–" if iou is None else f"{iou:.3f}" for iou in ious)])
+    return Table(f"Pictures as they are, {split} split", ["", *(run.name for run in runs)], rows)
+
+
+def _summary(runs: Sequence[Scored], reference: Scored) -> Table:
+    """One row a run, as a paper prints it."""
+    rows = []
+    for run in runs:
+        mean, relative = run.result.mean_miou(), run.result.relative_degradation(reference.result)
+        rows.append([run.name, f"{run.result.clean.miou:.3f}", f"{mean:.3f}", _ratio(mean, run, 3),
+                     "–" if relative is None else f"{relative:.3f}"])
+    return Table("Under perturbations: mean over kinds of the mean over severities",
+                 ["", "mIoU clean", "mIoU perturbed", "ratio", f"lost, relative to {reference.name}"], rows)
+
+
+def _kinds(runs: Sequence[Scored]) -> Table:
+    """One row a kind."""
+    rows = [[kind, *(f"{(miou := run.result.miou(kind)):.3f} ({_ratio(miou, run, 2)})" for run in runs)]
+            for kind in runs[0].result.kinds()]
+    return Table("mIoU by kind, mean over severities, and its ratio to clean", ["", *(run.name for run in runs)], rows)
+
+
+def _ratio(miou: float, run: Scored, digits: int) -> str:
+    """Of a score under perturbations to that without; a model that is always wrong keeps nothing of nothing."""
+    return f"{miou / run.result.clean.miou:.{digits}f}" if run.result.clean.miou else "–"
+
+
+def _worst_classes(runs: Sequence[Scored], classes: ClassTable) -> Table:
+    """One row a kind."""
+    rows = []
+    for kind in runs[0].result.kinds():
+        worst = [run.result.worst_class(kind) for run in runs]
+        rows.append([kind, *(f"{classes.names[one[0]]} {one[1]:+.2f}" if one else "–" for one in worst)])
+    return Table("The class that loses most IoU, by kind", ["", *(run.name for run in runs)], rows)
+
+
+def _record(runs: Sequence[Scored], classes: ClassTable, split: str, seed: int, reference: Scored) -> dict[str, Any]:
+    """All numbers, as JSON has them."""
+    def scores(one: Any) -> dict[str, Any]:
+        return {"miou": one.miou, "pixel_accuracy": one.pixel_accuracy,
+                "class_iou": dict(zip(classes.names, one.class_iou, strict=True))}
+
+    return {"split": split, "seed": seed, "reference": reference.path, "runs": [
+        {"run": run.path, "algo": run.algo, "clean": scores(run.result.clean),
+         "perturbed": {str(perturbation): scores(one) for perturbation, one in run.result.perturbed.items()}}
+        for run in runs]}

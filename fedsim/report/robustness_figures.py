@@ -1,0 +1,68 @@
+"""The figures of `fedsim evaluate`. Importing this imports matplotlib: do it when there is something to draw."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from fedsim.data.perturbations import PERTURBATIONS, SEVERITIES, Perturbation, perturb
+from fedsim.data.scene_set import SceneSet
+from fedsim.evaluation.robustness import Robustness
+from fedsim.report.figures import STYLE
+from fedsim.report.palette import Line
+
+COLUMNS = 5
+SHOWN_SEVERITY = 3
+
+
+def draw_robustness(results: Mapping[str, Robustness], lines: Sequence[Line], path: Path) -> None:
+    """Draw mIoU against severity, a panel a kind and a line a run, as a PNG at `path`. Severity 0 is the clean set.
+
+    lines: how each run's is drawn.
+    """
+    kinds = list(next(iter(results.values())).kinds())
+    columns = min(COLUMNS, max(3, len(kinds)))
+    rows = -(-len(kinds) // columns)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(1.75 * columns, 1.5 * rows + 0.55), layout="constrained")
+        panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+        for axes, kind in zip(panels, kinds, strict=False):
+            for (name, result), line in zip(results.items(), lines, strict=True):
+                points = [(0, result.clean.miou), *((one.severity, score.miou) for one, score
+                                                    in result.perturbed.items() if one.kind == kind)]
+                axes.plot(*zip(*points, strict=True), color=line.colour, linestyle=line.dash,
+                          linewidth=1.3, marker=line.marker, markersize=3, label=name)
+            axes.set_title(kind)
+        for axes, above in zip(panels[len(kinds):], panels[len(kinds) - columns:], strict=False):
+            axes.set_axis_off()
+            above.tick_params(labelbottom=True)
+        panels[0].set(xlim=(-0.3, SEVERITIES + 0.3), ylim=(0, None))
+        panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+        figure.supxlabel("severity (0: as it is)", fontsize=9)
+        figure.supylabel("mIoU", fontsize=9)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=min(4, len(labels)))
+        figure.savefig(path, format="png")
+
+
+def draw_contact_sheet(originals: SceneSet, seed: int, path: Path) -> None:
+    """Draw a scene as it is and under every kind at severity 3, as a PNG at `path`.
+
+    originals: scenes with pictures of the data set's own size; the one of most contrast is shown.
+    """
+    index = max(range(len(originals)), key=lambda index: originals.images[index].std())
+    image, name = originals.images[index][None], originals.names[index]
+    pictures = {name: image[0]}
+    for kind in PERTURBATIONS:
+        pictures[kind] = perturb(image, [name], Perturbation(kind, SHOWN_SEVERITY), seed)[0]
+    height, width = image.shape[2:]
+    rows = -(-len(pictures) // COLUMNS)
+    with matplotlib.rc_context(STYLE | {"axes.grid": False}):
+        figure = Figure(figsize=(2.0 * COLUMNS, (2.0 * height / width + 0.22) * rows), layout="constrained")
+        for axes, (title, picture) in zip(figure.subplots(rows, COLUMNS).ravel(), pictures.items(), strict=True):
+            axes.imshow(picture.transpose(1, 2, 0), interpolation="nearest")
+            axes.set_title(title, fontsize=8, pad=2)
+            axes.set_axis_off()
+        figure.savefig(path, format="png")

@@ -1,0 +1,209 @@
+"""report/index.html: all that there is to know about a run that has ended, on one page that needs nothing else."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from fedsim.classes import ClassTable
+from fedsim.data.partition.skew import jensen_shannon
+from fedsim.record.overview import Overview
+from fedsim.report.figures import loss_figure, miou_figure, number_in, to_svg
+from fedsim.report.heat_map import heat_map
+from fedsim.report.page import Page, Picture, Section, write_page
+from fedsim.report.run_figures import cars_figure, class_figure, residual_figure
+from fedsim.report.summary import Outcome, cars_table, counts_table, scores_table
+from fedsim.report.tables import Table
+
+LONG = 24  # rows of a table that is shown unasked
+LISTED = 8  # cars that are listed by number in a cell
+PHASES = {"local": "local training", "combine": "combining", "evaluate": "scoring"}
+
+
+@dataclass(frozen=True)
+class Partition:
+    """What every car has to train on."""
+
+    cars: Sequence[str]  # names
+    pixels: np.ndarray  # (cars, C) int64 labelled pixels by class
+
+
+def write_run_report(outcome: Outcome, overview: Overview, classes: ClassTable, partition: Partition,
+                     segmentation: Path, written: Sequence[Path], path: Path) -> None:
+    """Write the page at `path`. segmentation: the picture of scenes; written: the files that the page names.
+
+    Raises OSError.
+    """
+    write_page(Page(overview.path.resolve().name, _subtitle(overview), _facts(outcome), [
+        *_to_know(outcome), *_scores(outcome), *_cars(outcome.records), *_residuals(outcome.records),
+        *_classes(outcome, classes), *_scenes(segmentation), *_partition(partition, classes), *_costs(outcome.records),
+        *_settings(overview), *_environment(overview.environment), *_files(overview.path, written)]), path)
+
+
+def _subtitle(overview: Overview) -> str:
+    told = overview.settings
+    names = {"algo": "{}", "model": "{}", "data": "{}", "image_size": "{}", "partition": "partition {}",
+             "seed": "seed {}"}
+    return ", ".join(form.format(Path(str(told[name])).name) for name, form in names.items() if name in told)
+
+
+def _facts(outcome: Outcome) -> list[tuple[str, str]]:
+    """The numbers on top."""
+    records = outcome.records
+    scored = [(score, record["round"]) for record in records
+              if (score := number_in(record["global"] or {}, "miou")) is not None]
+    last, best = (scored[-1], max(scored, key=lambda one: one[0])) if scored else ((None, 0), (None, 0))
+    cars = {entry["car"] for record in records for entry in record["cars"]}
+    up, down = (sum(record[key] for record in records) / 1e6 for key in ("bytes_up", "bytes_down"))
+    return [(f"mIoU, {outcome.split}, round {last[1]}", _score(last[0])),
+            (f"best mIoU, round {best[1]}", _score(best[0])), ("rounds", f"{records[-1]['round']:,}"),
+            ("cars that took part", f"{len(cars):,}"), ("MB up", f"{up:,.1f}"), ("MB down", f"{down:,.1f}")]
+
+
+def _to_know(outcome: Outcome) -> Iterator[Section]:
+    yield Section("What to know", text=outcome.sentences(),
+                  warnings=[f"{trouble[:1].upper()}{trouble[1:]}." for trouble in outcome.troubles()])
+
+
+def _scores(outcome: Outcome) -> Iterator[Section]:
+    whole = scores_table(outcome)
+    short = whole._replace(rows=[row for row in whole.rows if not row[0].startswith("IoU ")])
+    yield Section("Scores", tables=[short], pictures=[_drawn(
+        miou_figure(outcome.records, outcome.baselines),
+        "mIoU against pictures seen by all cars (left) and against gradient steps taken one after another (right): a "
+        "federation of N cars takes N times fewer of these for the same pictures.", "mIoU curves")])
+
+
+def _cars(records: list[dict]) -> Iterator[Section]:
+    pictures = [_drawn(loss_figure(records), "Mean training loss of each car and round, and the loss of the model on "
+                       "the evaluated split.", "loss curves of all cars")]
+    if figure := cars_figure(records):
+        pictures.append(_drawn(figure, "Of each car and round: its drift, how far it is from the global vector "
+                               "(where cars never communicate: from their mean), and what else is on record.",
+                               "curves of all cars"))
+    table = cars_table(records)
+    short = len(table.rows) <= LONG
+    yield Section("Cars", tables=[table] if short and table.rows else [], pictures=pictures)
+    if not short:
+        yield Section(f"All {len(table.rows):,} cars that took part", tables=[table._replace(title="")], folded=True)
+
+
+def _residuals(records: list[dict]) -> Iterator[Section]:
+    if figure := residual_figure(records):
+        yield Section("Residuals", pictures=[_drawn(
+            figure, "Primal: root mean square distance of the round's cars from the global vector. Dual: penalty times "
+            "the server's step. With a level penalty the mean dual goes to zero where the federation comes to rest: "
+            "a primal residual of zero alone proves nothing; where the penalty rises as the learning rate falls, duals "
+            "rise with it in the last rounds.", "residuals of FedADMM")])
+
+
+def _classes(outcome: Outcome, classes: ClassTable) -> Iterator[Section]:
+    if figure := class_figure(outcome.records, classes):
+        yield Section("Classes", pictures=[_drawn(figure, f"Intersection over union of every class on the "
+                                                  f"{outcome.split} split, over rounds and in the end.",
+                                                  "class IoUs")])
+
+
+def _scenes(segmentation: Path) -> Iterator[Section]:
+    yield Section("Scenes", pictures=[Picture(
+        segmentation.read_bytes(), "Scenes of the evaluated split, their labels, and what the final model sees in "
+        "them; where cars never communicate, that of the first car.", "scenes, truth and predictions")])
+
+
+def _partition(partition: Partition, classes: ClassTable) -> Iterator[Section]:
+    pixels = partition.pixels
+    pool, totals = pixels.sum(0), pixels.sum(1, keepdims=True)
+    distances = [jensen_shannon(car, pool) for car in pixels if car.any()]
+    lacking = int(((pixels == 0) & (pool > 0)).any(1).sum())
+    text = [f"The classes of a car are {sum(distances) / len(distances):.3f} bits from those of all cars together "
+            "(Jensen-Shannon divergence, mean over cars; 0: alike, 1: nothing in common). "
+            f"{lacking:,} of {len(pixels):,} cars lack a class that others have."] if len(distances) > 1 else []
+    figure = heat_map(partition.cars, classes, pixels / np.maximum(totals, 1))
+    yield Section("Partition", text=text, pictures=[_drawn(figure, "What every car has to train on.",
+                                                           "heat map of cars and classes")])
+
+
+def _costs(records: list[dict]) -> Iterator[Section]:
+    played = [record["seconds"] for record in records]  # the first: the untrained model's
+    total = sum(seconds["total"] for seconds in played)
+    rows = []
+    for key, name in PHASES.items():
+        spent = [number_in(seconds, key) or 0.0 for seconds in played]
+        rows.append([name, f"{sum(spent):,.1f}", f"{np.mean(spent[1:] or [0]):,.2f}",
+                     f"{100 * sum(spent) / total:.1f} %" if total else "–"])
+    times = Table("Time, on the coordinator's clock", ["", "seconds", "seconds a round", "share"], rows)
+    yield Section("Costs", tables=[counts_table(records), times])
+    yield Section("Every round", tables=[_ledger(records)], folded=len(records) > LONG,
+                  text=["Bytes are what the cars of a real federation would send and receive, not what the simulation "
+                        "moves; failed are cars that trained and never answered."])
+
+
+def _ledger(records: list[dict]) -> Table:
+    rows, up, down = [], 0.0, 0.0
+    for record in records:
+        up, down, failed = up + record["bytes_up"] / 1e6, down + record["bytes_down"] / 1e6, record.get("failed")
+        rows.append([
+            f"{record['round']}", _score(number_in(record["global"] or {}, "miou")), _short(number_in(record, "lr")),
+            f"{len(record['cars']):,}", _failed(failed) if isinstance(failed, list) else "–",
+            f"{record['bytes_up'] / 1e6:,.2f}", f"{record['bytes_down'] / 1e6:,.2f}", f"{up:,.1f}", f"{down:,.1f}",
+            *(f"{number_in(record['seconds'], key) or 0.0:,.2f}" for key in PHASES),
+            f"{record['seconds']['total']:,.2f}"])
+    return Table("", ["round", "mIoU", "lr", "cars", "failed", "MB up", "MB down", "up so far", "down so far",
+                      "local, s", "combine, s", "score, s", "all, s"], rows)
+
+
+def _settings(overview: Overview) -> Iterator[Section]:
+    commands = [overview.repeat] if overview.repeat else []
+    given = overview.given
+    if given:
+        yield Section("Settings that were asked for", text=["Repeat the run with:"] if commands else [],
+                      commands=commands, tables=[_pairs(given)])
+    others = {name: value for name, value in overview.settings.items() if name not in given}
+    if others:
+        yield Section("Other settings" if given else "Settings, all at their defaults",
+                      text=["Defaults, and what followed from the other settings and from the machine."],
+                      commands=[] if given else commands, tables=[_pairs(others)], folded=True)
+
+
+def _environment(environment: Mapping[str, Any]) -> Iterator[Section]:
+    """Versions, machine, ranks, digests of the data; neither the cars, which have a table, nor what others tell."""
+    left_out = ("partition", "given", "warnings", "launch")
+    told: dict[str, Any] = {}
+    for name, value in environment.items():
+        if isinstance(value, dict):
+            told |= {f"{name}: {key}": inner for key, inner in value.items()}
+        elif name not in left_out:
+            told[name] = value
+    if told:
+        yield Section("Environment", tables=[_pairs(told)], folded=True)
+
+
+def _files(folder: Path, written: Sequence[Path]) -> Iterator[Section]:
+    others = [folder / name for name in ("config.toml", "environment.json", "partition.json")]
+    names = [str(path.relative_to(folder)) for path in [*others, *written]]
+    yield Section("Files", text=[f"In {folder}:"], tables=[Table("", ["file"], [[name] for name in names])])
+
+
+def _pairs(values: Mapping[str, Any]) -> Table:
+    return Table("", ["", "value"], [[str(name), str(value)] for name, value in values.items()])
+
+
+def _drawn(figure: Figure, caption: str, alternative: str) -> Picture:
+    return Picture(to_svg(figure), caption, alternative)
+
+
+def _failed(cars: list) -> str:
+    """How many cars, and which if they are few."""
+    named = f" ({', '.join(map(str, cars))})" if 0 < len(cars) <= LISTED else ""
+    return f"{len(cars)}{named}"
+
+
+def _score(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _short(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"

@@ -1,0 +1,146 @@
+"""What a run came to: the closing table on the screen, and the same in report/summary.md."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedsim.report.tables import Table, markdown, print_tables
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to."""
+
+    records: list[dict]  # lines of metrics.jsonl, round 0 first, at least one
+    classes: Sequence[str]  # names, in order of labels
+    split: str  # the one that scores are of
+    baselines: dict[str, float]  # name -> mIoU of a trivial answer
+    notes: Sequence[str]  # sentences on what else has to be known to read the scores
+    warnings: Sequence[str]  # what was said before training, without a full stop
+
+    def tables(self) -> list[Table]:
+        """Scores, cars, counts."""
+        return [scores_table(self), cars_table(self.records), counts_table(self.records)]
+
+    def sentences(self) -> list[str]:
+        """What has to be known to read the tables."""
+        said = [f"Scores are of the {self.split} split; mIoU is the mean over classes that occur in labels or "
+                "predictions, void pixels not counted; – is a class that occurs in neither."]
+        if _is_local(self.records):
+            said.append("Cars never communicated: scores are plain means over the cars' own models.")
+        said += self.notes
+        if self.baselines:
+            said.append("Beside the model's mIoU is that of trivial answers on the same split: "
+                        f"{', '.join(self.baselines)}.")
+        return said
+
+    def troubles(self) -> list[str]:
+        """The warnings of the run, those of its rounds last."""
+        return [*self.warnings, *(f"round {record['round']}: {record['warning']}" for record in self.records
+                                  if "warning" in record)]
+
+
+def print_summary(outcome: Outcome, paths: Sequence[Path]) -> None:
+    """Print scores, cars, counts and the paths written, on stdout."""
+    print_tables(outcome.tables())
+    for line in _notes(outcome):
+        print(line)
+    print("\nWritten:")
+    for path in paths:
+        print(f"  {path}")
+
+
+def write_summary(outcome: Outcome, paths: Sequence[Path], path: Path) -> None:
+    """Write the same, with every car, as Markdown at `path`; beside it, as JSON, what is in no record."""
+    last = outcome.records[-1]
+    lines = [f"# {last['algo']}, {last['round']} rounds", ""]
+    for table in outcome.tables():
+        lines += [markdown(table), ""]
+    lines += [f"- {line}" for line in _notes(outcome)]
+    lines += ["", "## Files", "", *(f"- `{written}`" for written in paths), ""]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    content = {"split": outcome.split, "baselines": outcome.baselines, "notes": [*outcome.notes]}
+    path.with_suffix(".json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _notes(outcome: Outcome) -> list[str]:
+    return [*outcome.sentences(), *(f"Warning: {trouble}." for trouble in outcome.troubles())]
+
+
+def scores_table(outcome: Outcome) -> Table:
+    """The untrained and the latest evaluated model, and baselines beside their mIoU."""
+    records, baselines = outcome.records, outcome.baselines
+    columns = _scored(records)
+    rounds = ("untrained" if record["round"] == 0 else f"round {record['round']}" for record in columns)
+    header = ["", *rounds, *baselines]
+    scores = [record["global"] for record in columns]
+    blank = [""] * len(baselines)
+    rows = [
+        ["loss", *(_number(score["loss"]) for score in scores), *blank],
+        ["mIoU", *(_number(score["miou"]) for score in scores), *map(_number, baselines.values())],
+    ]
+    if _is_local(records):
+        worst = [record.get("worst") for record in columns]
+        rows.append(["mIoU of the worst car",
+                     *(f"{_number(car['miou'])} ({car['name']})" if car else "–" for car in worst), *blank])
+    rows.append(["pixel accuracy", *(_number(score["pixel_accuracy"]) for score in scores), *blank])
+    rows += [[f"IoU {name}", *(_number(score["class_iou"].get(name)) for score in scores), *blank]
+             for name in outcome.classes]
+    which = "The cars' own models, mean" if _is_local(records) else "Global model"
+    return Table(f"{which}, {outcome.split} split", header, rows)
+
+
+def cars_table(records: list[dict]) -> Table:
+    """A row for each car that took part, with its latest values and the round they are of."""
+    latest: dict[int, tuple[int, dict]] = {}
+    steps: dict[int, int] = {}
+    for record in records:
+        for entry in record["cars"]:
+            latest[entry["car"]] = record["round"], entry
+            steps[entry["car"]] = steps.get(entry["car"], 0) + entry["steps"]
+    columns: list[tuple[str, Callable[[int, dict], str]]] = [
+        ("images", lambda _, entry: f"{entry['images']:,}"),
+        ("steps", lambda _, entry: f"{steps[entry['car']]:,}"),
+        ("last loss", lambda number, entry: _number(entry["loss"]) + (
+            "" if number == records[-1]["round"] else f" (round {number})")),
+        ("drift", lambda _, entry: _number(entry.get("drift"))),
+    ]
+    for key, title in (("dual_norm", "dual norm"), ("train_miou", "training mIoU"), ("miou", "own mIoU")):
+        if any(key in entry for _, entry in latest.values()):
+            columns.append((title, lambda _, entry, key=key: _number(entry.get(key))))  # type: ignore[misc]
+    rows = [[f"{car:02d} {latest[car][1]['name']}", *(cell(*latest[car]) for _, cell in columns)]
+            for car in sorted(latest)]
+    return Table("Cars that took part", ["car", *(title for title, _ in columns)], rows, of_cars=True)
+
+
+def counts_table(records: list[dict]) -> Table:
+    """What the run took. Bytes and seconds are counted a round, pictures and steps since the start."""
+    last = records[-1]
+    up, down = (sum(record[key] for record in records) / 1e6 for key in ("bytes_up", "bytes_down"))
+    seconds = sum(record["seconds"]["total"] for record in records)
+    rows = [
+        ["rounds", f"{last['round']:,}"],
+        ["pictures seen by all cars", f"{last['pictures']:,}"],
+        ["sequential local steps", f"{last['sequential_steps']:,}"],
+        ["MB up, cars to coordinator", f"{up:,.1f}"],
+        ["MB down, coordinator to cars", f"{down:,.1f}"],
+        ["seconds in rounds and scoring", f"{seconds:,.1f}"],
+    ]
+    return Table(f"What {last['algo']} took", ["", "whole run"], rows)
+
+
+def _scored(records: list[dict]) -> list[dict]:
+    """The untrained model's record and the latest evaluated one, where there are."""
+    evaluated = [record for record in records if record["global"]]
+    return evaluated if len(evaluated) < 2 else [evaluated[0], evaluated[-1]]
+
+
+def _is_local(records: list[dict]) -> bool:
+    """Whether cars never communicated: there is no global model then, only a worst car."""
+    return any("worst" in record for record in records)
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, int | float) else "–"

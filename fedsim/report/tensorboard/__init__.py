@@ -1,0 +1,1 @@
+"""The TensorBoard of a run: curves, pictures, tables."""

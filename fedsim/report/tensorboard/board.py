@@ -1,0 +1,148 @@
+"""TensorBoard's view of a run: one for the coordinator, one for each car. docs/tensorboard.md has every tag.
+
+A tag means the same in every run, so TensorBoard lays the cars, and the coordinator, over each other.
+"""
+
+import io
+import re
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+
+from fedsim.record.round_record import CarDetail
+from fedsim.report.tensorboard import hparams, partition
+from fedsim.report.tensorboard import pages as layout
+from fedsim.report.tensorboard.event_file import EventFile, cut, picture
+
+MAX_CARS = 64  # with a run of its own: more than TensorBoard shows legibly, fewer than open files allowed
+STEP_LOSS = "train_loss/step"  # the only tag that stands at local steps, all others at rounds
+
+# key of a record, or of one of its parts -> tag
+_GLOBAL_TAGS = {key: key for key in ("loss", "miou", "pixel_accuracy")}
+_COORDINATOR_TAGS = {key: key for key in (
+    "lr", "theta_norm", "step_norm", "primal_residual", "dual_residual", "mean_dual_norm", "rho",
+    "pictures_per_second")}
+_RESULT_TAGS = {key: f"result/{key}" for key in ("miou", "loss", "pixel_accuracy", "pictures", "sequential_steps")}
+_CAR_TAGS = {"loss": "train_loss/round", "own_loss": "loss"} | {key: key for key in (
+    "train_miou", "drift", "gradient_norm", "weight_norm", "dual_norm", "miou", "pictures_per_second")}
+_OF_THE_RUN = {layout.TAG, *hparams.TAGS, partition.TABLE, partition.HEAT_MAP}  # not of a round
+
+
+class TensorBoard:
+    """The event files of a run, under one directory. Of more than 64 cars, the first 64 are written."""
+
+    def __init__(self, directory: Path, car_names: list[str], records: list[dict]) -> None:
+        """Open the coordinator's event file. A car's is opened when it first takes part.
+
+        records: of the rounds so far. Events of later ones, which a run that was killed has left, are removed, and
+        those of the run as a whole, which are about to be written anew.
+        """
+        self._directory = Path(directory)
+        self._car_names = car_names
+        self._cars: dict[int, EventFile] = {}
+        self._steps: dict[int, int] = {}  # car -> its local steps so far
+        for record in records:
+            for entry in record["cars"]:
+                self._steps[entry["car"]] = self._steps.get(entry["car"], 0) + entry["steps"]
+        last = records[-1]["round"] if records else -1
+        for name in ("coordinator", "result"):
+            cut(self._directory / name, lambda event: event.step <= last and not _tags(event) & _OF_THE_RUN)
+        for car in range(min(len(car_names), MAX_CARS)):
+            cut(self._folder(car), partial(_came_before, round=last, steps=self._steps.get(car, 0)))
+        self._coordinator = EventFile(self._directory / "coordinator")
+        # A run of its own: the HParams page has a column for every tag of the run that it finds settings in.
+        self._result = EventFile(self._directory / "result")
+
+    def describe(self, *values: Summary.Value) -> None:
+        """Write what holds for the whole run."""
+        self._coordinator.write(0, values)
+        self._flush()
+
+    def compare(self, value: Summary.Value) -> None:
+        """Write what the run is compared with others by."""
+        self._result.write(0, [value])
+        self._flush()
+
+    def log_round(self, record: dict, details: Mapping[int, CarDetail]) -> None:
+        """Write a round. record: a line of metrics.jsonl; details: car -> what that leaves out."""
+        number, scores = record["round"], record["global"] or {}
+        scalars = _pick(scores, _GLOBAL_TAGS) | _pick(record, _COORDINATOR_TAGS)
+        scalars |= _by_class("class_iou", scores.get("class_iou", {}))
+        if number > 0:
+            scalars |= {"bytes_up": record["bytes_up"], "bytes_down": record["bytes_down"]}
+            scalars |= {f"seconds/{part}": seconds for part, seconds in record["seconds"].items()}
+        if scores:
+            self._result.write_scalars(number, _pick(record | scores, _RESULT_TAGS))
+        if "worst" in record:
+            scalars["worst_miou"] = record["worst"]["miou"]
+        self._coordinator.write_scalars(number, scalars)
+        for entry in record["cars"]:
+            if entry["car"] < MAX_CARS:
+                self._log_car(number, entry, details[entry["car"]])
+        self._flush()
+
+    def log_panel(self, round: int, panel: np.ndarray) -> None:
+        """Write a picture of the round, (H, W, 3) uint8 RGB, as made by `fedsim.report.scenes`."""
+        from PIL import Image
+
+        png = io.BytesIO()
+        Image.fromarray(panel).save(png, format="png")
+        self._coordinator.write(round, [picture("panel", png.getvalue())])
+        self._flush()
+
+    def close(self) -> None:
+        """Close every file."""
+        for file in (self._coordinator, self._result, *self._cars.values()):
+            file.close()
+
+    def __enter__(self) -> "TensorBoard":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.close()
+
+    def _log_car(self, number: int, entry: dict, detail: CarDetail) -> None:
+        car = entry["car"]
+        if car not in self._cars:
+            self._cars[car] = EventFile(self._folder(car))
+        before = self._steps.get(car, 0)
+        self._steps[car] = before + len(detail.step_losses)
+        for step, loss in enumerate(detail.step_losses, start=before + 1):
+            self._cars[car].write_scalars(step, {STEP_LOSS: loss})
+        self._cars[car].write_scalars(
+            number, _pick(entry, _CAR_TAGS) | {"seconds/local": detail.seconds}
+            | _by_class("train_class_iou", detail.train_class_iou) | _by_class("class_iou", detail.class_iou))
+
+    def _folder(self, car: int) -> Path:
+        name = re.sub(r"[^\w.-]+", "-", self._car_names[car])
+        return self._directory / f"car-{car:02d}-{name}"
+
+    def _flush(self) -> None:
+        for file in (self._coordinator, self._result, *self._cars.values()):
+            file.flush()
+
+
+def _came_before(event: Event, round: int, steps: int) -> bool:
+    """Whether a car's event is of this round or step, or of one before."""
+    return event.step <= (steps if STEP_LOSS in _tags(event) else round)
+
+
+def _tags(event: Event) -> set[str]:
+    return {value.tag for value in event.summary.value}
+
+
+def _pick(values: Mapping[str, Any], tags: Mapping[str, str]) -> dict[str, float]:
+    """The values that are there, under their tags."""
+    return {tag: values[key] for key, tag in tags.items() if values.get(key) is not None}
+
+
+def _by_class(theme: str, class_iou: Mapping[str, float | None]) -> dict[str, float]:
+    """The IoUs of the classes that have one, under their tags."""
+    return {f"{theme}/{name}": iou for name, iou in class_iou.items() if iou is not None}

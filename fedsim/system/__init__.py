@@ -1,0 +1,1 @@
+"""The machine below: console, files, cores and memory."""

@@ -1,0 +1,168 @@
+"""A user's own algorithm: the one of docs/add-an-algorithm.md, and those that cannot be one."""
+
+import importlib
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from quadratics import bowls, federation, play
+from test_bad_input import FAST, refused  # noqa: F401 a fixture
+from test_torchrun import command, digests, start
+
+from fedsim.algorithms import FedAvg
+from fedsim.cli.algorithms import row
+from fedsim.errors import SettingsError
+from fedsim.main import main
+from fedsim.settings.compatible import check
+from fedsim.settings.fields import Settings
+from fedsim.settings.registry import algorithm_class
+
+PAGE = Path(__file__).parents[2] / "docs" / "add-an-algorithm.md"
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A function that writes mypackage/NAME.py in the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(name: str, code: str) -> str:
+        folder = tmp_path / "mypackage"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.py").write_text(code)
+        for module in [module for module in sys.modules if module.split(".")[0] == "mypackage"]:
+            del sys.modules[module]
+        importlib.invalidate_caches()
+        return f"mypackage.{name}"
+
+    path = list(sys.path)
+    yield write
+    sys.path[:] = path
+
+
+@pytest.fixture
+def fedexp(package) -> str:
+    """What the page tells people to type."""
+    code, = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 20, "about ten lines and two imports"
+    return f"{package('fedexp', code)}:FedExP"
+
+
+def test_the_pages_algorithm_trains_and_is_the_same_on_two_ranks(fedexp, tiny_camvid, tmp_path, monkeypatch):
+    """Through torchrun too. Catches a module that only the first rank finds."""
+    assert main(command(tiny_camvid, tmp_path / "one", "--algo", fedexp)) == 0
+    monkeypatch.setenv("PYTHONPATH", str(PAGE.parent.parent))
+    done = start(2, "-m", "fedsim.main", *command(tiny_camvid, tmp_path / "two", "--algo", fedexp), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert digests(tmp_path / "one") == digests(tmp_path / "two") and len(set(digests(tmp_path / "one"))) == 4
+
+
+def test_the_pages_algorithm_is_the_papers(fedexp):
+    """On quadratics: FedAvg where all cars agree, and by its formula further where they pull apart."""
+    own = algorithm_class(fedexp)
+    car = bowls(1)[0]
+    agreed = [play(federation(kind(), [car] * 3), 5).shared.theta for kind in (own, FedAvg)]
+    assert float((agreed[0] - agreed[1]).abs().max()) < 1e-12
+    moves = [play(federation(FedAvg(), [car]), 1).shared.theta for car in bowls()]  # from 0, a car at a time
+    mean = sum(moves) / 5
+    step = sum(float(move @ move) for move in moves) / 5 / (2 * float(mean @ mean))
+    assert step > 1
+    assert torch.allclose(play(federation(own(), bowls()), 1).shared.theta, step * mean, rtol=1e-9)
+
+
+def test_an_algorithm_of_ones_own_is_listed_where_it_is_named(fedexp):
+    paper = "Jhunjhunwala et al. 2023, arXiv:2301.09604"
+    assert row(fedexp)[1:7] == ("FedExP", paper, "images", "–", "1 + 1 number", "1")
+
+
+HEAD = "from typing import NamedTuple\nfrom fedsim.algorithms import Algorithm, FedAvg\n"
+
+
+@pytest.mark.parametrize(("code", "says"), [
+    ("Mine = 3", "Mine is no subclass of fedsim.algorithms.Algorithm"),
+    ("class Mine: pass", "Mine is no subclass of fedsim.algorithms.Algorithm"),
+    ("class Other(FedAvg): pass", "mypackage.mine has no 'Mine'"),
+    ("class Mine(Algorithm): pass", "Mine has no method contribute"),
+    ("class Mine(Algorithm):\n    def contribute(self, *a): return a[0].w, None", "Mine has no method update"),
+    ("class Mine(FedAvg):\n    def __init__(self, beta): pass", "give every option a default"),
+    ("1 / 0", "importing mypackage.mine failed (ZeroDivisionError: division by zero)"),
+    ("class Mine(FedAvg:", "importing mypackage.mine failed (SyntaxError"),
+    ("class Mine(FedAvg):\n    def contribute(self, local, shared, memory): return local.w", "must return a pair"),
+    ("class Mine(FedAvg):\n    def contribute(self, local, shared, memory): return local.w[:3], None",
+     "must be a tensor shaped as theta"),
+    ("class Mine(FedAvg):\n    def correction(self, w, shared, memory): return w[:3]", "correction returns a tensor"),
+    ("class Mine(FedAvg):\n    def update(self, shared, mean, participation): return mean", "update must return"),
+    ("class Mine(FedAvg):\n    def init_shared(self, theta): return theta", "init_shared must return a NamedTuple"),
+    ("class Mine(FedAvg):\n    def init_memory(self, theta): return {}", "a car keeps"),
+    ("class Mine(FedAvg):\n    def start(self, shared, memory): raise KeyError('x')", "it raises KeyError: 'x'"),
+    ("class Mine(FedAvg):\n    def start(self, shared, memory): return shared.theta[:1]", "start must return a tensor"),
+    ("class Mine(FedAvg):\n    def contribute(self, local, shared, memory): return (local.w, 1.0), None",
+     "must be a tensor shaped as theta, or a NamedTuple"),
+    ("class Mine(FedAvg):\n    def contribute(self, local, shared, memory): return local.w, local.w",
+     "does not keep what the algorithm's init_memory returns"),
+    ("class S(NamedTuple):\n    theta: object\n    extra: object = None\n"
+     "class Mine(FedAvg):\n    def init_shared(self, theta): return S(theta)", "tensors shaped as theta and numbers"),
+    ("class Mine(FedAvg):\n    def update(self, shared, mean, participation): return shared if participation == 1 "
+     "else None", "update must return"),
+])
+def test_what_is_no_algorithm_is_refused_with_the_reason(refused, package, tiny_camvid, code, says):  # noqa: F811
+    """Before training, in one sentence. Catches a traceback of the user's own code."""
+    module = package("mine", HEAD + code)
+    arguments = ["--data", "camvid", "--data-root", str(tiny_camvid), *FAST]
+    said = refused("--algo", f"{module}:Mine", *arguments, own_code=True)
+    assert said.startswith("--algo mypackage.mine:Mine: ") and says in said
+
+
+def test_options_of_ones_own_are_no_settings_of_ours(package, tiny_camvid, tmp_path):
+    """A plain attribute named mu, and a counter of whole numbers. Catches a config.toml that refuses itself."""
+    module = package("mine", HEAD + """
+class Count(NamedTuple):
+    theta: object
+    rounds: int
+
+class Mine(FedAvg):
+    mu = 0.5
+    def init_shared(self, theta): return Count(theta, 0)
+    def update(self, shared, mean, participation): return Count(mean, shared.rounds + [1, 1, 1, 1][shared.rounds])
+""")
+    assert main(command(tiny_camvid, tmp_path / "one", "--algo", f"{module}:Mine")) == 0
+    again = ["--config", str(tmp_path / "one" / "config.toml"), "--out", str(tmp_path / "two")]
+    assert main([*again, "--algo", f"{module}:Mine"]) == 0
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")
+
+
+def test_code_that_a_file_names_runs_only_if_the_command_names_it_too(package, tiny_camvid, tmp_path, capsys):
+    """A preset, or a run, of somebody else's. Catches an import that nobody has asked for."""
+    module = package("mine", HEAD + "class Mine(FedAvg): pass")
+    assert main(command(tiny_camvid, tmp_path / "one", "--algo", f"{module}:Mine")) == 0
+    package("mine", "raise SystemExit('it runs')")
+    for options in (["--config", str(tmp_path / "one" / "config.toml"), "--out", str(tmp_path / "two")],
+                    ["--resume", str(tmp_path / "one")]):
+        capsys.readouterr()
+        assert main(options) == 2
+        told = capsys.readouterr().err
+        assert f"say --algo {module}:Mine as well if you trust it" in told and len(told.splitlines()) == 1
+
+
+def test_adam_goes_with_a_subclass_of_fedadmm_that_has_a_penalty(package):
+    """Catches a check by name, which says that it divides by a step length."""
+    module = package("mine", HEAD + "from fedsim.algorithms import FedADMM\nclass Mine(FedADMM): pass")
+    check(Settings(algo=f"{module}:Mine", optimizer="adam", rho="0.1"))
+    with pytest.raises(SettingsError, match=r"give a number, e\.g\. --rho 0\.01"):
+        check(Settings(algo=f"{module}:Mine", optimizer="adam"))
+
+
+def test_what_fails_in_training_is_told_with_its_place(package, tiny_camvid, tmp_path, capsys):
+    """File and line of the user's code. Catches a traceback."""
+    module = package("mine", HEAD + "class Mine(FedAvg):\n    def update(self, shared, mean, participation):\n"
+                             "        return shared._replace(theta=mean / (1 if bool((mean == shared.theta).all())"
+                             " else [][0]))")
+    assert main(command(tiny_camvid, tmp_path / "run", "--algo", f"{module}:Mine")) == 1
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == 1 and "raises IndexError" in told and "mypackage/mine.py:5" in told
+
+
+def test_a_module_that_is_not_there_is_refused(refused):  # noqa: F811
+    said = refused("--algo", "nowhere.at.all:Mine", *FAST, own_code=True)
+    assert "importing nowhere.at.all failed" in said and "PYTHONPATH" in said

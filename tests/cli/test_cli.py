@@ -1,0 +1,49 @@
+"""The console script: the table of algorithms, and mistakes."""
+
+import pytest
+
+from fedsim.algorithms import ALGORITHMS
+from fedsim.cli import main
+from fedsim.cli.algorithms import row
+from fedsim.settings.registry import COMBINATIONS, NAMES
+
+
+def test_every_algorithm_is_listed_with_name_paper_and_options():
+    """A registered one that nobody can ask for, or that no table shows, is an oversight. Catches a missing paper."""
+    assert set(NAMES) == set(ALGORITHMS) | set(COMBINATIONS)
+    for name in NAMES:
+        told = row(name)
+        assert told.algo == name and told.name
+        assert "arXiv:" in told.paper or name in ("local", "central")
+
+
+@pytest.mark.parametrize(("name", "keeps", "up", "down"), [
+    ("avg", "–", "1", "1"), ("prox", "–", "1", "1"), ("admm", "2 + 1 number", "1", "1 + 1 number"),
+    ("scaffold", "1", "2", "2"), ("dyn", "1", "1", "1 + 1 number"), ("nova", "–", "1 + 1 number", "1"),
+    ("adam", "–", "1", "1"), ("central", "–", "–", "–"), ("local", "1", "–", "–")])
+def test_vectors_are_those_of_the_papers(name, keeps, up, down):
+    assert row(name)[4:7] == (keeps, up, down)
+
+
+def test_options_are_told_with_their_defaults():
+    assert "--rho [auto]" in row("admm").options and "--mu [0.01]" in row("prox").options
+    assert "--server-momentum [0.9]" in row("avgm").options and "--server-optimizer [none]" in row("scaffold").options
+    assert "server" not in row("dyn").options
+
+
+def test_the_command_prints_the_table(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["fedsim", "algorithms"])
+    main()
+    printed = capsys.readouterr().out
+    assert all(row(name).name in printed for name in NAMES) and "--krum-hostile [1]" in printed
+
+
+@pytest.mark.parametrize(("arguments", "says"), [
+    (["algorithm"], "no such command 'algorithm'"), (["algorithms", "nowhere:Mine"], "importing nowhere failed"),
+    (["algorithms", "avgg"], "--algo is 'avgg'")])
+def test_a_mistake_gets_one_sentence_and_status_2(monkeypatch, capsys, arguments, says):
+    monkeypatch.setattr("sys.argv", ["fedsim", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    told = capsys.readouterr().err
+    assert stopped.value.code == 2 and says in told and len(told.splitlines()) == 1 and told.startswith("fedsim: ")

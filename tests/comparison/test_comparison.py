@@ -1,0 +1,266 @@
+"""The numbers of a comparison, by hand, from made-up records.
+
+Each test was seen to fail: with a population's deviation for a sample's, with gaps of unpaired means, with the cost of
+the last round for that of the first that reaches the target, with rows told apart by threads, with classes sorted the
+wrong way, with names left unescaped, with one colour for all rows, with cars' models in the order of their names, with
+scenes that differ left unnoticed, with rare classes that are in no label, with one line for two own algorithms, and
+with a picture of the scenes at another resolution in the page.
+"""
+
+import base64
+import csv
+import io
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fedsim.classes import CAMVID_11
+from fedsim.comparison.figures import classes_figure, curves_figure, scenes_figure
+from fedsim.comparison.findings import Findings
+from fedsim.comparison.report import compare, write_report
+from fedsim.comparison.tables import (
+    Comparison,
+    cost_table,
+    escape,
+    latex,
+    notes,
+    run_csv,
+    score_table,
+    summary_csv,
+    tuning_table,
+    warnings,
+    words,
+)
+from fedsim.comparison.trials import (
+    Spread,
+    Trial,
+    Tuning,
+    costs,
+    curve,
+    default_target,
+    differences,
+    gap,
+    rarest,
+    rows_of,
+    spread,
+)
+from fedsim.errors import OutputError, SettingsError
+from fedsim.experiment.past_run import PastRun
+from fedsim.record.run_directory import RunDirectory
+from fedsim.report.figures import save_png
+from fedsim.report.palette import line_of, lines_of
+from fedsim.report.shown import Shown
+from fedsim.settings.fields import Settings
+
+CLASSES = ("Sky", "Road", "Pole")
+
+
+def record(number: int, miou: float | None, images=(8, 8)) -> dict:
+    return {"round": number, "algo": "avg",
+            "global": miou and {"loss": 1.0, "miou": miou, "pixel_accuracy": 0.9,
+                                "class_iou": {"Sky": miou, "Road": 2 * miou, "Pole": None}},
+            "cars": [{"car": car, "images": count} for car, count in enumerate(images)] if number else [],
+            "pictures": 20 * number, "sequential_steps": 10 * number, "bytes_up": 3_000_000 * bool(number),
+            "bytes_down": 2_000_000 * bool(number), "seconds": {"total": 1.5}}
+
+
+def trial(*mious: float | None, own=None, images=(8, 8), on=("val", "train"), **settings) -> Trial:
+    """A run of mIoUs from round 0 on; None where a round was not scored. on: scenes to score and to train on."""
+    chosen = Settings(**{"algo": "avg", "rounds": len(mious) - 1} | settings)
+    return Trial(f"runs/{chosen.algo}-{chosen.seed}", chosen,
+                 [record(number, miou, images) for number, miou in enumerate(mious)], own or {}, *on)
+
+
+@pytest.fixture
+def comparison() -> Comparison:
+    """Two seeds of central and avg, one of local; half of 0.5 + 0.7 is avg's mean."""
+    rows = rows_of([
+        trial(0.1, 0.7, 0.8, algo="central", own={"a": 0.9, "b": 0.6}),
+        trial(0.1, 0.5, 0.6, algo="central", seed=1, own={"a": 0.9, "b": 0.8}),
+        trial(0.1, 0.6, 0.5, own={"a": 0.4, "b": 0.3}), trial(0.1, 0.4, 0.7, seed=1, own={"a": 0.2, "b": 0.5}),
+        trial(0.1, 0.2, 0.3, algo="local")])
+    return Comparison(rows, CLASSES, ["Road"], 0.55)
+
+
+def test_means_and_sample_deviations_are_over_seeds(comparison):
+    central, avg, local = comparison.rows
+    assert avg.final == pytest.approx((0.6, 0.02**0.5, 2))  # sqrt(((0.1)² + (0.1)²) / 1)
+    assert central.final.mean == pytest.approx(0.7) and avg.best.mean == pytest.approx(0.65)
+    assert local.final == (pytest.approx(0.3), None, 1)
+    assert words(avg.final, 2) == "0.600 ± 0.141" and words(local.final, 1) == "0.300"
+
+
+def test_gaps_are_paired_by_seed():
+    central, avg = rows_of([trial(0.1, 0.8, algo="central"), trial(0.1, 0.6, algo="central", seed=1),
+                            trial(0.1, 0.5), trial(0.1, 0.9, seed=1), trial(0.1, 0.1, seed=7)])
+    assert gap(avg, central) == (pytest.approx(0.0), pytest.approx(0.18**0.5), 2)  # -0.3 and 0.3; seed 7 has no pair
+    assert gap(rows_of([trial(0.1, 0.1, seed=7)])[0], central) is None
+
+
+def test_the_cost_of_a_target_is_that_of_the_first_round_that_reaches_it(comparison):
+    _, avg, local = comparison.rows
+    assert costs(avg, 0.55) == [(1, 5.0, 3.0), (2, 10.0, 4.5)]  # bytes and seconds of round 0 included
+    assert costs(avg, 0.65) == [(2, 10.0, 4.5)] and costs(local, 0.55) == []
+    assert trial(0.1, None, 0.6).cost(0.5) == (2, 10.0, 4.5)  # round 1 was not scored
+    assert default_target(comparison.rows) == pytest.approx(0.9 * 0.6)  # avg's: central's 0.7 sends nothing
+    assert default_target([local]) == pytest.approx(0.9 * 0.3)
+    cells = {row[0]: row[1:] for row in cost_table(comparison).rows}
+    assert cells["avg"][0] == "1.5 ± 0.7" and cells["local"][:3] == ["–", "–", "–"]
+    assert cells["avg"][3:] == ["2", "10.0", "40", "20"]
+    reached = {row[0]: row[1] for row in cost_table(replace(comparison, target=0.65)).rows}
+    assert reached["avg"] == "2.0 (1/2)"
+
+
+def test_worst_cars_and_rare_classes(comparison):
+    cells = {row[0]: row for row in score_table(comparison).rows}
+    assert cells["central"][5] == words(spread([0.6, 0.8]), 2) and cells["avg"][5] == words(spread([0.3, 0.2]), 2)
+    assert cells["local"][5] == "–"  # has no models
+    assert cells["avg"][6] == words(spread([1.0, 1.4]), 2)
+    assert comparison.rows[0].trials[0].class_iou(["Pole"]) is None
+    assert comparison.rows[0].trials[0].class_iou(["Pole", "Sky"]) == 0.8
+    pixels, scored = np.array([50, 1, 0, 30, 20, 10, 5, 2]), np.array([1, 1, 1, 1, 1, 1, 1, 0])
+    assert rarest("abcdefgh", pixels, scored) == ["b", "g"]  # a third of the six that occur in both
+    assert rarest("ab", np.array([2, 1]), np.ones(2)) == ["b"]
+
+
+def test_runs_are_grouped_by_algorithm_and_by_what_else_differs():
+    rows = rows_of([trial(0.1, 0.5, lr=0.1), trial(0.1, 0.5, lr=0.2), trial(0.1, 0.5, lr=0.1, seed=1, threads=3),
+                    trial(0.1, 0.5, algo="prox", lr=0.3, mu=0.1)])
+    assert [(row.label, len(row.trials)) for row in rows] == [("avg lr 0.1", 2), ("avg lr 0.2", 1), ("prox", 1)]
+    assert differences(rows) == {"lr": ["0.1", "0.2", "0.3"]}  # mu: avg has none, which is no difference
+
+
+@pytest.mark.parametrize("name", [{"data": "camvid", "data_root": "x"}, {"eval_split": "test"}])
+def test_scores_of_other_scenes_are_refused(name):
+    with pytest.raises(SettingsError, match=f"--{next(iter(name)).replace('_', '-')} .* cannot be compared"):
+        rows_of([trial(0.1, 0.5), trial(0.1, 0.5, algo="prox", **name)])
+
+
+def test_different_data_of_one_name_are_refused_and_are_not_called_one_run():
+    """Seeds of one row, and runs of one seed."""
+    for seed in (0, 1):
+        with pytest.raises(SettingsError, match=r"runs/avg-0 and runs/avg-. were scored on different scenes"):
+            rows_of([trial(0.1, 0.5), trial(0.1, 0.5, seed=seed, on=("other", "train"))])
+        with pytest.raises(SettingsError, match=r"runs/avg-0 and runs/avg-. were trained on different scenes"):
+            rows_of([trial(0.1, 0.5), trial(0.1, 0.5, seed=seed, on=("val", "other"))])
+    assert len(rows_of([trial(0.1, 0.5), trial(0.1, 0.5, cars=9, on=("val", "more"))])) == 2  # more cars, more streets
+
+
+def test_models_of_cars_are_in_their_order(tmp_path):
+    run = PastRun(RunDirectory(tmp_path), Settings(algo="local"))
+    run.directory.checkpoints.mkdir()
+    for name in (*(f"car-{car:02d}-d{car}" for car in range(102)), "car-00003-000001", "car-mine"):
+        (run.directory.checkpoints / f"{name}.safetensors").touch()
+    assert [path.stem for path in run.directory.weights()] == [f"car-{car:02d}-d{car}" for car in range(102)]
+
+
+def test_a_run_played_twice_is_refused():
+    with pytest.raises(SettingsError, match="played twice"):
+        rows_of([trial(0.1, 0.5), trial(0.1, 0.5, threads=2)])
+
+
+def test_a_curve_has_the_rounds_that_all_seeds_have_and_the_least_and_most_of_them():
+    row, = rows_of([trial(0.1, 0.4, None, 0.6), trial(0.1, 0.2, 0.5, 0.8, seed=1)])
+    found = curve(row, "megabytes")
+    assert found.amount == [0, 5, 15] and found.mean == pytest.approx([0.1, 0.3, 0.7])
+    assert found.least == [0.1, 0.2, 0.6] and found.most == [0.1, 0.4, 0.8]
+    assert curve(row, "round").amount == [0, 1, 3] and curve(row, "sequential_steps").amount == [0, 10, 30]
+
+
+def test_the_best_learning_rate_is_chosen_and_the_edge_of_the_grid_told():
+    tuning = Tuning("val", {"avg": {0.1: 0.3, 0.2: 0.5, 0.4: None}, "prox": {0.1: 0.6, 0.2: 0.6, 0.4: 0.1},
+                            "dyn": {0.1: None, 0.2: None, 0.4: None}})
+    assert [tuning.chosen(algo) for algo in tuning.scores] == [0.2, 0.1, None]
+    said = warnings(Comparison(rows_of([trial(0.1, 0.5)]), CLASSES, ["Road"], 0.5, tuning))
+    assert [one for one in said if "edge" in one] == [
+        "prox is best at 0.1, the edge of --lrs: a better learning rate may lie beyond"]
+    assert any("chosen on the val split" in one for one in said)
+    assert tuning_table(tuning).rows[0] == ["avg", "0.300", "0.500", "–", "0.2"]
+
+
+def test_what_makes_rows_unlike_is_warned_of():
+    rows = rows_of([trial(0.1, 0.5, rounds=3, weighting="images", images=(8, 9)),
+                    trial(0.1, 0.5, algo="prox", weighting="uniform", images=(8, 9))])
+    said = " ".join(warnings(Comparison(rows, CLASSES, ["Road"], 0.5)))
+    assert "runs/avg-0 has played 1 of 3 rounds" in said and "--weighting" in said and "numbers of rounds" in said
+    equal = rows_of([trial(0.1, 0.5, weighting="images"), trial(0.1, 0.5, algo="prox", weighting="uniform")])
+    assert warnings(Comparison(equal, CLASSES, ["Road"], 0.5)) == []  # equal cars: the two weightings are one
+
+
+def test_one_seed_claims_no_spread(comparison):
+    assert any("± is the sample standard deviation" in note for note in notes(comparison))
+    single = replace(comparison, rows=rows_of([trial(0.1, 0.5)]))
+    assert not any("±" in note for note in notes(single)) and "±" not in str(score_table(single).rows)
+    assert any(note.startswith("One seed each") for note in notes(single))
+
+
+def test_latex_is_escaped_and_has_a_row_an_algorithm(comparison):
+    assert escape("a_b&50%{x}\\ -1") == r"a\_b\&50\%\{x\}\textbackslash{} -1"
+    assert escape("-0.100 ± 0.2") == r"$-$0.100 $\pm$ 0.2" and escape("–") == "--"
+    own = rows_of([trial(0.1, 0.5, algo="my_pkg.mod:Mine")])
+    body = [line for line in latex(replace(comparison, rows=[*comparison.rows, *own])).splitlines() if line[0] != "%"]
+    assert body[0] == r"\begin{tabular}{lrrrrrrrr}" and [line for line in body if "\\\\" in line][-1].startswith(
+        r"my\_pkg.mod:Mine & 1 & 0.500")
+    assert len({len(re.findall(r"(?<!\\)&", line)) for line in body if line.endswith("\\\\")}) == 1
+
+
+def test_csv_has_a_line_a_run_and_a_line_an_algorithm(comparison):
+    odd = replace(comparison, rows=[*comparison.rows, *rows_of(
+        [replace(trial(0.1, 0.5, algo="prox"), path='runs/a,"b"\nc')])])
+    runs = list(csv.DictReader(io.StringIO(run_csv(odd))))
+    assert len(runs) == 6 and runs[-1]["run"] == 'runs/a,"b"\nc'
+    assert float(runs[3]["to_central"]) == pytest.approx(0.1) and runs[0]["to_central"] == ""  # of central itself
+    assert runs[4]["rounds_to_target"] == ""
+    assert runs[2]["worst_car"] == "b" and runs[2]["iou Road"] == "1.0" and runs[2]["iou Pole"] == ""
+    rows = list(csv.DictReader(io.StringIO(summary_csv(comparison))))
+    assert [row["label"] for row in rows] == ["central", "avg", "local"]
+    assert float(rows[1]["final_miou_sd"]) == pytest.approx(0.02**0.5) and rows[2]["final_miou_sd"] == ""
+    assert rows[1]["final_miou_n"] == "2" and rows[2]["mb_to_target_n"] == "0"
+
+
+def has(path, colour: str) -> bool:
+    rgb = [int(colour[place:place + 2], 16) for place in (1, 3, 5)]
+    return bool(((np.asarray(Image.open(path).convert("RGB")) == rgb).all(-1)).sum() > 50)
+
+
+def test_figures_have_the_colours_of_the_algorithms(comparison, tmp_path):
+    path = tmp_path / "figure.png"
+    for figure in (curves_figure(comparison.rows), classes_figure(comparison.rows, CLASSES)):
+        save_png(figure, path)
+        assert all(has(path, colour) for colour in ("#000000", "#777777", "#0072B2")) and not has(path, "#D55E00")
+
+
+def test_rows_of_one_algorithm_are_told_apart_and_keep_its_colour():
+    first, central, second, third = lines_of(["avg", "central", "avg", "avg"])
+    assert first == line_of("avg") and central == line_of("central")
+    assert len({first.colour, second.colour, third.colour}) == len({first.marker, second.marker, third.marker}) == 3
+    assert second.colour == "#66AAD1"  # 60 % of #0072B2 on white
+    assert len(set(lines_of(["mine:A", "mine:B", "mine:C"]))) == 3
+
+
+def test_a_report_is_written_whole_and_says_what_is_in_doubt(comparison, tmp_path, capsys):
+    """Rows without models are in the tables, and only those with some in the pictures."""
+    trials = [one for row in comparison.rows for one in row.trials]
+    shown = Shown(["s0", "s1"], np.zeros((2, 30, 40, 3), np.uint8), np.zeros((2, 30, 40), np.uint8))
+    guess = np.ones((2, 30, 40), np.uint8)  # Building's colour
+    findings = Findings(trials, CAMVID_11, np.arange(1, 12), np.ones(11, np.int64), shown, {"runs/avg-0": guess})
+    judged = compare(findings, None, None)
+    assert judged.target == pytest.approx(0.54) and judged.rare == ["Sky", "Building", "Pole"]
+    write_report(judged, findings, ["prox-0 failed: left out"], "fedsim compare <&>", tmp_path)
+    said, page = capsys.readouterr().out, (tmp_path / "index.html").read_text()
+    assert "WARNING: prox-0 failed: left out" in said and "prox-0 failed: left out" in page
+    assert "fedsim compare &lt;&amp;&gt;" in page and "0.600 ± 0.141" in page and "http" not in page.replace(
+        "http://www.w3.org", "")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "index.html", "report.md", "table.csv", "summary.csv", "table.tex", "curves.png", "classes.png", "scenes.png"}
+    assert has(tmp_path / "scenes.png", "#800000")
+    assert base64.b64encode((tmp_path / "scenes.png").read_bytes()).decode() in page
+    (tmp_path / "table.csv").unlink()
+    (tmp_path / "table.csv").mkdir()
+    with pytest.raises(OutputError, match=r"cannot write the report in .* \(Is a directory\)"):
+        write_report(judged, findings, [], "", tmp_path)
+    save_png(scenes_figure(shown, {}, CAMVID_11), tmp_path / "none.png")
+    assert Spread(0.1, None, 1) == spread([0.1, None])

@@ -1,0 +1,45 @@
+"""The table of data sets: each opens by its name, with the options it has a use for."""
+
+import pytest
+from layouts import draw, write_cityscapes, write_fastai, write_folder
+
+from fedsim.data.datasets import SOURCES, open_source
+from fedsim.errors import DataError, SettingsError
+
+WRITE = {
+    "camvid": lambda root: write_fastai(root, {"0001TP_1": draw(32)}, {"0016E5_1": draw(32)}),
+    "cityscapes": lambda root: write_cityscapes(root, {"aachen_000000_000019": draw(34)}),
+    "folder": lambda root: write_folder(root, {"town/1": draw(3)}),
+}
+
+
+def open_small(name, tmp_path, classes=None):
+    if name == "streets":
+        return open_source(name, None, 2, classes)
+    return open_source(name, WRITE[name.removesuffix("-sequences")](tmp_path), 2, classes)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_data_set_opens_by_its_name_and_gives_its_scenes(name, tmp_path):
+    source = open_small(name, tmp_path)
+    assert source.name == name and "train" in source.splits() and source.identity("train")
+    scene = next(iter(source.scenes("train")))
+    assert scene.image.shape == (*scene.label.shape, 3)
+    assert scene.label[scene.label < 255].max() < len(source.classes)
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCES if name != "camvid"])
+def test_a_fixed_number_of_classes_cannot_be_chosen(name, tmp_path):
+    with pytest.raises(SettingsError, match=f"--classes is 32, but {name} has a fixed number of classes"):
+        open_small(name, tmp_path, 32)
+
+
+def test_camvid_has_11_classes_unless_told(tmp_path):
+    assert len(open_small("camvid", tmp_path).classes) == 11
+    assert len(open_small("camvid", tmp_path, 32).classes) == 31
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCES if name != "streets"])
+def test_a_root_that_is_not_there_is_named(name, tmp_path):
+    with pytest.raises(DataError, match=f"there is no directory {tmp_path}/nowhere; --data-root must name that of"):
+        open_source(name, tmp_path / "nowhere", 2)

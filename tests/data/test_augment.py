@@ -1,0 +1,109 @@
+"""Augmentation: other views of the same scenes, drawn by (seed, round, car) alone."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scenery import CPU, scene_set
+
+from fedsim.classes import VOID
+from fedsim.data.augment import AUGMENTATIONS, SCALES, Flip, Perturb, Standard, Unchanged, rescale
+from fedsim.data.batches import flip, standardise
+from fedsim.data.car_scenes import CarScenes
+from fedsim.seeds import stream
+
+SCENES = scene_set(6, size=(48, 36))
+WHERE = np.array([4, 0, 2, 5])
+
+
+def batch(augment: Unchanged | None) -> tuple[torch.Tensor, torch.Tensor]:
+    return CarScenes(SCENES, np.arange(6), CPU).batch(WHERE, augment)
+
+
+def test_none_leaves_scenes_as_they_are():
+    for ours, plain in zip(batch(Unchanged(0, 1, 0)), batch(None), strict=True):
+        assert torch.equal(ours, plain)
+
+
+def test_flip_mirrors_every_second_scene_by_its_own_stream():
+    """To the bit what the stream named flip draws, batch after batch. Catches a mirror drawn anew for every batch."""
+    augment, draws = Flip(3, 7, 2), stream(3, "flip", 7, 2)
+    for _ in range(3):
+        expected = flip(*batch(None), torch.from_numpy(draws.random(4) < 0.5))
+        for ours, theirs in zip(batch(augment), expected, strict=True):
+            assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_draws_belong_to_seed_round_and_car(name):
+    kind = AUGMENTATIONS[name]
+    first, again = (batch(kind(0, 1, 0)) for _ in range(2))
+    assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
+    for other in (1, 1, 0), (0, 2, 0), (0, 1, 1):
+        assert torch.equal(first[0], batch(kind(*other))[0]) == (name == "none")
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_shapes_and_types_stay_and_the_scene_set_too(name):
+    kept = SCENES.images.copy(), SCENES.labels.copy()
+    images, labels = batch(AUGMENTATIONS[name](0, 1, 0))
+    assert images.shape == (4, 3, 36, 48) and images.dtype == torch.float32
+    assert images.is_contiguous(memory_format=torch.channels_last) and images.isfinite().all()
+    assert labels.shape == (4, 36, 48) and labels.dtype == torch.int64
+    assert set(labels.unique().tolist()) <= {*range(11), VOID}
+    assert np.array_equal(SCENES.images, kept[0]) and np.array_equal(SCENES.labels, kept[1])
+
+
+def test_colours_change_and_keep_the_place_of_everything():
+    """A grey scene has no saturation, and gamma keeps the order of grey levels. Catches one gamma a batch."""
+    grey = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(5, 3, 16, 16)
+    recoloured = Standard(0, 1, 0).recolour(grey)
+    assert recoloured.dtype == torch.uint8 and (recoloured.flatten(2).diff() >= 0).all()
+    assert len({tuple(scene.flatten().tolist()) for scene in recoloured}) == 5
+    assert (recoloured[:, 0] == recoloured[:, 1]).all()
+
+
+@given(scale=st.floats(*SCALES), x=st.floats(-1, 1), y=st.floats(-1, 1))
+def test_labels_move_with_the_picture(scale, x, y):
+    """A picture of its own labels: away from borders between classes both say the same. Catches x for y."""
+    labels = torch.arange(4).view(2, 2).repeat_interleave(12, 0).repeat_interleave(16, 1)[None]  # (1, 24, 32)
+    picture = labels[:, None].float().expand(1, 3, 24, 32) + 1
+    moved, marks = rescale(picture, labels, np.array([scale]), np.array([[x, y]]))
+    whole = moved[0, 0]
+    sure = (whole - whole.round()).abs() < 1e-3  # no mixture of two
+    expected = torch.where(whole.round() == 0, VOID, whole.round().long() - 1)
+    assert torch.equal(marks[0][sure], expected[sure]) and sure.float().mean() > 0.5
+
+
+def test_at_scale_1_nothing_moves():
+    inputs, labels = batch(None)
+    moved, marks = rescale(inputs, labels, np.ones(4), np.full((4, 2), 0.7))
+    assert torch.equal(marks, labels) and torch.allclose(moved, inputs, atol=1e-4)
+
+
+def test_a_larger_picture_fills_the_frame_and_a_smaller_one_stands_in_a_margin_of_void():
+    labels = torch.zeros(1, 24, 32, dtype=torch.int64)
+    picture = torch.ones(1, 3, 24, 32)
+    _, larger = rescale(picture, labels, np.array([1.5]), np.array([[1.0, -1.0]]))
+    assert (larger == 0).all()
+    moved, smaller = rescale(picture, labels, np.array([0.75]), np.array([[1.0, 1.0]]))
+    assert (smaller[0, :18, :24] == 0).all() and int((smaller == VOID).sum()) == 24 * 32 - 18 * 24
+    assert (moved[0, :, 18:].abs() < 1e-6)[:, 1:].all()
+
+
+def test_every_second_scene_is_perturbed_and_no_label():
+    images = torch.from_numpy(SCENES.images[:1]).repeat(60, 1, 1, 1)
+    changed = (Perturb(0, 1, 0).recolour(images) != images).flatten(1).any(1)
+    assert 18 <= int(changed.sum()) <= 42
+    labels, mirrored = batch(Perturb(0, 1, 0))[1], batch(Flip(0, 1, 0))[1]
+    assert torch.equal(labels, mirrored)
+
+
+def test_a_standardised_scene_is_what_is_moved():
+    """Padding is the mean of what the network sees. Catches padding before standardising, which darkens the scene."""
+    images = torch.full((1, 3, 24, 32), 200, dtype=torch.uint8)
+    images[..., ::2] = 100
+    moved, _ = rescale(standardise(images), torch.zeros(1, 24, 32, dtype=torch.int64), np.array([0.75]),
+                       np.array([[0.0, 0.0]]))
+    assert moved[0, :, 0].abs().max() < 0.5 and moved.abs().max() > 0.5

@@ -1,0 +1,219 @@
+"""The scene cache: built once, never half, never twice, and the same arrays afterwards."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedsim.classes import CAMVID_11
+from fedsim.data.cache import load
+from fedsim.data.scene_set import Scene
+from fedsim.errors import DataError
+
+COUNT, WIDTH, HEIGHT = 5, 12, 8
+
+
+class Noise:
+    """A source of random scenes that counts how often it is read."""
+
+    name = "noise"
+    classes = CAMVID_11
+    image_size = (6, 4)
+
+    def __init__(self, version: int = 0) -> None:
+        self.version = version
+        self.reads = 0
+
+    def splits(self):
+        return ("train",)
+
+    def identity(self, split):
+        return {"version": self.version}
+
+    def count(self, split):
+        return COUNT
+
+    def scenes(self, split):
+        self.reads += 1
+        random = np.random.default_rng([self.version, len(split)])
+        for i in range(COUNT):
+            image = random.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+            label = random.integers(0, 11, (HEIGHT, WIDTH), np.uint8)
+            yield Scene(f"{split}-{i}", f"drive-{i // 2}", image, label)
+
+
+class Failing(Noise):
+    """Names the cause after half of its scenes."""
+
+    def scenes(self, split):
+        for i, scene in enumerate(super().scenes(split)):
+            if i == COUNT // 2:
+                raise DataError("picture 2 is damaged")
+            yield scene
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEDSIM_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def entries(root: Path) -> list[Path]:
+    """What is in the cache, but for the empty lock files."""
+    return [path for path in root.iterdir() if path.suffix != ".lock"]
+
+
+def same(one, two) -> bool:
+    return (np.array_equal(one.images, two.images) and np.array_equal(one.labels, two.labels)
+            and np.array_equal(one.histograms, two.histograms) and one.times == two.times
+            and (one.names, one.drives, one.fingerprint) == (two.names, two.drives, two.fingerprint))
+
+
+def test_a_scene_set_holds_what_the_source_gave(root):
+    scene_set = load(Noise(), "train", (WIDTH, HEIGHT))
+    for i, scene in enumerate(Noise().scenes("train")):
+        assert np.array_equal(scene_set.images[i], scene.image.transpose(2, 0, 1))
+        assert np.array_equal(scene_set.labels[i], scene.label)
+        assert (scene_set.names[i], scene_set.drives[i], scene_set.times[i]) == (scene.name, scene.drive, scene.time)
+        assert scene_set.histograms[i].tolist() == [int((scene.label == c).sum()) for c in range(len(CAMVID_11))]
+    assert len(scene_set) == COUNT and scene_set.classes == CAMVID_11
+
+
+def test_shrunk_pictures_hold_the_mean_of_an_area_and_labels_stay(root):
+    scene_set = load(Noise(), "train", None)
+    assert scene_set.images.shape == (COUNT, 3, 4, 6) and scene_set.labels.shape == (COUNT, HEIGHT, WIDTH)
+    image = next(Noise().scenes("train")).image.astype(float)
+    areas = image.reshape(4, 2, 6, 2, 3).mean((1, 3)).transpose(2, 0, 1)
+    assert np.abs(scene_set.images[0] - areas).max() <= 1  # Pillow rounds rows and columns in turn
+
+
+def test_pictures_can_grow(root):
+    assert load(Noise(), "train", (24, 16)).images.shape == (COUNT, 3, 16, 24)
+
+
+def test_the_second_load_reads_no_scene_and_gives_the_same(root):
+    source, said = Noise(), []
+    first = load(source, "train", None, said.append)
+    second = load(source, "train", None, said.append)
+    assert source.reads == 1 and same(first, second)
+    assert len(said) == 1 and "train" in said[0] and str(root) in said[0]
+
+
+def test_a_scene_set_cannot_be_written(root):
+    with pytest.raises(ValueError, match="read-only"):
+        load(Noise(), "train", None).images[0] = 0
+
+
+@pytest.mark.parametrize("arguments", [(Noise(1), "train", None), (Noise(), "trial", None),
+                                       (Noise(), "train", (3, 2))])
+def test_another_source_split_or_size_is_another_entry(root, arguments):
+    base, other = load(Noise(), "train", None), load(*arguments)
+    assert len(entries(root)) == 2
+    assert other.fingerprint != base.fingerprint
+
+
+def damage_meta(entry: Path, change) -> None:
+    meta = json.loads((entry / "meta.json").read_text())
+    change(meta)
+    (entry / "meta.json").write_text(json.dumps(meta))
+
+
+@pytest.mark.parametrize("damage", [
+    lambda entry: os.truncate(entry / "labels.npy", 200),
+    lambda entry: os.truncate(entry / "images.npy", 0),
+    lambda entry: (entry / "images.npy").open("ab").write(b"more"),
+    lambda entry: (entry / "images.npy").unlink(),
+    lambda entry: os.truncate(entry / "histograms.npy", 100),
+    lambda entry: (entry / "meta.json").write_text('{"images": ['),
+    lambda entry: (entry / "meta.json").write_text("[]"),
+    lambda entry: (entry / "meta.json").write_bytes(b"\xff"),
+    lambda entry: damage_meta(entry, lambda meta: meta.pop("names")),
+    lambda entry: damage_meta(entry, lambda meta: meta["images"].__setitem__(0, COUNT - 1)),
+])
+def test_a_damaged_entry_is_built_anew(root, damage):
+    source = Noise()
+    whole = load(source, "train", None)
+    kept = np.array(whole.images)
+    (entry,) = entries(root)
+    del whole  # its memory map would fault where the file is cut
+    damage(entry)
+    again = load(source, "train", None)
+    assert source.reads == 2 and np.array_equal(again.images, kept)
+    load(source, "train", None)
+    assert source.reads == 2
+
+
+def test_a_source_that_fails_leaves_nothing(root):
+    with pytest.raises(DataError, match="picture 2 is damaged"):
+        load(Failing(), "train", None)
+    assert entries(root) == []
+
+
+BUILDER = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from test_cache import Noise
+from fedsim.data.cache import load
+class Slow(Noise):
+    def scenes(self, split):
+        for i, scene in enumerate(super().scenes(split)):
+            if i == 3: print("half-way", flush=True); time.sleep({pause})
+            yield scene
+slow = Slow()
+print(load(slow, "train", None).fingerprint, slow.reads)
+"""
+
+
+def start_builder(pause: float) -> subprocess.Popen:
+    program = BUILDER.format(tests=str(Path(__file__).parent), pause=pause)
+    return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+
+
+def test_a_builder_killed_half_way_leaves_nothing_that_counts(root):
+    """Catches writing in place, and a lock that outlives its holder."""
+    with start_builder(pause=60) as builder:
+        assert builder.stdout.readline() == "half-way\n"
+        builder.kill()
+    source = Noise()
+    assert len(load(source, "train", None)) == COUNT and source.reads == 1
+    assert [path.suffix for path in entries(root)] == [""]
+
+
+def test_two_builders_at_once_do_no_harm(root):
+    """The second waits and reads nothing."""
+    with start_builder(pause=0.5) as builder:
+        assert builder.stdout.readline() == "half-way\n"
+        source, start = Noise(), time.monotonic()
+        scene_set = load(source, "train", None)
+        assert time.monotonic() - start > 0.2 and source.reads == 0
+        assert builder.stdout.read().split() == [scene_set.fingerprint, "1"]
+
+
+def test_a_cache_that_cannot_be_written_is_named_with_the_remedy(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FEDSIM_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(DataError, match=f"{tmp_path}/file/cache .*set FEDSIM_CACHE"):
+        load(Noise(), "train", None)
+
+
+def test_a_read_only_cache_with_the_scenes_in_it_is_enough(root, monkeypatch):
+    """Catches taking the lock, which needs to write, before looking."""
+    load(Noise(), "train", None)
+    monkeypatch.setattr("fedsim.data.cache.lock", None)
+    assert len(load(Noise(), "train", None)) == COUNT
+
+
+def test_the_cache_lies_where_the_environment_says(tmp_path, monkeypatch):
+    monkeypatch.delenv("FEDSIM_CACHE", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    load(Noise(), "train", None)
+    assert entries(tmp_path / "xdg" / "fedsim")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    load(Noise(), "train", None)
+    assert entries(tmp_path / "home" / ".cache" / "fedsim")

@@ -1,0 +1,208 @@
+"""Ranks, devices and what is asked of all ranks together."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from scenery import SOLO, on_ranks
+
+from fedsim.distributed.world import Place, choose_device, fair_threads, listen_at_home
+from fedsim.errors import DataError, MachineError
+
+
+def machine(monkeypatch, gpus: int) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+
+
+def place(local_rank: int, local_size: int, rank: int | None = None, size: int | None = None) -> Place:
+    return Place(local_rank if rank is None else rank, size or local_size, local_rank, local_size)
+
+
+@pytest.mark.parametrize(("gpus", "ranks", "device", "backend", "expected"), [
+    (0, 1, "auto", "auto", ("cpu", "gloo")),
+    (0, 4, "auto", "gloo", ("cpu", "gloo")),
+    (2, 2, "auto", "auto", ("cuda:1", "nccl")),
+    (4, 2, "cuda", "auto", ("cuda:1", "nccl")),
+    (2, 2, "auto", "gloo", ("cuda:1", "gloo")),
+    (2, 4, "auto", "auto", ("cuda:1", "gloo")),
+    (1, 4, "cuda", "auto", ("cuda:0", "gloo")),
+    (2, 2, "cpu", "auto", ("cpu", "gloo")),
+])
+def test_nccl_is_taken_only_if_every_local_rank_has_its_own_device(monkeypatch, gpus, ranks, device, backend,
+                                                                   expected):
+    """The last local rank's choice.
+
+    Catches < for <=, and a rank count of all machines in the place of one's.
+    """
+    machine(monkeypatch, gpus)
+    chosen, chosen_backend, why = choose_device(place(ranks - 1, ranks, rank=7, size=8), device, backend)
+    assert (str(chosen), chosen_backend) == expected and why
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize("gpus", [1, 2, 4])
+def test_no_two_ranks_of_nccl_share_a_device(monkeypatch, gpus, ranks):
+    machine(monkeypatch, gpus)
+    chosen = [choose_device(place(rank, ranks), "auto", "auto") for rank in range(ranks)]
+    assert len({backend for _, backend, _ in chosen}) == 1
+    if chosen[0][1] == "nccl":
+        assert len({str(device) for device, _, _ in chosen}) == ranks
+
+
+@pytest.mark.parametrize(("gpus", "ranks", "device", "backend", "says"), [
+    (0, 1, "cuda", "auto", "--device cuda"), (0, 1, "auto", "nccl", "--backend nccl"),
+    (2, 1, "cpu", "nccl", "CPU was asked for"), (1, 2, "auto", "nccl", "2 ranks share 1 CUDA device"),
+    (1, 2, "cuda", "nccl", "at most 1 ranks")])
+def test_what_the_machine_cannot_do_is_refused(monkeypatch, gpus, ranks, device, backend, says):
+    machine(monkeypatch, gpus)
+    with pytest.raises(MachineError, match=says):
+        choose_device(place(0, ranks), device, backend)
+
+
+def test_threads_share_the_cores_of_the_machine(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    assert [fair_threads(place(0, ranks)) for ranks in (1, 2, 3, 8, 16)] == [8, 4, 2, 1, 1]
+
+
+def test_a_place_is_read_whole_or_not_at_all(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert Place.from_environment() == Place(0, 1, 0, 1)
+    monkeypatch.setenv("RANK", "3")
+    with pytest.raises(MachineError, match="torchrun"):
+        Place.from_environment()
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert Place.from_environment() == Place(rank=3, size=4, local_rank=1, local_size=2)
+
+
+@pytest.mark.parametrize(("at", "own", "expected"), [
+    (Place(1, 2, 1, 2), None, "lo"), (Place(1, 2, 1, 2), "eth7", "eth7"), (Place(1, 4, 1, 2), None, None)])
+def test_ranks_of_one_machine_listen_on_its_loopback_unless_told_otherwise(monkeypatch, at, own, expected):
+    """Catches ranks of several machines that cannot reach each other, and a user's own setting overridden."""
+    monkeypatch.setattr("socket.if_nameindex", lambda: [(2, "eth0"), (1, "lo")])
+    with monkeypatch.context() as patch:
+        for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+            patch.setenv(name, own or "")
+            if own is None:
+                patch.delenv(name)
+        listen_at_home(at)
+        assert [os.environ.get(name) for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")] == [expected] * 2
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_a_table_holds_every_ranks_rows_on_every_rank(ranks):
+    def fill(world):
+        mine = {index: [index + 0.1, index * 0.3] for index in range(5) if index % ranks == world.rank}
+        return world.table(mine, 5, 3)
+
+    for table in on_ranks(ranks, fill):
+        assert table.tolist() == [[index + 0.1, index * 0.3, 0.0] for index in range(5)]
+
+
+GATHER = """
+import torch
+from fedsim.distributed.world import World
+world = World.join(device="cpu", threads=1, timeout_seconds=60)
+columns = torch.arange(6).view(2, 3).T + 10.5 * world.rank  # not contiguous
+everyone = world.gather(columns)
+if world.is_coordinator:
+    print([own.tolist() for own in everyone])
+else:
+    assert everyone is None
+world.leave()
+"""
+
+
+HOST_STOPS = """
+import os, signal, torch
+from fedsim import presence
+from fedsim.errors import RankError
+from fedsim.distributed.world import World
+presence.PATIENCE = 0.5
+world = World.join(device="cpu", threads=1, timeout_seconds=2)
+ones = torch.ones(3)
+world.sum_(ones)
+if world.is_coordinator:
+    os.kill(os.getpid(), signal.SIGSTOP)
+try:
+    world.sum_(ones)
+except RankError as error:
+    print(error)
+world.leave()
+"""
+
+
+def test_a_rank_stops_by_itself_where_the_one_that_hosts_the_store_has_stopped(tmp_path):
+    """Without torchrun, so that rank 0 hosts the store. Catches a wait for the store's answer."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    told = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+            "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    zero, one = (subprocess.Popen([sys.executable, "-c", HOST_STOPS], stdout=subprocess.PIPE, text=True,
+                                  env=os.environ | told | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+                 for rank in range(2))
+    try:
+        said, _ = one.communicate(timeout=60)
+    finally:
+        zero.kill()
+        one.kill()
+        zero.communicate()
+    blame = r"rank 1 waited \d+\.\d s for the other ranks; the store through which they met is silent too\n"
+    assert re.fullmatch(blame, said)
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_processes_gather_at_the_coordinator_in_the_order_of_ranks(ranks, tmp_path):
+    """Catches tensors kept in another order, or in every rank's."""
+    script = tmp_path / "gather.py"
+    script.write_text(GATHER)
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"] if ranks > 1 else []
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run([sys.executable, *launcher, str(script)], capture_output=True, text=True, timeout=120,
+                          env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str([[[10.5 * rank + row, 10.5 * rank + row + 3] for row in range(3)]
+                                       for rank in range(ranks)])
+
+
+def test_alone_an_action_returns_and_its_error_is_raised():
+    def fail():
+        raise DataError("label é.png is void")
+
+    assert SOLO.together(lambda: 7) == 7
+    with pytest.raises(DataError, match=r"^label é\.png is void$"):
+        SOLO.together(fail)
+
+
+def test_an_error_of_one_rank_is_raised_on_all_and_of_two_the_lowest():
+    """Catches ranks that go on, or that wait, when another has failed."""
+    def act(world):
+        def action():
+            if world.rank > 0:
+                raise DataError(f"rank {world.rank} cannot read it")
+            return "read"
+
+        return world.together(action)
+
+    results = on_ranks(3, act)
+    assert [(type(error), str(error)) for error in results] == [(DataError, "rank 1 cannot read it")] * 3
+
+
+def test_every_rank_gets_its_own_result():
+    assert on_ranks(3, lambda world: world.together(lambda: world.rank)) == [0, 1, 2]
+
+
+def test_the_first_rank_of_a_machine_fills_the_cache_before_the_others_look():
+    """Catches a cache filled by all ranks at once."""
+    order: list[int] = []
+    on_ranks(3, lambda world: world.together(lambda: order.append(world.rank), first_on_each_node=True))
+    assert order[0] == 0 and sorted(order) == [0, 0, 1, 2]

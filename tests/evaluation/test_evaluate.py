@@ -1,0 +1,86 @@
+"""Scores of a model on a scene set."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scenery import CLASSES, SOLO, criterion, on_ranks, scene_set, segnet
+from torchmetrics.functional.classification import multiclass_jaccard_index
+
+from fedsim.classes import VOID
+from fedsim.data.batches import standardise
+from fedsim.evaluation.evaluate import evaluate, evaluate_own, predict
+
+SCENES = scene_set(19)  # batches of 8, 8 and 3
+LABELS = torch.from_numpy(SCENES.labels).long()
+
+
+def plain_logits(model) -> torch.Tensor:
+    """Scene by scene, at the labels' size."""
+    model.module.eval()
+    with torch.no_grad():
+        return torch.cat([F.interpolate(model.module(standardise(torch.from_numpy(SCENES.images[i:i + 1]))),
+                                        LABELS.shape[1:], mode="bilinear", align_corners=False)
+                          for i in range(len(SCENES))])
+
+
+def test_scores_are_those_of_a_straightforward_computation():
+    """torchmetrics' IoU and PyTorch's loss over all pixels at once, at the labels' size, not the input's.
+
+    Catches a mean of batches' losses, scores at the input's size, void counted, and a model left in training.
+    """
+    model = segnet()
+    logits = plain_logits(model)
+    ours = evaluate(SOLO, model, SCENES, criterion())
+    expected = F.cross_entropy(logits, LABELS, criterion().weights, ignore_index=VOID)
+    assert ours.loss == pytest.approx(float(expected), rel=1e-5)
+    guesses = logits.argmax(1)
+    kept = LABELS != VOID
+    right = float((guesses == LABELS)[kept].double().mean())
+    assert ours.scores.pixel_accuracy == pytest.approx(right, abs=1e-4)
+    iou = multiclass_jaccard_index(guesses[kept], LABELS[kept], CLASSES, average="none")
+    assert [own or 0.0 for own in ours.scores.class_iou] == pytest.approx(iou.tolist(), abs=1e-3)
+
+
+def test_predictions_have_the_labels_size():
+    assert predict(segnet(), SCENES, np.array([1, 2])).shape == (2, CLASSES, 36, 48)
+
+
+def test_scores_are_at_the_labels_own_size():
+    """The same pictures with labels of another size: as many pixels as the labels have.
+
+    Catches shrunk labels.
+    """
+    model, counted = segnet(), []
+    for size in ((48, 36), (96, 72)):
+        scenes = scene_set(2, label_size=size)
+        with_loss = criterion()
+        labels = torch.from_numpy(scenes.labels).long()
+        evaluation = evaluate(SOLO, model, scenes, with_loss)
+        counted.append(evaluation.scores.pixel_accuracy * int((labels != VOID).sum()))
+    assert all(count == pytest.approx(round(count), abs=1e-6) for count in counted)
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+def test_the_number_of_ranks_changes_no_bit(ranks):
+    """Three batches, so a rank of four has none.
+
+    Catches scenes dealt one by one, and sums of losses by rank.
+    """
+    alone = evaluate(SOLO, segnet(), SCENES, criterion())
+    models = [segnet() for _ in range(ranks)]
+    spread = on_ranks(ranks, lambda world: evaluate(world, models[world.rank], SCENES, criterion()))
+    assert spread == [alone] * ranks
+
+
+def test_a_model_that_one_rank_holds_is_scored_alike():
+    assert evaluate_own(segnet(), SCENES, criterion()) == evaluate(SOLO, segnet(), SCENES, criterion())
+
+
+def test_scoring_changes_neither_parameters_nor_statistics():
+    """Catches BatchNorm left in training."""
+    model = segnet()
+    model.module.train()
+    parameters, statistics = model.parameters.clone(), model.statistics.clone()
+    evaluate(SOLO, model, SCENES, criterion())
+    assert torch.equal(model.parameters, parameters) and torch.equal(model.statistics, statistics)
