@@ -69,3 +69,11 @@ def tiny_camvid(tmp_path_factory) -> Path:
             lines.append(f"/elsewhere/{split}/{name}.png /elsewhere/{split}annot/{name}.png\n")
         (root / f"{split}.txt").write_text("".join(lines))
     return root
+
+
+@pytest.fixture
+def records() -> list[dict]:
+    """The records of a made-up run, as metrics.jsonl has them."""
+    from records import make_records
+
+    return make_records(rounds=6, cars=4)

@@ -12,7 +12,7 @@ from fedsim.algorithms import Local
 from fedsim.cli.command import Command
 from fedsim.experiment.methods import check_algorithm
 from fedsim.federation.contributions import to_parts
-from fedsim.settings import registry as catalogue
+from fedsim.settings import registry
 from fedsim.settings.registry import flag
 
 
@@ -49,7 +49,7 @@ def algorithms(own: tuple[str, ...]) -> None:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for title in HEADER:
         table.add_column(title, overflow="fold")
-    for name in (*catalogue.NAMES, *own):
+    for name in (*registry.NAMES, *own):
         table.add_row(*row(name))
     console.print(table)
     for line in _further():
@@ -58,7 +58,7 @@ def algorithms(own: tuple[str, ...]) -> None:
 
 def row(name: str) -> Row:
     """What there is to know about an algorithm. Raises SettingsError for one that is unknown or wrong."""
-    kind = catalogue.algorithm_class(name)
+    kind = registry.algorithm_class(name)
     algorithm, theta = kind(), torch.zeros(1)
     check_algorithm(algorithm, theta, name)
     own = {field: vars(kind).get(field) for field in ("title", "paper")} if ":" in name else {}
@@ -66,8 +66,8 @@ def row(name: str) -> Row:
     memory = algorithm.init_memory(theta)
     sent = algorithm.contribute(Local(theta, 1, 1, 1.0), shared, memory)[0]
     down = [value for field, value in shared._asdict().items() if field not in algorithm.server_only]
-    server = catalogue.COMBINATIONS.get(name)
-    paper = catalogue.server_class(server).paper if server else algorithm.paper
+    server = registry.COMBINATIONS.get(name)
+    paper = registry.server_class(server).paper if server else algorithm.paper
     together = algorithm.pooled or algorithm.personal
     title = f"Fed{_capitals(name)}" if server else algorithm.title
     if own:  # not what it inherits from an algorithm of ours
@@ -93,8 +93,8 @@ def _vectors(values: Any) -> str:
 
 
 def _options(kind: type, server: str | None, free_server_step: bool) -> Iterator[str]:
-    fields = catalogue.fields_of(kind)
-    flags: Mapping[str, str] = {field: flag(setting) for setting, field in catalogue.ALGORITHM_OPTIONS.items()}
+    fields = registry.fields_of(kind)
+    flags: Mapping[str, str] = {field: flag(setting) for setting, field in registry.ALGORITHM_OPTIONS.items()}
     words = {"rho": "auto", "alpha": "auto", "server_step": "the cars' weight"}
     for field, default in fields.items():
         if field in flags or field == "server_step":
@@ -102,16 +102,16 @@ def _options(kind: type, server: str | None, free_server_step: bool) -> Iterator
     if free_server_step:
         if server is None:
             yield "--server-optimizer [none]"
-        for field, default in catalogue.fields_of(catalogue.server_class(server)).items():
+        for field, default in registry.fields_of(registry.server_class(server)).items():
             yield f"{flag(field)} [{default:g}]"
 
 
 def _further() -> Iterator[str]:
     """What combines with them."""
-    servers = ", ".join(catalogue.COMBINATIONS.values())
+    servers = ", ".join(registry.COMBINATIONS.values())
     yield f"--server-optimizer {servers}: with every algorithm that has the option."
-    options = {field: flag(setting) for setting, field in catalogue.AGGREGATOR_OPTIONS.items()}
+    options = {field: flag(setting) for setting, field in registry.AGGREGATOR_OPTIONS.items()}
     for name, kind in AGGREGATORS.items():
-        read = ", ".join(f"{options[field]} [{default}]" for field, default in catalogue.fields_of(kind).items()
+        read = ", ".join(f"{options[field]} [{default}]" for field, default in registry.fields_of(kind).items()
                          if field in options)
         yield f"--aggregator {name}{f': {read}' if read else ''}"

@@ -16,8 +16,7 @@ from fedsim.experiment.past_run import PastRun
 from fedsim.experiment.resuming import FREE
 from fedsim.record.metrics_file import check_records, read_metrics
 from fedsim.record.run_directory import LOCK, hold, make_empty, not_empty
-from fedsim.settings import compatible
-from fedsim.settings import registry as catalogue
+from fedsim.settings import compatible, registry
 from fedsim.settings.fields import Settings, read_settings
 from fedsim.settings.registry import flag
 from fedsim.system.console import LOG
@@ -102,7 +101,7 @@ class Plan:
         return jobs
 
     def _job(self, path: Path, algo: str, **more: Any) -> Job:
-        ranks = 1 if catalogue.algorithm_class(algo).pooled else self.ranks
+        ranks = 1 if registry.algorithm_class(algo).pooled else self.ranks
         return Job(path, {"algo": algo} | dict(self.options[algo]) | more | {"ranks": ranks})
 
 
@@ -112,9 +111,9 @@ def make_plan(algos: Sequence[str], given: Mapping[str, Any], seeds: int, lrs: S
 
     given: settings that were asked for, by name; each goes to the algorithms that read it.
     """
-    algos = [catalogue.short_name(algo) for algo in algos]
+    algos = [registry.short_name(algo) for algo in algos]
     for algo in algos:
-        catalogue.algorithm_class(algo)
+        registry.algorithm_class(algo)
     if len(set(algos)) < len(algos):
         raise SettingsError(f"--algos is {','.join(algos)}; name every algorithm once")
     if lrs and len(set(lrs)) < 2:

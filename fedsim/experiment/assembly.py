@@ -39,7 +39,7 @@ from fedsim.models.card import ModelCard
 from fedsim.models.flat import FlatModel
 from fedsim.models.loss import CrossEntropy, class_counts, class_weights
 from fedsim.seeds import seed_torch
-from fedsim.settings import registry as catalogue
+from fedsim.settings import registry
 from fedsim.settings.fields import Settings
 from fedsim.version import __version__
 
@@ -144,17 +144,17 @@ def _resolved(settings: Settings, federation: Federation) -> dict[str, Any]:
         "weighting": None if algorithm.pooled or algorithm.personal else settings.weighting or algorithm.weighting,
         "batchnorm": (settings.batchnorm or "recalibrate") if settings.norm == "batch" else None}
     found |= {
-        setting: getattr(algorithm, field) for setting, field in catalogue.ALGORITHM_OPTIONS.items()
-        if field in catalogue.fields_of(type(algorithm))}
+        setting: getattr(algorithm, field) for setting, field in registry.ALGORITHM_OPTIONS.items()
+        if field in registry.fields_of(type(algorithm))}
     for name in ("rho", "dyn_alpha"):
         if name in found:
             found[name] = getattr(settings, name) or "auto"
     if algorithm.free_server_step:
-        found |= {name: getattr(server, name) for name in catalogue.SERVER_OPTIONS
-                  if name in catalogue.fields_of(type(server))}
+        found |= {name: getattr(server, name) for name in registry.SERVER_OPTIONS
+                  if name in registry.fields_of(type(server))}
         found["server_optimizer"] = server_name(settings)
-    found |= {setting: getattr(federation.aggregator, field) for setting, field in catalogue.AGGREGATOR_OPTIONS.items()
-              if field in catalogue.fields_of(type(federation.aggregator))}
+    found |= {setting: getattr(federation.aggregator, field) for setting, field in registry.AGGREGATOR_OPTIONS.items()
+              if field in registry.fields_of(type(federation.aggregator))}
     if federation.attack:
         found["attack"] = federation.attack.name
     return found

@@ -14,46 +14,46 @@ from fedsim.federation.contributions import from_parts, to_parts
 from fedsim.federation.federation import Federation
 from fedsim.federation.memories import make_car_states
 from fedsim.federation.participation import number_of_cars
-from fedsim.settings import registry as catalogue
+from fedsim.settings import registry
 from fedsim.settings.fields import Settings
 from fedsim.settings.registry import flag
 
 
 def make_algorithm(settings: Settings) -> Algorithm:
     """The algorithm with its options. Raises SettingsError."""
-    kind = catalogue.algorithm_class(settings.algo)
+    kind = registry.algorithm_class(settings.algo)
     if kind is FedADMM and settings.rho == "balanced":
         kind = BalancedFedADMM
     numbers = {"rho": settings.number_or_word("rho", "auto", "balanced"),
                "dyn_alpha": settings.number_or_word("dyn_alpha", "auto")}
     options = {field: numbers.get(setting, getattr(settings, setting))
-               for setting, field in catalogue.ALGORITHM_OPTIONS.items()
-               if field in catalogue.fields_of(kind)}
-    if "server_step" in catalogue.fields_of(kind):
+               for setting, field in registry.ALGORITHM_OPTIONS.items()
+               if field in registry.fields_of(kind)}
+    if "server_step" in registry.fields_of(kind):
         options["server_step"] = settings.server_step
-    return catalogue.make(kind, options, {field: flag(name) for name, field in catalogue.ALGORITHM_OPTIONS.items()})
+    return registry.make(kind, options, {field: flag(name) for name, field in registry.ALGORITHM_OPTIONS.items()})
 
 
 def server_name(settings: Settings) -> str | None:
     """The server optimiser's name; None for the plain step."""
-    return catalogue.COMBINATIONS.get(settings.algo, settings.server_optimizer)
+    return registry.COMBINATIONS.get(settings.algo, settings.server_optimizer)
 
 
 def make_server(settings: Settings) -> ServerOptimizer:
     """The server optimiser with its options. Raises SettingsError."""
-    if not catalogue.algorithm_class(settings.algo).free_server_step:
-        return catalogue.server_class(None)()
-    kind = catalogue.server_class(server_name(settings))
-    options = {name: getattr(settings, name) for name in catalogue.SERVER_OPTIONS if name in catalogue.fields_of(kind)}
-    return catalogue.make(kind, options, {name: flag(name) for name in options})
+    if not registry.algorithm_class(settings.algo).free_server_step:
+        return registry.server_class(None)()
+    kind = registry.server_class(server_name(settings))
+    options = {name: getattr(settings, name) for name in registry.SERVER_OPTIONS if name in registry.fields_of(kind)}
+    return registry.make(kind, options, {name: flag(name) for name in options})
 
 
 def make_aggregator(settings: Settings) -> Aggregator:
     """The aggregator with its options. Raises SettingsError."""
     kind = AGGREGATORS[settings.aggregator]
-    options = {field: getattr(settings, name) for name, field in catalogue.AGGREGATOR_OPTIONS.items()
-               if field in catalogue.fields_of(kind)}
-    return catalogue.make(kind, options, {field: flag(name) for name, field in catalogue.AGGREGATOR_OPTIONS.items()})
+    options = {field: getattr(settings, name) for name, field in registry.AGGREGATOR_OPTIONS.items()
+               if field in registry.fields_of(kind)}
+    return registry.make(kind, options, {field: flag(name) for name, field in registry.AGGREGATOR_OPTIONS.items()})
 
 
 def make_attack(settings: Settings, cars: int) -> Attack | None:

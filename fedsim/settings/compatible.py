@@ -10,14 +10,14 @@ from fedsim.aggregation import AGGREGATORS
 from fedsim.algorithms import Algorithm, FedADMM
 from fedsim.data.partition.schemes import DEFAULT_ALPHA, PARTITIONS
 from fedsim.errors import SettingsError
-from fedsim.settings import registry as catalogue
+from fedsim.settings import registry
 from fedsim.settings.fields import Settings
 from fedsim.settings.registry import flag
 
 
 def check(settings: Settings) -> None:
     """Raise SettingsError for the first contradiction."""
-    algorithm = catalogue.algorithm_class(settings.algo)
+    algorithm = registry.algorithm_class(settings.algo)
     _check_algorithm(settings, algorithm)
     _check_server(settings, algorithm)
     _check_robustness(settings)
@@ -53,16 +53,16 @@ def _goes(values: Mapping[str, Any]) -> bool:
 
 
 def _check_algorithm(settings: Settings, algorithm: type[Algorithm]) -> None:
-    for setting, field in catalogue.ALGORITHM_OPTIONS.items():
-        if getattr(settings, setting) is not None and field not in catalogue.fields_of(algorithm):
-            raise SettingsError(f"{flag(setting)} belongs to {catalogue.readers(setting)}; {settings.algo} has no such "
+    for setting, field in registry.ALGORITHM_OPTIONS.items():
+        if getattr(settings, setting) is not None and field not in registry.fields_of(algorithm):
+            raise SettingsError(f"{flag(setting)} belongs to {registry.readers(setting)}; {settings.algo} has no such "
                                 "option: leave it out")
     if settings.rho == "balanced" and algorithm is not FedADMM:
         raise SettingsError(f"--rho balanced belongs to admm itself; {settings.algo} has its own rule: leave it out")
 
 
 def _check_server(settings: Settings, algorithm: type[Algorithm]) -> None:
-    own, name = catalogue.COMBINATIONS.get(settings.algo), settings.server_optimizer
+    own, name = registry.COMBINATIONS.get(settings.algo), settings.server_optimizer
     if own and name not in (None, own):
         raise SettingsError(f"--algo {settings.algo} is avg with --server-optimizer {own}, so {name} contradicts it: "
                             f"take --algo avg --server-optimizer {name}")
@@ -71,12 +71,12 @@ def _check_server(settings: Settings, algorithm: type[Algorithm]) -> None:
                   else "its own server step is part of the method")
         raise SettingsError(f"--server-optimizer {name} does not go with {settings.algo}: {reason}; take avg, prox, "
                             "nova or scaffold")
-    readers = set(catalogue.fields_of(catalogue.server_class(own or name))) if algorithm.free_server_step else set()
-    readers |= set(catalogue.fields_of(algorithm))
-    for setting in catalogue.SERVER_OPTIONS:
+    readers = set(registry.fields_of(registry.server_class(own or name))) if algorithm.free_server_step else set()
+    readers |= set(registry.fields_of(algorithm))
+    for setting in registry.SERVER_OPTIONS:
         if getattr(settings, setting) is not None and setting not in readers:
             who = ("algorithms that leave the server step free, and to admm" if setting == "server_step"
-                   else f"--server-optimizer {catalogue.readers(setting)}")
+                   else f"--server-optimizer {registry.readers(setting)}")
             raise SettingsError(f"{flag(setting)} belongs to {who}; {_with_server(settings)} does not read it: leave "
                                 "it out")
 
@@ -86,10 +86,10 @@ def _with_server(settings: Settings) -> str:
 
 
 def _check_robustness(settings: Settings) -> None:
-    for setting, field in catalogue.AGGREGATOR_OPTIONS.items():
-        known = catalogue.fields_of(AGGREGATORS[settings.aggregator])
+    for setting, field in registry.AGGREGATOR_OPTIONS.items():
+        known = registry.fields_of(AGGREGATORS[settings.aggregator])
         if getattr(settings, setting) is not None and field not in known:
-            raise SettingsError(f"{flag(setting)} belongs to --aggregator {catalogue.readers(setting)}; "
+            raise SettingsError(f"{flag(setting)} belongs to --aggregator {registry.readers(setting)}; "
                                 f"{settings.aggregator} does not read it: leave it out")
     if settings.attack and not settings.attackers:
         raise SettingsError(f"--attack {settings.attack} needs cars that attack: say how many with --attackers")
@@ -112,7 +112,7 @@ def _check_training(settings: Settings, algorithm: type[Algorithm]) -> None:
     if settings.optimizer == "adam" and settings.momentum != type(settings).momentum:
         raise SettingsError("--momentum belongs to --optimizer sgd; adam has its own: leave it out")
     number = next((setting for setting in ("rho", "dyn_alpha")
-                   if catalogue.ALGORITHM_OPTIONS[setting] in catalogue.fields_of(algorithm)), None)
+                   if registry.ALGORITHM_OPTIONS[setting] in registry.fields_of(algorithm)), None)
     if settings.optimizer == "adam" and number and settings.number_or_word(number, "auto", "balanced") is None:
         raise SettingsError(f"{flag(number)} {getattr(settings, number) or 'auto'} matches it to the length of sgd's "
                             f"steps, which adam's do not have: give a number, e.g. {flag(number)} 0.01")

@@ -21,7 +21,7 @@ from fedsim.federation.batchnorm import NORM_RULES
 from fedsim.federation.divergence import ACTIONS
 from fedsim.models import MOST_CHANNELS, NORMS
 from fedsim.models.loss import CLASS_WEIGHTS
-from fedsim.settings import registry as catalogue
+from fedsim.settings import registry
 from fedsim.settings.registry import flag
 
 CHOICES = {
@@ -165,7 +165,7 @@ class Settings:
     def __post_init__(self) -> None:
         for setting in fields(self):
             object.__setattr__(self, setting.name, _typed(setting, getattr(self, setting.name)))
-        object.__setattr__(self, "algo", catalogue.short_name(self.algo))
+        object.__setattr__(self, "algo", registry.short_name(self.algo))
         for name, allowed in CHOICES.items():
             value = getattr(self, name)
             if value is not None and value not in allowed:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedsim.algorithms.fedadmm import Memory
 from fedsim.errors import OutputError, RankError, SettingsError
-from fedsim.federation import memories as car_states
+from fedsim.federation import memories
 from fedsim.federation.memories import fits_in_memory, make_car_states, memory_bytes
 
 CPU = torch.device("cpu")
@@ -200,7 +200,7 @@ def test_memories_fit_into_half_of_what_is_left_shared_by_the_local_ranks(tmp_pa
                   tmp_path / name / "memory.stat": f"anon 1\ninactive_file {files * GIB}\n"}
     real = Path.read_text
     monkeypatch.setattr(Path, "read_text", lambda path, *rest: texts.get(path) or real(path, *rest))
-    monkeypatch.setattr(car_states, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(memories, "_CGROUPS", tmp_path)
     for ranks in (1, 2):
         share = available * GIB // 2 // ranks
         assert fits_in_memory(share, ranks) and not fits_in_memory(share + 1, ranks)

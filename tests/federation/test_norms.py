@@ -14,7 +14,7 @@ from torch import nn
 from fedsim.aggregation import GeometricMedian, Median, MultiKrum
 from fedsim.algorithms import FedADMM, FedAvg, LocalOnly, Scaffold
 from fedsim.evaluation.evaluate import evaluate_own
-from fedsim.federation import car as car_round
+from fedsim.federation import local_training
 from fedsim.federation.batchnorm import NORM_RULES
 from fedsim.federation.car import recalibrate
 from fedsim.federation.contributions import to_parts
@@ -30,7 +30,7 @@ OWN = [name for name, rule in NORM_RULES.items() if rule.own_statistics]
 @pytest.fixture
 def trained(monkeypatch):
     """(car, its norms before training, those that training left), in the order that cars were played."""
-    seen, usual = [], car_round.train_locally
+    seen, usual = [], local_training.train_locally
 
     def train_locally(model, *others, car, **keys):
         before = model.copy_norms()
@@ -38,7 +38,7 @@ def trained(monkeypatch):
         seen.append((car, before, model.copy_norms()))
         return result
 
-    monkeypatch.setattr(car_round, "train_locally", train_locally)
+    monkeypatch.setattr("fedsim.federation.car.train_locally", train_locally)
     return seen
 
 

@@ -50,7 +50,7 @@ def run_on_terminal(**variables: str) -> tuple[str, str]:
     """What SCRIPT writes to a terminal on stderr, and to a pipe on stdout."""
     root = Path(__file__).parents[2]
     terminal, end = pty.openpty()
-    env = {**os.environ, "PYTHONPATH": str(root), "TERM": "xterm", "COLUMNS": "110", **variables}
+    env = {**os.environ, "PYTHONPATH": f"{root}:{root / 'tests'}", "TERM": "xterm", "COLUMNS": "110", **variables}
     done = subprocess.run([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, stderr=end, text=True,
                           env=env, check=True)
     os.close(end)
