@@ -24,7 +24,7 @@ def _inspect(out: str | None, **values: Any) -> None:
     cars = cars_of(settings, ranks=1)
     source = source_of(settings, cars)
     if settings.image_size is None:  # people see pictures as the data set has them
-        height, width = next(iter(source.scenes("train"))).label.shape
+        height, width = source.scene("train", 0).label.shape
         settings = replace(settings, image_size=f"{width}x{height}")
     inspection = Inspection(deal(settings, source, cars, World.join("cpu"), LOG))
     if out:

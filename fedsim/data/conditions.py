@@ -31,13 +31,18 @@ class Conditioned:
     def count(self, split: str) -> int:
         return self._source.count(split)
 
+    def scene(self, split: str, index: int) -> Scene:
+        return self._under_its_condition(self._source.scene(split, index))
+
     def scenes(self, split: str) -> Iterator[Scene]:
-        for scene in self._source.scenes(split):
-            condition = self._conditions.get(scene.name)
-            if condition:
-                picture = perturb(scene.image.transpose(2, 0, 1)[None], [scene.name], condition, self._seed)[0]
-                scene = scene._replace(image=picture.transpose(1, 2, 0))
-            yield scene
+        return map(self._under_its_condition, self._source.scenes(split))
+
+    def _under_its_condition(self, scene: Scene) -> Scene:
+        condition = self._conditions.get(scene.name)
+        if condition is None:
+            return scene
+        picture = perturb(scene.image.transpose(2, 0, 1)[None], [scene.name], condition, self._seed)[0]
+        return scene._replace(image=picture.transpose(1, 2, 0))
 
 
 def perturbed(originals: SceneSet, size: tuple[int, int], perturbation: Perturbation, seed: int) -> np.ndarray:

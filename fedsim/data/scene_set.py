@@ -42,6 +42,13 @@ class Source(Protocol):
         """How many scenes there are. Cheap. Raises DataError as `identity` does."""
         ...
 
+    def scene(self, split: str, index: int) -> Scene:
+        """Return one scene: the one at `index` in the order of `scenes`. Reads no other scene.
+
+        Raises DataError as `scenes` does.
+        """
+        ...
+
     def scenes(self, split: str) -> Iterator[Scene]:
         """The scenes of a split, drive after drive, each drive in order of time. All of one size.
 

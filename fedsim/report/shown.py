@@ -1,6 +1,5 @@
 """The scenes that panels and figures show: always the same ones of a split."""
 
-from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -31,8 +30,7 @@ def shown_scenes(scenes: SceneSet, source: Source, split: str) -> Shown:
     """
     where = which_shown(scenes)
     try:
-        originals = islice(source.scenes(split), int(where[-1]) + 1)
-        images = np.stack([scene.image for index, scene in enumerate(originals) if index in where])
+        images = np.stack([source.scene(split, index).image for index in where.tolist()])
     except DataError:  # a file has gone since it was read into the cache: no reason to end a run
         images = scenes.images[where].transpose(0, 2, 3, 1)
     return Shown([scenes.names[index] for index in where], images, np.array(scenes.labels[where]))

@@ -38,6 +38,9 @@ class Noise:
     def count(self, split):
         return COUNT
 
+    def scene(self, split, index):
+        return list(self.scenes(split))[index]
+
     def scenes(self, split):
         self.reads += 1
         random = np.random.default_rng([self.version, len(split)])

@@ -8,6 +8,8 @@ from os.path import isdir
 from pathlib import Path
 from typing import ClassVar, NamedTuple, TypeVar
 
+import numpy as np
+
 from fedsim.classes import ClassTable
 from fedsim.data.datasets.label_files import LabelFiles
 from fedsim.data.datasets.picture_files import picture_size, read_picture
@@ -74,6 +76,14 @@ class OnDisk(ABC):
     def count(self, split: str) -> int:
         return len(self._frames(split))
 
+    def scene(self, split: str, index: int) -> Scene:
+        """Read the picture and the label of one frame. Raises DataError."""
+        frames = self._frames(split)
+        if index >= len(frames):
+            raise DataError(f"the split {split} under {self.root} has {len(frames)} scenes, so none is number {index}; "
+                            "do not change a data set while it is in use")
+        return self._scene(frames[index], read_picture(frames[index].image))
+
     def scenes(self, split: str) -> Iterator[Scene]:
         """The scenes in the order of `frames`, decoded ahead on the cores this process may use."""
         frames = self._frames(split)
@@ -85,9 +95,13 @@ class OnDisk(ABC):
             if (width, height) != size:
                 raise DataError(f"{frame.image} is {width}x{height} pixels, but {frames[0].image} is "
                                 f"{size[0]}x{size[1]}; bring all pictures to one size")
-            return Scene(frame.name, frame.drive, image, self.labels.read(frame.label, size), frame.time)
+            return self._scene(frame, image)
 
         return ahead(read, frames)
+
+    def _scene(self, frame: Frame, image: np.ndarray) -> Scene:
+        height, width = image.shape[:2]
+        return Scene(frame.name, frame.drive, image, self.labels.read(frame.label, (width, height)), frame.time)
 
     def _frames(self, split: str) -> list[Frame]:
         found = self.splits()

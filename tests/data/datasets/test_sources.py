@@ -1,5 +1,6 @@
 """The table of data sets: each opens by its name, with the options it has a use for."""
 
+import numpy as np
 import pytest
 from layouts import draw, write_cityscapes, write_fastai, write_folder
 
@@ -7,9 +8,9 @@ from fedsim.data.datasets import SOURCES, open_source
 from fedsim.errors import DataError, SettingsError
 
 WRITE = {
-    "camvid": lambda root: write_fastai(root, {"0001TP_1": draw(32)}, {"0016E5_1": draw(32)}),
-    "cityscapes": lambda root: write_cityscapes(root, {"aachen_000000_000019": draw(34)}),
-    "folder": lambda root: write_folder(root, {"town/1": draw(3)}),
+    "camvid": lambda root: write_fastai(root, {f"0001TP_{i}": draw(32, i) for i in range(3)}, {"0016E5_1": draw(32)}),
+    "cityscapes": lambda root: write_cityscapes(root, {f"aachen_00000{i}_000019": draw(34, i) for i in range(3)}),
+    "folder": lambda root: write_folder(root, {name: draw(3, len(name)) for name in ("town/1", "town/20", "wood/1")}),
 }
 
 
@@ -26,6 +27,16 @@ def test_every_data_set_opens_by_its_name_and_gives_its_scenes(name, tmp_path):
     scene = next(iter(source.scenes("train")))
     assert scene.image.shape == (*scene.label.shape, 3)
     assert scene.label[scene.label < 255].max() < len(source.classes)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_scene_alone_is_the_one_at_its_place_in_the_split(name, tmp_path):
+    """Catches an order of its own, and a drive or frame that is off by one."""
+    source = open_small(name, tmp_path)
+    for index, scene in enumerate(source.scenes("val" if name == "streets" else "train")):
+        alone = source.scene("val" if name == "streets" else "train", index)
+        assert (alone.name, alone.drive, alone.time) == (scene.name, scene.drive, scene.time)
+        assert np.array_equal(alone.image, scene.image) and np.array_equal(alone.label, scene.label)
 
 
 @pytest.mark.parametrize("name", [name for name in SOURCES if name != "camvid"])

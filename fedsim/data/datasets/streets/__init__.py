@@ -76,7 +76,9 @@ class Streets:
     def count(self, split: str) -> int:
         return len(drives_of(split, self.drives)) * FRAMES[split]
 
+    def scene(self, split: str, index: int) -> Scene:
+        drive, frame = divmod(index, FRAMES[split])
+        return draw_scene(drives_of(split, self.drives)[drive], frame)
+
     def scenes(self, split: str) -> Iterator[Scene]:
-        for drive in drives_of(split, self.drives):
-            for frame in range(FRAMES[split]):
-                yield draw_scene(drive, frame)
+        return (self.scene(split, index) for index in range(self.count(split)))
