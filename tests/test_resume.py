@@ -24,7 +24,7 @@ from test_torchrun import digests, records
 from fedsim.main import main
 from fedsim.record import checkpoints, run_directory
 from fedsim.record.checkpoints import PART, Checkpoints
-from fedsim.report import figures
+from fedsim.report import run_figures
 from fedsim.system import files
 
 ROUNDS = 4
@@ -43,8 +43,9 @@ def no_pictures():
     """Figures take longer than the runs."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("draw_loss", "draw_miou"):
-            patch.setattr(figures, name, lambda records, path, *others: path.write_bytes(b""))
-        patch.setattr(figures, "draw_segmentation", lambda images, labels, shown, classes, path, names: path.touch())
+            patch.setattr(run_figures, name, lambda records, path, *others: path.write_bytes(b""))
+        patch.setattr(run_figures, "draw_segmentation",
+                      lambda images, labels, shown, classes, path, names: path.touch())
         yield
 
 

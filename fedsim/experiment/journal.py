@@ -17,8 +17,7 @@ from fedsim.record.weights import save_weights
 from fedsim.report.progress import Progress
 from fedsim.report.scenes import panel
 from fedsim.report.shown import Shown
-from fedsim.report.tensorboard import hparams, partition
-from fedsim.report.tensorboard import pages as layout
+from fedsim.report.tensorboard import pages
 from fedsim.report.tensorboard.board import TensorBoard
 from fedsim.system.console import LOG, tells_progress
 
@@ -41,8 +40,8 @@ class Journal:
         self._models: list[Path] = []
         self._progress = Progress(settings["rounds"])
         self._tensorboard = TensorBoard(directory.tensorboard, [car.name for car in cars], self._records)
-        self._tensorboard.describe(layout.layout(duals), partition.table(cars, classes, pixels))
-        self._tensorboard.compare(hparams.start(str(directory.path), settings))
+        self._tensorboard.describe(pages.lay_out_charts(duals), pages.tabulate_partition(cars, classes, pixels))
+        self._tensorboard.compare(pages.list_settings(str(directory.path), settings))
 
     @cached_property
     def _shown(self) -> Shown:
@@ -75,13 +74,13 @@ class Journal:
         """
         # Here, because matplotlib takes long to import and nothing before needs it.
         from fedsim.record.overview import Overview, words
-        from fedsim.report.figures import draw_loss, draw_miou, draw_segmentation
         from fedsim.report.run import Partition, write_run_report
+        from fedsim.report.run_figures import draw_loss, draw_miou, draw_segmentation
         from fedsim.report.summary import Outcome, print_summary, write_summary
 
         self._progress.close()
-        self._tensorboard.describe(partition.drawing(self._cars, self._classes, self._pixels))
-        self._tensorboard.compare(hparams.end())
+        self._tensorboard.describe(pages.draw_partition(self._cars, self._classes, self._pixels))
+        self._tensorboard.compare(pages.mark_end())
         self._tensorboard.close()
         overview = Overview.of(self.directory.path)
         outcome = Outcome(self._records, self._classes.names, self._split, baselines, self._notes,

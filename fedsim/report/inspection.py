@@ -11,7 +11,7 @@ from fedsim.data.partition import SPLIT_FILE
 from fedsim.data.partition.dealt import Dealt
 from fedsim.data.partition.skew import ColourStatistics, jensen_shannon, lacking, skew, sole_owner
 from fedsim.data.partition.split_file import write_split
-from fedsim.report.contact_sheet import contact_sheet
+from fedsim.report.scenes import contact_sheet
 from fedsim.report.tables import Table, markdown, print_tables
 from fedsim.system.waiting import waiting
 

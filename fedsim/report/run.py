@@ -11,10 +11,17 @@ from matplotlib.figure import Figure
 from fedsim.classes import ClassTable
 from fedsim.data.partition.skew import jensen_shannon
 from fedsim.record.overview import Overview
-from fedsim.report.figures import loss_figure, miou_figure, number_in, to_svg
+from fedsim.report.figures import to_svg
 from fedsim.report.heat_map import heat_map
 from fedsim.report.page import Page, Picture, Section, write_page
-from fedsim.report.run_figures import cars_figure, class_figure, residual_figure
+from fedsim.report.run_figures import (
+    cars_figure,
+    class_figure,
+    loss_figure,
+    miou_figure,
+    number_in,
+    residual_figure,
+)
 from fedsim.report.summary import Outcome, cars_table, counts_table, scores_table
 from fedsim.report.tables import Table
 

@@ -1,15 +1,19 @@
-"""Scenes over their truth over a prediction, as one picture.
+"""Pictures of scenes: panels of scene, truth and prediction; contact sheets.
 
-Without matplotlib: it is made during training, while other ranks wait.
+They are made without matplotlib. Panels are made during training, while other ranks wait, and there may be a contact
+sheet for each of a thousand cars.
 """
 
 import numpy as np
 from PIL import Image
 
 from fedsim.classes import ClassTable
+from fedsim.data.scene_set import SceneSet
 
 TILE_WIDTH = 320  # pixels, at most: wide enough to judge a street, small enough for an event file
 GAP = 4  # white pixels between tiles
+SHEET_COLUMNS, SHEET_ROWS = 6, 3  # scenes on a contact sheet, each a picture over its label
+LABEL_GAP, SCENE_GAP = 1, 6  # white pixels on a contact sheet: between picture and label, between scenes
 
 
 def panel(images: np.ndarray, labels: np.ndarray, predictions: np.ndarray, classes: ClassTable) -> np.ndarray:
@@ -44,3 +48,23 @@ def tiles(images: np.ndarray, labels: np.ndarray, predictions: np.ndarray, class
         np.stack([np.asarray(Image.fromarray(picture).resize((width, height), how)) for picture in row])
         for row, how in rows
     ])
+
+
+def contact_sheet(scenes: SceneSet, indices: np.ndarray) -> Image.Image:
+    """Compose rows of pictures, each over a row of labels, from up to 18 of the scenes `indices`.
+
+    The scenes are evenly spread over `indices` and keep their order.
+    """
+    shown = indices[np.unique(np.linspace(0, len(indices) - 1, SHEET_COLUMNS * SHEET_ROWS).astype(np.int64))]
+    images, labels = scenes.images[shown].transpose(0, 2, 3, 1), scenes.labels[shown]
+    pictures, truth, _ = tiles(images, labels, labels, scenes.classes)
+    height, width = pictures.shape[1:3]
+    columns, rows = min(SHEET_COLUMNS, len(shown)), -(-len(shown) // SHEET_COLUMNS)
+    step = 2 * height + LABEL_GAP + SCENE_GAP
+    canvas = np.full((rows * step - SCENE_GAP, columns * (width + SCENE_GAP) - SCENE_GAP, 3), 255, np.uint8)
+    for index, (picture, label) in enumerate(zip(pictures, truth, strict=True)):
+        row, column = divmod(index, SHEET_COLUMNS)
+        top, left = row * step, column * (width + SCENE_GAP)
+        canvas[top:top + height, left:left + width] = picture
+        canvas[top + height + LABEL_GAP:top + 2 * height + LABEL_GAP, left:left + width] = label
+    return Image.fromarray(canvas)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fedsim.experiment.journal import Journal
 from fedsim.main import main
-from fedsim.report import figures
+from fedsim.report import run_figures
 
 CASES = dict.fromkeys(KINDS, 40) | {"environment.json": 12, "events": 8}  # these mostly play on, which takes longer
 
@@ -22,7 +22,7 @@ def damage(tmp_path_factory):
     """With runs that draw nothing and print nothing: that takes longer than they do."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("draw_loss", "draw_miou", "draw_segmentation"):
-            patch.setattr(figures, name, lambda *arguments: None)
+            patch.setattr(run_figures, name, lambda *arguments: None)
         patch.setattr("fedsim.report.summary.print_summary", lambda *arguments, **options: None)
         patch.setattr(Journal, "show", lambda self, number, predictions: None)
         yield Damage(tmp_path_factory.mktemp("damage"))

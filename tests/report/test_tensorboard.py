@@ -17,9 +17,7 @@ from fedsim.experiment import run as whole_run
 from fedsim.federation.federation import Car
 from fedsim.main import main
 from fedsim.record.round_record import CarDetail
-from fedsim.report.tensorboard import hparams
-from fedsim.report.tensorboard import pages as tensorboard_layout
-from fedsim.report.tensorboard import partition as tensorboard_partition
+from fedsim.report.tensorboard import pages
 from fedsim.report.tensorboard.board import MAX_CARS, TensorBoard
 
 CLASSES = {f"class_iou/{name}" for name in CAMVID_11.names if name != "Pole"}  # Pole is null in every record
@@ -138,8 +136,8 @@ def test_the_layout_has_a_place_for_every_tag_of_a_chart_and_for_duals_only_wher
     """Catches a tag that was renamed in one place, and empty charts."""
     for duals in (True, False):
         with TensorBoard(tmp_path / str(duals), [], []) as board:
-            board.describe(tensorboard_layout.layout(duals))
-        (event,), _ = values(tmp_path / str(duals) / "coordinator", "custom_scalars")[tensorboard_layout.TAG]
+            board.describe(pages.lay_out_charts(duals))
+        (event,), _ = values(tmp_path / str(duals) / "coordinator", "custom_scalars")[pages.LAYOUT]
         page = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
         patterns = [tag for category in page.category for chart in category.chart for tag in chart.multiline.tag]
         known = COORDINATOR_TAGS | CAR_TAGS | {"dual_norm", "worst_miou"} | (ADMM_TAGS if duals else set())
@@ -151,12 +149,12 @@ def test_runs_are_compared_by_settings_and_latest_scores(tmp_path, records):
     """Catches paths and threads among the settings, metrics that crowd the page, and a second start after --resume."""
     for before, rounds in ((0, 3), (3, 6)):
         with TensorBoard(tmp_path, ["a", "b", "c", "d"], records[:before]) as board:
-            board.compare(hparams.start("runs/one", SETTINGS | {"rounds": rounds}))
+            board.compare(pages.list_settings("runs/one", SETTINGS | {"rounds": rounds}))
             for record in records[before:rounds]:
                 board.log_round(record, {entry["car"]: detail([]) for entry in record["cars"]})
-            board.compare(hparams.end())
+            board.compare(pages.mark_end())
     found = values(tmp_path / "result", "hparams")
-    assert set(found) == {*hparams.TAGS} and all(len(events) == 1 for events, _ in found.values())
+    assert set(found) == {*pages.SETTINGS} and all(len(events) == 1 for events, _ in found.values())
     start = metadata.parse_session_start_info_plugin_data(found[metadata.SESSION_START_INFO_TAG][1])
     assert start.group_name == "runs/one" and start.hparams["rounds"].number_value == 6
     assert start.hparams["algo"].string_value == "admm" and not {"data_root", "threads"} & {*start.hparams}
@@ -169,8 +167,8 @@ def test_runs_are_compared_by_settings_and_latest_scores(tmp_path, records):
 def test_what_every_car_has_to_train_on_is_a_text_and_a_picture(tmp_path):
     """A car without a labelled pixel too. Catches a division by nothing, and a name that breaks the table."""
     with TensorBoard(tmp_path, [], []) as board:
-        board.describe(tensorboard_partition.table(TOWNS, CAMVID_11, PIXELS),
-                       tensorboard_partition.drawing(TOWNS, CAMVID_11, PIXELS))
+        board.describe(pages.tabulate_partition(TOWNS, CAMVID_11, PIXELS),
+                       pages.draw_partition(TOWNS, CAMVID_11, PIXELS))
     (event,), _ = values(tmp_path / "coordinator", "text")["partition/table"]
     rows = event.tensor_proto.string_val[0].decode().splitlines()
     assert rows[-2].startswith("| 00 town\\|0 | 9 | 0.0000 | 75.0 | 25.0 | – |")
@@ -204,7 +202,7 @@ def test_a_run_that_goes_on_leaves_the_documented_tags_once(tiny_camvid, tmp_pat
                   for tag in re.findall(r"`([\w/]+)`", line.split("|")[1])}
     found = {re.sub(r"(class_iou)/.+", r"\1/CLASS", tag) for run in runs.values()
              for kind in ("scalars", "images", "tensors") for tag in run.Tags()[kind]}
-    hidden = {tensorboard_layout.TAG, *hparams.TAGS}
+    hidden = {pages.LAYOUT, *pages.SETTINGS}
     assert found - documented == hidden
     assert documented - found == {"worst_miou"}
     for name, run in runs.items():
@@ -217,7 +215,7 @@ def test_a_run_that_goes_on_leaves_the_documented_tags_once(tiny_camvid, tmp_pat
                 assert steps == [1, 2], f"{name}: {tag}"
     assert {"miou", "loss", "class_iou/Sky"} <= {*runs["car-00-d0-d2-d4"].Tags()["scalars"]}
     assert [event.step for event in runs["coordinator"].Images("partition/heat_map")] == [0]
-    assert [len(runs["result"].Tensors(tag)) for tag in hparams.TAGS] == [1, 1]
+    assert [len(runs["result"].Tensors(tag)) for tag in pages.SETTINGS] == [1, 1]
 
 
 def everything(directory):

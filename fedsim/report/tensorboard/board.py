@@ -16,8 +16,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from fedsim.record.round_record import CarDetail
-from fedsim.report.tensorboard import hparams, partition
-from fedsim.report.tensorboard import pages as layout
+from fedsim.report.tensorboard import pages
 from fedsim.report.tensorboard.event_file import EventFile, cut, picture
 
 MAX_CARS = 64  # with a run of its own: more than TensorBoard shows legibly, fewer than open files allowed
@@ -31,7 +30,6 @@ _COORDINATOR_TAGS = {key: key for key in (
 _RESULT_TAGS = {key: f"result/{key}" for key in ("miou", "loss", "pixel_accuracy", "pictures", "sequential_steps")}
 _CAR_TAGS = {"loss": "train_loss/round", "own_loss": "loss"} | {key: key for key in (
     "train_miou", "drift", "gradient_norm", "weight_norm", "dual_norm", "miou", "pictures_per_second")}
-_OF_THE_RUN = {layout.TAG, *hparams.TAGS, partition.TABLE, partition.HEAT_MAP}  # not of a round
 
 
 class TensorBoard:
@@ -52,7 +50,7 @@ class TensorBoard:
                 self._steps[entry["car"]] = self._steps.get(entry["car"], 0) + entry["steps"]
         last = records[-1]["round"] if records else -1
         for name in ("coordinator", "result"):
-            cut(self._directory / name, lambda event: event.step <= last and not _tags(event) & _OF_THE_RUN)
+            cut(self._directory / name, lambda event: event.step <= last and not _tags(event) & pages.TAGS)
         for car in range(min(len(car_names), MAX_CARS)):
             cut(self._folder(car), partial(_came_before, round=last, steps=self._steps.get(car, 0)))
         self._coordinator = EventFile(self._directory / "coordinator")

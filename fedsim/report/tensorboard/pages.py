@@ -1,13 +1,36 @@
-"""What TensorBoard's Custom Scalars page shows: all cars in one chart, the global model, FedADMM's residuals, costs.
+"""What TensorBoard shows of a whole run: its charts, its settings, its partition.
 
-A chart names tags by regular expressions and shows every run that has one.
+The Custom Scalars page has charts of all cars, of the global model, of FedADMM's residuals and of costs. A chart names
+tags by regular expressions and shows every run that has one. The HParams page compares runs by their settings and
+scores.
 """
 
+import io
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.plugins.custom_scalar import layout_pb2, metadata
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.custom_scalar import metadata as custom_scalar
+from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2, summary_v2
+from tensorboard.plugins.hparams import metadata as hparams
+from tensorboard.plugins.text.metadata import create_summary_metadata
 from tensorboard.util.tensor_util import make_tensor_proto
 
-TAG = metadata.CONFIG_SUMMARY_TAG
+from fedsim.classes import ClassTable
+from fedsim.data.partition.skew import jensen_shannon
+from fedsim.federation.federation import Car
+from fedsim.report.tables import Table, markdown
+from fedsim.report.tensorboard.event_file import picture
+from fedsim.settings.fields import Settings
+
+LAYOUT = custom_scalar.CONFIG_SUMMARY_TAG
+SETTINGS = (hparams.SESSION_START_INFO_TAG, hparams.SESSION_END_INFO_TAG)
+PARTITION_TABLE, HEAT_MAP = "partition/table", "partition/heat_map"
+TAGS = {LAYOUT, *SETTINGS, PARTITION_TABLE, HEAT_MAP}  # of the run as a whole, not of a round
 
 # Three charts stand in a row.
 _CARS = {
@@ -25,17 +48,67 @@ _DUALS = {
 }
 _COSTS = {"bytes of a round": ["bytes_up", "bytes_down"], "seconds of a round": ["seconds/.+"],
           "pictures a second": ["pictures_per_second"]}
+# The scores of a run do not depend on where and how it was computed.
+_NOT_COMPARED = {setting.name for setting in fields(Settings) if setting.metadata["theme"] == "Machine"} | {"data_root"}
+MOST_ROWS = 64  # of the partition's table; partition.json has every car
 
 
-def layout(duals: bool) -> Summary.Value:
-    """The page's charts, of the duals only where an algorithm has some."""
+def lay_out_charts(duals: bool) -> Summary.Value:
+    """Return the layout of the Custom Scalars page. duals: whether the algorithm has dual variables."""
     themes = {"Cars": _CARS, "Global model": _GLOBAL, "Residuals and duals": _DUALS if duals else {}, "Costs": _COSTS}
     page = layout_pb2.Layout(category=[
         layout_pb2.Category(title=theme, chart=[_chart(title, tags) for title, tags in charts.items()])
         for theme, charts in themes.items() if charts])
-    return Summary.Value(tag=TAG, metadata=metadata.create_summary_metadata(),
+    return Summary.Value(tag=LAYOUT, metadata=custom_scalar.create_summary_metadata(),
                          tensor=make_tensor_proto(page.SerializeToString()))
+
+
+def list_settings(name: str, settings: Mapping[str, Any]) -> Summary.Value:
+    """Return a run's row on the HParams page, of the settings that its scores depend on.
+
+    name: of the run; runs of one name would share a row.
+    """
+    compared = {setting: value for setting, value in settings.items() if setting not in _NOT_COMPARED}
+    return summary_v2.hparams_pb(compared, trial_id=name).value[0]
+
+
+def mark_end() -> Summary.Value:
+    """Return the mark by which the HParams page knows that the run has ended."""
+    ended = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS, end_time_secs=time.time())
+    content = hparams.create_summary_metadata(plugin_data_pb2.HParamsPluginData(session_end_info=ended))
+    return Summary.Value(tag=hparams.SESSION_END_INFO_TAG, metadata=content, tensor=hparams.NULL_TENSOR)
+
+
+def tabulate_partition(cars: Sequence[Car], classes: ClassTable, pixels: np.ndarray) -> Summary.Value:
+    """Return every car's scenes and classes as a text. pixels: (cars, C) labelled pixels by class."""
+    rows = []
+    for number, (car, own_pixels, shares) in enumerate(zip(cars[:MOST_ROWS], pixels, _shares(pixels), strict=False)):
+        divergence = f"{jensen_shannon(own_pixels, pixels.sum(0)):.4f}" if own_pixels.any() else "–"
+        rows.append([f"{number:02d} {car.name}", f"{car.images:,}", divergence,
+                     *(f"{100 * share:.1f}" if share else "–" for share in shares)])
+    left = len(cars) - len(rows)
+    text = markdown(Table(
+        "What every car has to train on, labelled pixels by class in %" + (
+            f"; {left:,} more cars in partition.json" if left else ""),
+        ["car", "scenes", "classes: JS from pool, bits", *classes.names], rows))
+    return Summary.Value(tag=PARTITION_TABLE, metadata=create_summary_metadata(display_name=None, description=None),
+                         tensor=make_tensor_proto(text.encode()))
+
+
+def draw_partition(cars: Sequence[Car], classes: ClassTable, pixels: np.ndarray) -> Summary.Value:
+    """Return the heat map of cars and classes as a picture. pixels: (cars, C) labelled pixels by class."""
+    # Here, because matplotlib takes long to import.
+    from fedsim.report.heat_map import heat_map
+
+    png = io.BytesIO()
+    heat_map([car.name for car in cars], classes, _shares(pixels)).savefig(png, format="png")
+    return picture(HEAT_MAP, png.getvalue())
 
 
 def _chart(title: str, tags: list[str]) -> layout_pb2.Chart:
     return layout_pb2.Chart(title=title, multiline=layout_pb2.MultilineChartContent(tag=[f"^{tag}$" for tag in tags]))
+
+
+def _shares(pixels: np.ndarray) -> np.ndarray:
+    """Return the share of each class in each car's labelled pixels, (cars, C); 0 for a car without any."""
+    return pixels / np.maximum(pixels.sum(1, keepdims=True), 1)

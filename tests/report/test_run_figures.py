@@ -4,8 +4,9 @@ from PIL import Image
 from records import make_local_records, make_records
 
 from fedsim.classes import CAMVID_11, VOID
-from fedsim.report.figures import draw_loss, draw_miou, draw_segmentation, loss_figure, to_svg
+from fedsim.report.figures import to_svg
 from fedsim.report.palette import line_of
+from fedsim.report.run_figures import draw_loss, draw_miou, draw_segmentation, loss_figure
 from fedsim.report.scenes import GAP, TILE_WIDTH, panel
 
 
