@@ -1,6 +1,5 @@
 """Which runs a comparison is made of."""
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from fedsim.settings import compatible, registry
 from fedsim.settings.fields import Settings, read_settings
 from fedsim.settings.registry import flag
 from fedsim.system.console import LOG
+from fedsim.system.files import beside, write_whole
 
 COMMON_FILE = "comparison.toml"
 MAY_CHANGE = {*FREE} - {"rounds", "evaluate_every", "device"}  # settings that a comparison may go on with others of
@@ -157,13 +157,10 @@ def _begin(common: Mapping[str, Any], folder: Path) -> None:
     if not path.exists():
         import tomli_w
 
-        beside = folder / f"{COMMON_FILE}.part"
-        if any(other.name not in (LOCK, beside.name) for other in folder.iterdir()):
+        if any(other.name not in (LOCK, beside(path).name) for other in folder.iterdir()):
             raise not_empty(folder)
         with writing(path):
-            beside.write_text("# What all runs of this comparison have in common.\n\n" + tomli_w.dumps(common),
-                              encoding="utf-8")
-            os.replace(beside, path)
+            write_whole(path, "# What all runs of this comparison have in common.\n\n" + tomli_w.dumps(common))
         return
     was = _common(folder)
     defaults = {setting.name: setting.default for setting in fields(Settings)} | {"lrs": []}

@@ -8,7 +8,6 @@ Standardisation is part of the graph. Every file has the model card in it: ONNX 
 
 import json
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from fedsim.data.datasets.streets.drives import drives_of
 from fedsim.data.pixels import resize_picture
 from fedsim.errors import FedsimError, MachineError, OutputError, RunError
 from fedsim.inference.segmenter import Segmenter
+from fedsim.system.files import replacing
 
 INPUT, OUTPUT = "pictures", "logits"
 SAMPLES = 4  # scenes that an exported network is checked on
@@ -81,22 +81,19 @@ def export(segmenter: Segmenter, kind: str, path: Path) -> Exported:
     card = segmenter.card.metadata() | {
         INPUT: "uint8 (N, 3, height, width), RGB; standardised in the graph",
         OUTPUT: "float32 (N, classes, height, width); a pixel's class is that of the largest"}
-    beside = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
-        with _quietly():
-            form.write(beside, _FromPictures(segmenter.module).eval(), torch.from_numpy(samples), card)
-            equal = equal_share(segmenter, form.read(beside), samples)
-        if equal < LEAST_EQUAL:
-            raise RunError(f"the exported network gives other labels than {segmenter.path} in {1 - equal:.2%} of the "
-                           f"pixels of {SAMPLES} scenes, so {path} was not kept; try the other --format")
-        os.rename(beside, path)
+        with replacing(path) as new:
+            with _quietly():
+                form.write(new, _FromPictures(segmenter.module).eval(), torch.from_numpy(samples), card)
+                equal = equal_share(segmenter, form.read(new), samples)
+            if equal < LEAST_EQUAL:
+                raise RunError(f"the exported network gives other labels than {segmenter.path} in {1 - equal:.2%} of "
+                               f"the pixels of {SAMPLES} scenes, so {path} was not kept; try the other --format")
     except FedsimError:
         raise
     except Exception as error:  # of an exporter, for a network that it cannot express, or for a full disk
         raise RunError(f"{segmenter.card.model} could not be written as {path}: "
                        f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}") from error
-    finally:
-        beside.unlink(missing_ok=True)
     return Exported(card, equal)
 
 

@@ -8,9 +8,7 @@
 """
 
 import json
-import os
 import zlib
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from PIL import Image
 
 from fedsim.classes import ClassTable
 from fedsim.errors import OutputError
+from fedsim.system.files import replacing, write_whole
 
 QUALITY = 90  # of a JPEG, in percent
 RUNS = {"compress_type": zlib.Z_RLE}  # of a PNG: label maps are runs, and get smaller in half the time
@@ -39,7 +38,7 @@ class Predictions:
                    for index, (name, colour) in enumerate(zip(self.classes.names, self.classes.colours, strict=True))]
         text = json.dumps({"classes": classes}, indent=1, ensure_ascii=False) + "\n"
         try:
-            (self.folder / "classes.json").write_text(text, encoding="utf-8")
+            write_whole(self.folder / "classes.json", text)
         except OSError as error:
             raise _cannot_write(self.folder / "classes.json", error) from error
 
@@ -57,14 +56,11 @@ class Predictions:
 
     def _save(self, image: Image.Image, name: str, **options: Any) -> None:
         path = self.folder / name
-        beside = path.with_name(f".part-{path.name}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            image.save(beside, **options)
-            os.replace(beside, path)
+            with replacing(path) as new:
+                image.save(new, **options)
         except OSError as error:
-            with suppress(OSError):
-                beside.unlink(missing_ok=True)
             raise _cannot_write(path, error) from error
 
 

@@ -13,7 +13,6 @@ Nothing is unpickled, no name of a file comes from a file, and nothing is read b
 """
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -30,6 +29,7 @@ from fedsim.federation.federation import Federation, State
 from fedsim.record.part_files import Written, digest_of, read_part, write_part
 from fedsim.record.run_directory import PART
 from fedsim.record.snapshot import Part, Unfit, car_part, global_part, keeps_nothing, part_bytes, with_car, with_global
+from fedsim.system.files import replacing, sync
 from fedsim.version import __version__
 
 T = TypeVar("T")
@@ -39,6 +39,7 @@ KEPT = 2  # checkpoints
 RECORD_HEAD, RECORD_CAR = 2**10, 2**8  # more bytes than a round-N.json takes, and than each car takes in it
 HEADER = 2**20  # bytes that a part may take beside its tensors: names and shapes
 RECORD = re.compile(r"round-(\d{6,})\.json")
+OWN = re.compile(rf"{RECORD.pattern}|\.round-\d{{6,}}\.part\.json|{PART.pattern}")  # the second one: left by a kill
 
 
 class Checkpoints:
@@ -105,7 +106,7 @@ class Checkpoints:
                 fresh[car] = write_part(self.folder / _part_name(state.round, car), part, state.round)
                 self._saved[car] = kept
         if fresh:
-            _sync(self.folder)
+            sync(self.folder)
         return fresh
 
     def _commit(self, state: State) -> None:
@@ -116,14 +117,11 @@ class Checkpoints:
                    "theta_sha256": state.digest(), "global": written, "cars": dict(sorted(self._cars.items()))}
         text = json.dumps(content)
         path = self.folder / _record_name(number)
-        beside = self.folder / "round.part"  # the same every time: a kill leaves one at most
-        with open(beside, "w", encoding="utf-8") as file:
-            file.write(f'{{"sha256": "{digest_of(text.encode())}", "checkpoint": {text}}}\n')
-            file.flush()
-            os.fsync(file.fileno())
-        _sync(self.folder)
-        os.replace(beside, path)
-        _sync(self.folder)
+        with replacing(path) as new:
+            with open(new, "w", encoding="utf-8") as file:
+                file.write(f'{{"sha256": "{digest_of(text.encode())}", "checkpoint": {text}}}\n')
+            sync(self.folder)  # the name of the part is on the disk before the checkpoint is
+        sync(self.folder)
         self._kept[number] = self._files(number)
 
     def _read(self, state: State, number: int) -> State:
@@ -158,7 +156,7 @@ class Checkpoints:
         self._kept = {number: self._kept[number] for number in sorted(self._kept)[-KEPT:]}
         needed = set().union(*self._kept.values())
         for path in [*self.folder.iterdir()]:
-            if (RECORD.fullmatch(path.name) or PART.fullmatch(path.name)) and path.name not in needed:
+            if OWN.fullmatch(path.name) and path.name not in needed:
                 with suppress(OSError):
                     path.unlink()
 
@@ -228,12 +226,3 @@ def _texts(world: World, text: str) -> Iterable[str]:
     padded[:len(own)] = torch.frombuffer(bytearray(own), dtype=torch.uint8)
     everyone = world.gather(padded) or []
     return [bytes(row[:length].tolist()).decode() for row, length in zip(everyone, lengths, strict=False)]
-
-
-def _sync(folder: Path) -> None:
-    """Names of files are on the disk when their folder is."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

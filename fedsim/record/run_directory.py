@@ -26,13 +26,13 @@ from typing import IO, Any
 from fedsim.data.partition import SPLIT_FILE
 from fedsim.errors import OutputError, RunError
 from fedsim.record.metrics_file import as_line, check_records, numbers, read_metrics
-from fedsim.system.files import lock
+from fedsim.system.files import beside, lock, write_whole
 
 LOCK = "lock"
 WAITS = (0.02, 0.1)  # seconds: whoever only asks holds a lock for a moment
 CAR = re.compile(r"car-(\d+)-")  # the name of a car's own model
 PART = re.compile(r"(?:global|car-\d{5,})-\d{6,}\.safetensors")  # of a checkpoint: no model
-FIRST_FILES = ("environment.json", "metrics.jsonl", SPLIT_FILE, "config.part")
+FIRST_FILES = ("environment.json", "metrics.jsonl", SPLIT_FILE, beside(Path("config.toml")).name)
 FOLDERS = ("tensorboard", "checkpoints", "report")
 
 
@@ -157,14 +157,9 @@ class RunDirectory:
             raise OutputError(f"{self.metrics} does not hold a record of each round up to {last}, which the checkpoint "
                               "is of; restore it, or start a new run")
         check_records(records, self.metrics)
-        beside = self.metrics.with_suffix(".part")
         try:
             self.summary.unlink(missing_ok=True)
-            with open(beside, "w", encoding="utf-8") as file:
-                file.writelines(map(as_line, records))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, self.metrics)
+            write_whole(self.metrics, "".join(map(as_line, records)))
         except OSError as error:
             raise OutputError(f"cannot write {self.metrics} ({error.strerror}); make room, then go on") from error
         return records
@@ -204,8 +199,7 @@ class RunDirectory:
                 directory.mkdir()
             _write_new(self.metrics, "")
             write_others(self.path)
-            _write_new(self.path / "config.part", config)
-            os.replace(self.path / "config.part", self.path / "config.toml")
+            write_whole(self.path / "config.toml", config)
         except FileExistsError as error:
             raise not_empty(self.path) from error
         except BaseException as error:
@@ -257,11 +251,9 @@ def _write_new(path: Path, text: str) -> None:
 
 
 def _replace(path: Path, text: Callable[[], str]) -> None:
-    """Write a file anew, beside it first. Raises OutputError."""
-    beside = path.with_suffix(".part")
+    """Write a file anew. Raises OutputError."""
     try:
-        beside.write_text(text(), encoding="utf-8")
-        os.replace(beside, path)
+        write_whole(path, text())
     except OSError as error:
         raise OutputError(f"cannot write {path} ({error.strerror}); make room, then go on") from error
 

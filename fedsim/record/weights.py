@@ -1,12 +1,12 @@
 """Weights as a safetensors file: loading one runs no code."""
 
-import os
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from fedsim.errors import OutputError
+from fedsim.system.files import replacing
 
 UNSAVED = "num_batches_tracked"
 
@@ -66,12 +66,8 @@ def save_weights(state: dict[str, Tensor], path: Path, metadata: dict[str, str])
     # Copies: parameters are views into one vector, and safetensors refuses tensors that share memory.
     tensors = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
                for name, tensor in state.items()}
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.part")
     try:
-        save_file(tensors, beside, metadata=metadata)
-        os.replace(beside, path)
+        with replacing(path) as new:
+            save_file(tensors, new, metadata=metadata)
     except SafetensorError as error:
         raise OSError(f"cannot write {path}: {error}") from error
-    finally:
-        beside.unlink(missing_ok=True)

@@ -1,10 +1,50 @@
-"""Locks on files, which the system frees when their holder is killed."""
+"""Write files whole or not at all, and lock them."""
 
 import fcntl
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Write `path` whole or not at all: the block writes the file that it is given, which then replaces `path`.
+
+    The new file is synced to the disk before it gets its name. If the block or the disk fails, the new file is removed
+    and `path` stays as it was. A process that is killed may leave the new file, see `beside`.
+    Raises OSError if the disk refuses.
+    """
+    new = beside(path)
+    try:
+        yield new
+        sync(new)
+        os.replace(new, path)
+    except BaseException:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
+        raise
+
+
+def beside(path: Path) -> Path:
+    """Return the path under which `replacing(path)` writes: a hidden file in the same folder, of the same suffix."""
+    return path.with_name(f".{path.stem}.part{path.suffix}")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file as `replacing` does. Raises OSError if the disk refuses."""
+    with replacing(path) as new:
+        new.write_text(text, encoding="utf-8")
+
+
+def sync(path: Path) -> None:
+    """Wait until the content of a file, or the names in a folder, are on the disk. Raises OSError if it refuses."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def lock(path: Path, wait: bool = False) -> IO[str]:

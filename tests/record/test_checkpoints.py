@@ -149,7 +149,10 @@ class Killed(BaseException):
 
 
 class Disk:
-    """Counts what is asked of the disk; the n-th time `error` is raised, and of a write half comes through."""
+    """Counts what is asked of the disk; the n-th time `error` is raised, and of a write half comes through.
+
+    A process that is killed asks nothing more: what it would tidy up afterwards stays.
+    """
 
     def __init__(self, monkeypatch, fail_at: int, error: BaseException) -> None:
         self.calls, self.fail_at, self.error = 0, fail_at, error
@@ -166,7 +169,7 @@ class Disk:
 
     def step(self) -> None:
         self.calls += 1
-        if self.calls == self.fail_at:
+        if self.calls == self.fail_at or (self.calls > self.fail_at and isinstance(self.error, Killed)):
             raise self.error
 
     def open(self, *arguments, **options):
@@ -200,7 +203,7 @@ def test_whatever_step_of_a_checkpoint_fails_the_one_before_or_the_new_one_is_wh
     """Every write, sync, rename and removal in turn; then the run goes on. Catches the record written before its
     parts, a part written over one that the checkpoint before needs, a rename left out, and files removed first.
     """
-    outcomes = []
+    outcomes, halves = [], 0
     for fail_at in range(1, 1000):
         folder = Path(shutil.copytree(copy, tmp_path / f"{fail_at}"))
         checkpoints = Checkpoints(folder, MADE, "this run")
@@ -216,13 +219,15 @@ def test_whatever_step_of_a_checkpoint_fails_the_one_before_or_the_new_one_is_wh
                 assert re.fullmatch(rf"round 5, rank 0: cannot write the checkpoint in {folder} \(No space .*whole",
                                     str(said))
                 outcomes.append("told")
+        halves += any(".part" in name for name in names(folder))
         found, warnings = load(folder)
         assert not warnings and found in ((ROUNDS, ROUNDS + 1) if outcomes[-1] != "saved" else (ROUNDS + 1,))
         again = Checkpoints(folder, MADE, "this run")
         again.save(run_round(MADE, again.load(STATES[0], Mock(warning=pytest.fail))).state)
-        assert not any(name.endswith(".part") for name in names(folder))
+        assert not any(".part" in name for name in names(folder))
         if disk.calls < fail_at:
             break
+    assert bool(halves) == isinstance(error, Killed)  # after which nothing tidies up
     assert 12 < len(outcomes) < 1000 and outcomes[-1] == "saved"
     assert set(outcomes[:-1]) <= ({"killed"} if isinstance(error, Killed) else {"told", "saved"})
 

@@ -169,7 +169,7 @@ def test_of_eight_threads_one_makes_the_directory(tmp_path, existing):
 
 
 STARTED = ["lock", "environment.json", "tensorboard", "checkpoints", "report", "metrics.jsonl", "partition.json",
-           "config.part"]
+           ".config.part.toml"]
 
 
 def leave(path: Path, names: list[str]) -> None:

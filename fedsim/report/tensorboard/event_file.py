@@ -4,7 +4,6 @@ The events go through tensorboard's RecordWriter at once: SummaryWriter takes si
 (89 against 14 µs on one CPU core) and starts a thread for every car.
 """
 
-import os
 import re
 import struct
 import time
@@ -14,6 +13,8 @@ from pathlib import Path
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
+
+from fedsim.system.files import replacing
 
 PREFIX = "events.out.tfevents."  # of the name of an event file; the time that it was made follows
 NAME = re.compile(re.escape(PREFIX) + r"\d+\.\d{6}")
@@ -59,13 +60,11 @@ def cut(directory: Path, keeps: Callable[[Event], bool]) -> None:
         events = [Event.FromString(data) for data in RawEventFileLoader(str(path)).Load()]
         kept = [event for event in events if event.file_version or keeps(event)]
         if len(kept) < len(events):
-            beside = path.with_name(f".{path.name}.part")
-            with open(beside, "wb") as file:
+            with replacing(path) as new, open(new, "wb") as file:
                 records = RecordWriter(file)
                 for event in kept:
                     records.write(event.SerializeToString())
                 records.close()
-            os.replace(beside, path)
 
 
 def _event_files(directory: Path) -> list[Path]:
