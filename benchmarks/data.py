@@ -76,7 +76,8 @@ def dealing(scheme: str) -> dict[str, float]:
     import numpy as np
 
     from fedsim.classes import CAMVID_11
-    from fedsim.data.partition.schemes import DEFAULT_ALPHA, partition
+    from fedsim.data.partition import DEFAULT_ALPHA
+    from fedsim.data.partition.schemes import partition
     from fedsim.data.scene_set import SceneSet
 
     random = np.random.default_rng(0)
@@ -116,8 +117,9 @@ def perturbing(options: argparse.Namespace) -> dict[str, float]:
     import torch
     from PIL import Image
 
+    from fedsim.data.conditions import perturb
     from fedsim.data.datasets.streets import Streets
-    from fedsim.data.perturbations import PERTURBATIONS, SEVERITIES, Perturbation, perturb
+    from fedsim.data.perturbations import PERTURBATIONS, SEVERITIES, Perturbation
 
     torch.set_num_threads(1)
     scene = next(Streets(1).scenes("val"))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedsim.algorithms import Algorithm
 from fedsim.classes import CAMVID_11, VOID
-from fedsim.data.augment import AUGMENTATIONS
+from fedsim.data.augment import augmentation
 from fedsim.data.car_scenes import CarScenes
 from fedsim.data.scene_set import SceneSet, class_histogram
 from fedsim.distributed.world import Place, World
@@ -52,7 +52,7 @@ def criterion() -> CrossEntropy:
 
 def training(epochs: int = 1, batch_size: int = 2, momentum: float = 0.0,
              augment: str = "flip") -> LocalTraining:
-    return LocalTraining((epochs, epochs), batch_size, SGD(momentum), criterion(), AUGMENTATIONS[augment], seed=5)
+    return LocalTraining((epochs, epochs), batch_size, SGD(momentum), criterion(), augmentation(augment), seed=5)
 
 
 def federation(algorithm: Algorithm, sizes: list[int], *, world: World = SOLO, batchnorm: str = "recalibrate",

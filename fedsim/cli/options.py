@@ -9,8 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from fedsim.cli.command import PATH, Command, Option, in_a_sentence
-from fedsim.data.partition import SPLIT_FILE
-from fedsim.data.partition.schemes import PARTITIONS
+from fedsim.data.partition import PARTITIONS, SPLIT_FILE
 from fedsim.errors import SettingsError
 from fedsim.models import MODELS
 from fedsim.settings import compatible

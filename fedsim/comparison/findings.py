@@ -10,9 +10,8 @@ import torch
 
 from fedsim.classes import ClassTable
 from fedsim.comparison.trials import Trial
-from fedsim.data.partition import SPLIT_FILE
+from fedsim.data.partition import PARTITIONS, SPLIT_FILE
 from fedsim.data.partition.dealt import Dealt
-from fedsim.data.partition.schemes import PARTITIONS
 from fedsim.data.partition.split_file import read_cars
 from fedsim.data.scene_set import SceneSet
 from fedsim.distributed.world import World

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fedsim.classes import VOID
+from fedsim.data import AUGMENTATIONS
 from fedsim.data.batches import flip
 from fedsim.data.perturbations import PERTURBATIONS, SEVERITIES, Perturbation
 from fedsim.seeds import stream
@@ -91,7 +92,10 @@ class Perturb(Flip):
         return Perturbation(str(kind), int(self._draw.integers(1, SEVERITIES + 1)))(image, self._draw)
 
 
-AUGMENTATIONS: dict[str, type[Unchanged]] = {"none": Unchanged, "flip": Flip, "standard": Standard, "perturb": Perturb}
+def augmentation(name: str) -> type[Unchanged]:
+    """Return the class of an augmentation, by its name in AUGMENTATIONS."""
+    kind: type[Unchanged] = globals()[AUGMENTATIONS[name]]
+    return kind
 
 
 def rescale(inputs: Tensor, labels: Tensor, scales: np.ndarray, places: np.ndarray) -> tuple[Tensor, Tensor]:

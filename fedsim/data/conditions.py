@@ -1,15 +1,17 @@
 """Scenes under conditions: perturbed at the pictures' own size, as a camera would be, then shrunk for the network."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from fedsim.data import perturbations
-from fedsim.data.perturbations import Perturbation, perturb
+from fedsim.data.perturbations import Perturbation
 from fedsim.data.pixels import resize_picture
 from fedsim.data.scene_set import Scene, SceneSet, Source
+from fedsim.seeds import stream
 
 
 class Conditioned:
@@ -45,6 +47,15 @@ class Conditioned:
         return scene._replace(image=picture.transpose(1, 2, 0))
 
 
+def perturb(images: np.ndarray, names: Sequence[str], perturbation: Perturbation, seed: int) -> np.ndarray:
+    """Return pictures (N, 3, H, W) uint8, perturbed; a scene's draws depend on seed, kind and its name alone."""
+    perturbed = np.empty_like(images)
+    for index, (image, name) in enumerate(zip(images, names, strict=True)):
+        random = stream(seed, "perturbation", perturbation.kind, name)
+        perturbed[index] = perturbation(torch.tensor(image), random).numpy()
+    return perturbed
+
+
 def perturbed(originals: SceneSet, size: tuple[int, int], perturbation: Perturbation, seed: int) -> np.ndarray:
     """The pictures of a set at the size that a network sees, (N, 3, H, W) uint8 with (W, H) = size.
 
@@ -65,6 +76,5 @@ def own_size(scenes: SceneSet) -> tuple[int, int]:
 
 
 def _code_digest() -> str:
-    path = Path(perturbations.__file__)
-    files = sorted(path.parent.glob("*.py")) if path.name == "__init__.py" else [path]
+    files = Path(__file__), *sorted(Path(perturbations.__file__).parent.glob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from fedsim.algorithms import Algorithm
-from fedsim.data.augment import AUGMENTATIONS
+from fedsim.data.augment import augmentation
 from fedsim.data.car_scenes import CarScenes
 from fedsim.data.partition.dealt import Dealt
 from fedsim.data.partition.schemes import Shard
@@ -201,7 +201,7 @@ def _training(settings: Settings, criterion: CrossEntropy, classes: int) -> Loca
     optimizer = (SGD(settings.momentum, settings.weight_decay) if settings.optimizer == "sgd"
                  else Adam(settings.weight_decay))
     return LocalTraining(settings.epochs(), settings.batch_size, optimizer, criterion,
-                         AUGMENTATIONS[settings.augment], settings.seed, classes)
+                         augmentation(settings.augment), settings.seed, classes)
 
 
 def current_versions() -> dict[str, str]:

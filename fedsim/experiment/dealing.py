@@ -7,8 +7,9 @@ from pathlib import Path
 from fedsim.data import cache
 from fedsim.data.conditions import Conditioned
 from fedsim.data.datasets import open_source
+from fedsim.data.partition import DEFAULT_ALPHA, PARTITIONS
 from fedsim.data.partition.dealt import Dealt
-from fedsim.data.partition.schemes import DEFAULT_ALPHA, PARTITIONS, Shard, partition
+from fedsim.data.partition.schemes import Shard, partition
 from fedsim.data.partition.split_file import read_cars, read_split
 from fedsim.data.perturbations import Perturbation
 from fedsim.data.scene_set import SceneSet, Source

@@ -9,9 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fedsim.data.partition import SPLIT_FILE
+from fedsim.data.partition import PARTITIONS, SPLIT_FILE
 from fedsim.data.partition.dealt import Dealt
-from fedsim.data.partition.schemes import PARTITIONS
 from fedsim.data.partition.split_file import read_cars
 from fedsim.distributed.world import World
 from fedsim.errors import DataError, OutputError, SettingsError

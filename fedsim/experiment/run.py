@@ -17,8 +17,7 @@ import numpy as np
 import torch
 
 from fedsim.algorithms import Algorithm
-from fedsim.data.partition import SPLIT_FILE
-from fedsim.data.partition.schemes import PARTITIONS
+from fedsim.data.partition import PARTITIONS, SPLIT_FILE
 from fedsim.data.partition.split_file import write_split
 from fedsim.distributed.world import World
 from fedsim.errors import FedsimError, RankError, SettingsError, Stopped

@@ -7,7 +7,8 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fedsim.data.perturbations import PERTURBATIONS, SEVERITIES, Perturbation, perturb
+from fedsim.data.conditions import perturb
+from fedsim.data.perturbations import PERTURBATIONS, SEVERITIES, Perturbation
 from fedsim.data.scene_set import SceneSet
 from fedsim.evaluation.robustness import Robustness
 from fedsim.report.figures import STYLE

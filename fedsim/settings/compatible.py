@@ -8,7 +8,7 @@ from typing import Any
 
 from fedsim.aggregation import AGGREGATORS
 from fedsim.algorithms import Algorithm, FedADMM
-from fedsim.data.partition.schemes import DEFAULT_ALPHA, PARTITIONS
+from fedsim.data.partition import DEFAULT_ALPHA, PARTITIONS
 from fedsim.errors import SettingsError
 from fedsim.settings import registry
 from fedsim.settings.fields import Settings

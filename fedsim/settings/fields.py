@@ -13,7 +13,7 @@ import numpy as np
 
 from fedsim.aggregation import AGGREGATORS
 from fedsim.algorithms.server_optimizers import SERVER_OPTIMIZERS
-from fedsim.data.augment import AUGMENTATIONS
+from fedsim.data import AUGMENTATIONS
 from fedsim.data.datasets import SOURCES
 from fedsim.errors import SettingsError
 from fedsim.federation.attacks import ATTACKS

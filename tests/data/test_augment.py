@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from scenery import CPU, scene_set
 
 from fedsim.classes import VOID
-from fedsim.data.augment import AUGMENTATIONS, SCALES, Flip, Perturb, Standard, Unchanged, rescale
+from fedsim.data import AUGMENTATIONS
+from fedsim.data.augment import SCALES, Flip, Perturb, Standard, Unchanged, augmentation, rescale
 from fedsim.data.batches import flip, standardise
 from fedsim.data.car_scenes import CarScenes
 from fedsim.seeds import stream
@@ -37,7 +38,7 @@ def test_flip_mirrors_every_second_scene_by_its_own_stream():
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_draws_belong_to_seed_round_and_car(name):
-    kind = AUGMENTATIONS[name]
+    kind = augmentation(name)
     first, again = (batch(kind(0, 1, 0)) for _ in range(2))
     assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
     for other in (1, 1, 0), (0, 2, 0), (0, 1, 1):
@@ -47,7 +48,7 @@ def test_draws_belong_to_seed_round_and_car(name):
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_shapes_and_types_stay_and_the_scene_set_too(name):
     kept = SCENES.images.copy(), SCENES.labels.copy()
-    images, labels = batch(AUGMENTATIONS[name](0, 1, 0))
+    images, labels = batch(augmentation(name)(0, 1, 0))
     assert images.shape == (4, 3, 36, 48) and images.dtype == torch.float32
     assert images.is_contiguous(memory_format=torch.channels_last) and images.isfinite().all()
     assert labels.shape == (4, 36, 48) and labels.dtype == torch.int64

@@ -5,8 +5,8 @@ import pytest
 from test_cache import COUNT, HEIGHT, WIDTH, Noise
 
 from fedsim.data.cache import load
-from fedsim.data.conditions import Conditioned, own_size, perturbed
-from fedsim.data.perturbations import Perturbation, perturb
+from fedsim.data.conditions import Conditioned, own_size, perturb, perturbed
+from fedsim.data.perturbations import Perturbation
 from fedsim.data.pixels import resize_picture
 
 FOG = Perturbation("fog", 4)

@@ -9,8 +9,9 @@ import pytest
 from commandline import parse
 from scenery import SOLO
 
+from fedsim.data.partition import PARTITIONS
 from fedsim.data.partition.dealt import Dealt
-from fedsim.data.partition.schemes import PARTITIONS, Shard
+from fedsim.data.partition.schemes import Shard
 from fedsim.data.partition.split_file import write_split
 from fedsim.errors import DataError, SettingsError
 from fedsim.experiment.dealing import cars_of, deal, source_of

@@ -9,14 +9,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fedsim.data.partition import by_class
+from fedsim.data.partition import PARTITIONS, by_class
 from fedsim.data.perturbations import PERTURBATIONS, SEVERITIES, Perturbation
 from fedsim.data.scene_set import SceneSet
 from fedsim.errors import SettingsError
 from fedsim.seeds import stream
 
-PARTITIONS = ("drive", "iid", "dirichlet", "classes", "quantity", "condition")
-DEFAULT_ALPHA: dict[str, float] = {"dirichlet": 0.5, "classes": 2.0, "quantity": 1.0}  # of the schemes that read it
 LONGEST_LIST = 100  # characters of a name that lists a car's drives
 
 

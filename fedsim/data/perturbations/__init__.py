@@ -12,34 +12,34 @@ a picture looks the same whether it is perturbed before or after it is shrunk.
 """
 
 import difflib
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from fedsim.data.perturbations import lens, light, sensor, weather
 from fedsim.errors import SettingsError
-from fedsim.seeds import stream
+
+if TYPE_CHECKING:  # the command line reads names alone
+    from numpy.random import Generator
+    from torch import Tensor
 
 SEVERITIES = 5
-# (picture (3, H, W) float32 RGB in 0..1, severity from 1, generator) -> picture, perhaps a little out of 0..1
-PERTURBATIONS: dict[str, Callable[[Tensor, int, np.random.Generator], Tensor]] = {
-    "sensor-noise": sensor.read_noise,
-    "shot-noise": sensor.shot_noise,
-    "motion-blur": lens.motion_blur,
-    "defocus": lens.defocus,
-    "fog": weather.fog,
-    "rain": weather.rain,
-    "snow": weather.snow,
-    "dusk": light.dusk,
-    "glare": light.glare,
-    "low-contrast": light.low_contrast,
-    "jpeg": sensor.jpeg,
-    "pixelation": sensor.pixelation,
-    "lens-dirt": lens.dirt,
-    "lost-rows": sensor.lost_rows,
+# Name -> module and function, imported when asked for. A function makes from a picture (3, H, W) float32 RGB in 0..1, a
+# severity from 1 and a generator the perturbed picture, whose values may lie a little outside of 0..1.
+PERTURBATIONS = {
+    "sensor-noise": ("sensor", "read_noise"),
+    "shot-noise": ("sensor", "shot_noise"),
+    "motion-blur": ("lens", "motion_blur"),
+    "defocus": ("lens", "defocus"),
+    "fog": ("weather", "fog"),
+    "rain": ("weather", "rain"),
+    "snow": ("weather", "snow"),
+    "dusk": ("light", "dusk"),
+    "glare": ("light", "glare"),
+    "low-contrast": ("light", "low_contrast"),
+    "jpeg": ("sensor", "jpeg"),
+    "pixelation": ("sensor", "pixelation"),
+    "lens-dirt": ("lens", "dirt"),
+    "lost-rows": ("sensor", "lost_rows"),
 }
 
 
@@ -65,18 +65,12 @@ class Perturbation:
     def __str__(self) -> str:
         return f"{self.kind}:{self.severity}"
 
-    def __call__(self, image: Tensor, random: np.random.Generator) -> Tensor:
+    def __call__(self, image: "Tensor", random: "Generator") -> "Tensor":
         """The perturbed image: (3, H, W) uint8 RGB on the CPU, of 24 pixels a side at least, to a new one alike.
 
         Severities take the same draws from the same generator, so that more of the same rain falls.
         """
-        picture = PERTURBATIONS[self.kind](image.float().div_(255), self.severity, random)
-        return picture.mul(255).round_().clamp_(0, 255).to(torch.uint8)
-
-
-def perturb(images: np.ndarray, names: Sequence[str], perturbation: Perturbation, seed: int) -> np.ndarray:
-    """(N, 3, H, W) uint8 -> the same, perturbed; a scene's draws depend on seed, kind and its name alone."""
-    perturbed = np.empty_like(images)
-    for image, name, place in zip(images, names, perturbed, strict=True):
-        place[:] = perturbation(torch.tensor(image), stream(seed, "perturbation", perturbation.kind, name)).numpy()
-    return perturbed
+        module, function = PERTURBATIONS[self.kind]
+        perturb = getattr(import_module(f"fedsim.data.perturbations.{module}"), function)
+        picture: Tensor = perturb(image.float().div_(255), self.severity, random)
+        return picture.mul(255).round_().clamp_(0, 255).byte()

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenery import scene_set as noise
 
-from fedsim.data.partition import by_class
-from fedsim.data.partition.schemes import DEFAULT_ALPHA, PARTITIONS, partition
+from fedsim.data.partition import DEFAULT_ALPHA, PARTITIONS, by_class
+from fedsim.data.partition.schemes import partition
 from fedsim.data.partition.skew import skew
 from fedsim.data.perturbations import PERTURBATIONS, Perturbation
 from fedsim.data.scene_set import SceneSet
