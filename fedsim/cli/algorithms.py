@@ -12,6 +12,7 @@ from fedsim.algorithms import Local
 from fedsim.cli.command import Command
 from fedsim.experiment.methods import check_algorithm
 from fedsim.federation.contributions import to_parts
+from fedsim.report.words import ABSENT
 from fedsim.settings import registry
 from fedsim.settings.registry import flag
 
@@ -71,11 +72,11 @@ def row(name: str) -> Row:
     together = algorithm.pooled or algorithm.personal
     title = f"Fed{_capitals(name)}" if server else algorithm.title
     if own:  # not what it inherits from an algorithm of ours
-        title, paper = own["title"] or kind.__name__, own["paper"] or "–"
+        title, paper = own["title"] or kind.__name__, own["paper"] or ABSENT
     return Row(name, title, paper,
-               "–" if together else algorithm.weighting, _vectors(memory),
-               "–" if together else _vectors(tuple(to_parts(sent))), "–" if together else _vectors(tuple(down)),
-               ", ".join(_options(kind, server, algorithm.free_server_step)) or "–")
+               ABSENT if together else algorithm.weighting, _vectors(memory),
+               ABSENT if together else _vectors(tuple(to_parts(sent))), ABSENT if together else _vectors(tuple(down)),
+               ", ".join(_options(kind, server, algorithm.free_server_step)) or ABSENT)
 
 
 def _capitals(name: str) -> str:
@@ -89,7 +90,7 @@ def _vectors(values: Any) -> str:
     numbers = sum((isinstance(value, Tensor) and value.ndim == 0) or isinstance(value, int | float) for value in fields)
     words = [str(vectors)] if vectors else []
     words += [f"{numbers} number{'s' if numbers > 1 else ''}"] if numbers else []
-    return " + ".join(words) or "–"
+    return " + ".join(words) or ABSENT
 
 
 def _options(kind: type, server: str | None, free_server_step: bool) -> Iterator[str]:

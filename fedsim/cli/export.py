@@ -8,7 +8,7 @@ from fedsim.cli.command import Command
 from fedsim.inference.export import FORMATS, SAMPLES
 from fedsim.inference.export import export as write
 from fedsim.inference.segmenter import Segmenter
-from fedsim.report.tables import Table, print_tables
+from fedsim.report.tables import Table, print_block, print_tables
 
 
 @click.command(cls=Command)
@@ -35,4 +35,4 @@ def export(model: Path, kind: str, out: Path) -> None:
             ["model card", ", ".join(card)],
             ["checked", f"{equal:.2%} of the pixels of {SAMPLES} scenes have the model's own label"]]
     print_tables([Table(str(out), ["", kind], rows)])
-    print(f"Written:\n  {out}")
+    print_block("Written", [out])

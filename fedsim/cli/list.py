@@ -10,6 +10,7 @@ from fedsim.cli.command import PATH, Command
 from fedsim.errors import OutputError
 from fedsim.record.overview import Overview, find_runs
 from fedsim.report.tables import Table, print_tables
+from fedsim.report.words import ABSENT, format_number
 
 UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))  # name, seconds
 
@@ -38,9 +39,9 @@ def list_runs(folder: str) -> None:
 def _row(run: Overview, place: Path, now: float) -> Sequence[str]:
     settings, scores = run.settings, run.scores
     return (str(run.path.relative_to(place)) if run.path != place else run.path.resolve().name,
-            *(str(settings.get(name, "–")) for name in ("algo", "data", "cars")),
-            f"{scores.round if scores else '–'}/{run.rounds}",
-            *(f"{miou:.3f}" if miou is not None else "–" for miou in (scores and scores.last, scores and scores.best)),
+            *(str(settings.get(name, ABSENT)) for name in ("algo", "data", "cars")),
+            f"{scores.round if scores else ABSENT}/{run.rounds}",
+            *(format_number(miou) for miou in (scores and scores.last, scores and scores.best)),
             _age(now - run.changed), run.standing)
 
 

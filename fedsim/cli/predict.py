@@ -17,7 +17,7 @@ from fedsim.errors import DataError
 from fedsim.inference.predictions import Predictions
 from fedsim.inference.segmenter import Segmenter
 from fedsim.record.run_directory import default_path, make_empty
-from fedsim.report.tables import Table, print_tables
+from fedsim.report.tables import Table, print_block, print_tables
 from fedsim.settings.fields import CHOICES, MOST_THREADS
 from fedsim.system.console import LOG
 from fedsim.system.waiting import waiting
@@ -81,9 +81,7 @@ def predict(model: Path, paths: tuple[Path, ...], out: Path | None, alpha: float
     shares = pixels / pixels.sum()
     print_tables([Table(f"{done} picture(s), share of the pixels", ["", "share"],
                         [[name, f"{share:.1%}"] for name, share in zip(segmenter.classes.names, shares, strict=True)])])
-    print("Written:")
-    for folder in ("overlay", "colour", "index", "classes.json"):
-        print(f"  {out / folder}")
+    print_block("Written", (out / name for name in ("overlay", "colour", "index", "classes.json")))
 
 
 def find(paths: Sequence[Path]) -> list[Found]:

@@ -13,7 +13,8 @@ from fedsim.record.metrics_file import check_records, read_metrics
 from fedsim.record.overview import RUN_FILES, Overview, words
 from fedsim.record.run_directory import RunDirectory
 from fedsim.report.summary import Outcome
-from fedsim.report.tables import Table, print_tables
+from fedsim.report.tables import Table, print_block, print_tables
+from fedsim.report.words import ABSENT
 
 WARNINGS = 8  # of a run; of more, the latest
 
@@ -41,14 +42,14 @@ def show(run: str) -> None:
             print(sentence)
     for trouble in outcome.troubles()[-WARNINGS:]:
         print(f"WARNING: {trouble}")
-    _print_block("Files", [str(file) for file in _files(directory)])
-    _print_block("To type", _commands(overview, directory))
+    print_block("Files", _files(directory))
+    print_block("To type", _commands(overview, directory))
 
 
 def _state(overview: Overview) -> Table:
     settings, scores = overview.settings, overview.scores
-    rows = [["state", overview.state], ["round", f"{scores.round if scores else '–'} of {overview.rounds}"]]
-    rows += [[title, str(settings.get(name, "–"))] for title, name in (
+    rows = [["state", overview.state], ["round", f"{scores.round if scores else ABSENT} of {overview.rounds}"]]
+    rows += [[title, str(settings.get(name, ABSENT))] for title, name in (
         ("algorithm", "algo"), ("data", "data"), ("cars", "cars"), ("model", "model"))]
     if scores and scores.last is not None:
         rows += [["last mIoU", f"{scores.last:.3f}"], ["best mIoU", f"{scores.best:.3f} (round {scores.best_round})"]]
@@ -81,9 +82,3 @@ def _commands(overview: Overview, directory: RunDirectory) -> list[str]:
     return [*([overview.resume + "  # goes on"] if overview.state == "stopped" else []),
             *([overview.repeat + "  # repeats it"] if overview.repeat else []),
             f"tensorboard --logdir {shlex.quote(str(directory.tensorboard))}"]
-
-
-def _print_block(title: str, lines: list[str]) -> None:
-    print(f"\n{title}:")
-    for line in lines:
-        print(f"  {line}")

@@ -14,8 +14,7 @@ from fedsim.classes import ClassTable
 from fedsim.comparison.trials import Row, curve, spread
 from fedsim.report.figures import STYLE, class_legend, legend_columns, shortened
 from fedsim.report.palette import Line, lines_of
-from fedsim.report.scenes import tiles
-from fedsim.report.shown import Shown
+from fedsim.report.scenes import Shown, tiles
 
 AXES = {"round": "round", "megabytes": "MB communicated, up and down", "sequential_steps": "sequential local steps"}
 BARS = 110  # side by side in a panel, gaps between classes included

@@ -22,7 +22,7 @@ from fedsim.experiment.dealing import deal, source_of
 from fedsim.experiment.past_run import PastRun
 from fedsim.models.flat import FlatModel
 from fedsim.record.metrics_file import check_records, read_metrics
-from fedsim.report.shown import Shown, shown_scenes, which_shown
+from fedsim.report.scenes import Shown, load_shown, shown_indices
 from fedsim.settings.fields import Settings
 from fedsim.system.console import LOG
 
@@ -57,14 +57,14 @@ def examine(runs: Sequence[PastRun], world: World, advance: Callable[[], None]) 
         if run.has_ended():
             models = run.models(dealt.source, world.device)
             own_scenes = _own_scenes(models, dealt)
-            logits = predict(models[0], dealt.eval_set, which_shown(dealt.eval_set))
+            logits = predict(models[0], dealt.eval_set, shown_indices(dealt.eval_set))
             predictions[path] = logits.argmax(1).to("cpu", torch.uint8).numpy()
         trials.append(Trial(path, _comparable(run), records, own_scenes, _digest(dealt.eval_set),
                             _digest(dealt.train_set)))
         advance()
     assert first is not None, "no run at all"
     trained, scored = first.train_set.histograms.sum(0), first.eval_set.histograms.sum(0)
-    shown = shown_scenes(first.eval_set, first.source, first.eval_split)
+    shown = load_shown(first.eval_set, first.source, first.eval_split)
     return Findings(trials, first.source.classes, trained, scored, shown, predictions)
 
 

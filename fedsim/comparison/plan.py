@@ -15,6 +15,7 @@ from fedsim.experiment.past_run import PastRun
 from fedsim.experiment.resuming import FREE
 from fedsim.record.metrics_file import check_records, read_metrics
 from fedsim.record.run_directory import LOCK, hold, make_empty, not_empty
+from fedsim.report.words import format_setting
 from fedsim.settings import compatible, registry
 from fedsim.settings.fields import Settings, read_settings
 from fedsim.settings.registry import flag
@@ -168,8 +169,9 @@ def _begin(common: Mapping[str, Any], folder: Path) -> None:
         before, now = was.get(name, defaults.get(name)), common.get(name, defaults.get(name))
         # Rates may be added to those that one is chosen from: a run's directory names its own.
         if bool(before) != bool(now) if name == "lrs" else before != now:
-            raise SettingsError(f"{flag(name)} is {_word(now)}, but {folder} was begun with {_word(before)}: take the "
-                                "same, or another directory with --out")
+            absent = "not given"
+            raise SettingsError(f"{flag(name)} is {format_setting(now, absent)}, but {folder} was begun with "
+                                f"{format_setting(before, absent)}: take the same, or another directory with --out")
 
 
 @contextmanager
@@ -201,8 +203,3 @@ def _common(folder: Path) -> dict[str, Any]:
 def _plain(name: str) -> str:
     """A name for files: that of a user's own algorithm has a colon."""
     return re.sub(r"[^\w.-]+", "-", name)
-
-
-def _word(value: Any) -> str:
-    return "not given" if value in (None, []) else ",".join(f"{one:g}" for one in value) if isinstance(
-        value, list) else str(value)

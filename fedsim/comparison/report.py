@@ -10,6 +10,7 @@ from fedsim.comparison.tables import (
     Comparison,
     class_table,
     cost_table,
+    format_spread,
     latex,
     notes,
     run_csv,
@@ -19,12 +20,11 @@ from fedsim.comparison.tables import (
     summary_csv,
     tuning_table,
     warnings,
-    words,
 )
 from fedsim.comparison.trials import Tuning, default_target, rarest, rows_of
 from fedsim.errors import OutputError
 from fedsim.report.page import Page, Picture, Section, write_page
-from fedsim.report.tables import Table, markdown, print_tables
+from fedsim.report.tables import Table, markdown, print_block, print_tables
 
 ABOUT_CURVES = ("mIoU of every row over rounds, over what its cars have sent and received, and over the steps that "
                 "follow one another. Lines are means over seeds, bands reach from the least to the most of them; a "
@@ -54,9 +54,7 @@ def write_report(comparison: Comparison, findings: Findings, troubles: Sequence[
     except OSError as error:
         raise OutputError(f"cannot write the report in {folder} ({error.strerror or error}); make room, then compare "
                           "again") from error
-    print("\nWritten:")
-    for path in written:
-        print(f"  {path}")
+    print_block("Written", written)
 
 
 def _write_files(comparison: Comparison, findings: Findings, warned: Sequence[str], command: str,
@@ -118,7 +116,7 @@ def _page(comparison: Comparison, warned: Sequence[str], command: str, curves: s
     title, subtitle = _title(comparison)
     labels = ", ".join(row.label for row in comparison.rows)
     about = [Section("How they were made", tables=_on_choices(comparison))] if _on_choices(comparison) else []
-    return Page(title, subtitle, [(row.label, words(row.final, len(row.trials))) for row in comparison.rows], [
+    return Page(title, subtitle, [(row.label, format_spread(row.final, len(row.trials))) for row in comparison.rows], [
         Section("Scores", warnings=warned, tables=[score_table(comparison), cost_table(comparison)]),
         Section("How to read them", text=notes(comparison)),
         Section("Curves", pictures=[Picture(curves, ABOUT_CURVES, f"mIoU of {labels}")]),

@@ -9,6 +9,7 @@ from typing import Any
 
 from fedsim.comparison.trials import Row, Spread, Trial, Tuning, costs, differences, gap, spread, yardstick
 from fedsim.report.tables import Table
+from fedsim.report.words import ABSENT, format_number
 
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "±": r"$\pm$",
          **{sign: "\\" + sign for sign in "&%$#_{}"}}
@@ -45,10 +46,10 @@ def score_table(comparison: Comparison) -> Table:
     rows = []
     for row in comparison.rows:
         of = len(row.trials)
-        rows.append([row.label, str(of), words(row.final, of), words(row.best, of),
-                     words(comparison.gap(row), of, "+.3f"),
-                     words(spread(trial.worst for trial in row.trials), of),
-                     words(spread(trial.class_iou(comparison.rare) for trial in row.trials), of)])
+        rows.append([row.label, str(of), format_spread(row.final, of), format_spread(row.best, of),
+                     format_spread(comparison.gap(row), of, "+.3f"),
+                     format_spread(spread(trial.worst for trial in row.trials), of),
+                     format_spread(spread(trial.class_iou(comparison.rare) for trial in row.trials), of)])
     return Table(f"Scores, {comparison.split} split", header, rows)
 
 
@@ -59,7 +60,7 @@ def cost_table(comparison: Comparison) -> Table:
     rows = []
     for row in comparison.rows:
         reached = costs(row, comparison.target)
-        to_target = [words(spread(cost[place] for cost in reached), len(row.trials), form)
+        to_target = [format_spread(spread(cost[place] for cost in reached), len(row.trials), form)
                      for place, form in enumerate((".1f", ",.1f", ",.0f"))]
         rows.append([row.label, *to_target, *_whole(row)])
     return Table("What it took", header, rows)
@@ -67,7 +68,7 @@ def cost_table(comparison: Comparison) -> Table:
 
 def class_table(comparison: Comparison) -> Table:
     """IoU of every class after the last round."""
-    rows = [[name, *(words(spread(trial.class_iou([name]) for trial in row.trials), len(row.trials))
+    rows = [[name, *(format_spread(spread(trial.class_iou([name]) for trial in row.trials), len(row.trials))
                      for row in comparison.rows)] for name in comparison.classes]
     return Table("IoU by class", ["", *(row.label for row in comparison.rows)], rows)
 
@@ -78,8 +79,8 @@ def tuning_table(tuning: Tuning) -> Table:
     rows = []
     for algo, scores in tuning.scores.items():
         chosen = tuning.chosen(algo)
-        cells = ["–" if scores.get(lr) is None else f"{scores[lr]:.3f}" for lr in grid]
-        rows.append([algo, *cells, "–" if chosen is None else f"{chosen:g}"])
+        cells = [format_number(scores.get(lr)) for lr in grid]
+        rows.append([algo, *cells, format_number(chosen, "g")])
     return Table("Learning rates", ["", *(f"{lr:g}" for lr in grid), "chosen"], rows)
 
 
@@ -177,10 +178,10 @@ def escape(text: str) -> str:
     return re.sub(r"^-(?=\d)", "$-$", "".join(LATEX.get(sign, sign) for sign in text))
 
 
-def words(over: Spread | None, of: int, form: str = ".3f") -> str:
+def format_spread(over: Spread | None, of: int, form: str = ".3f") -> str:
     """Mean ± deviation, and how many of the seeds have the number unless all do; – for none."""
     if over is None:
-        return "–"
+        return ABSENT
     text = format(over.mean, form)
     if over.deviation is not None:
         text += f" ± {format(over.deviation, form.removeprefix('+'))}"
@@ -193,13 +194,13 @@ def _whole(row: Row) -> list[str]:
     amounts: list[tuple[list[float], str]] = [
         ([trial.rounds for trial in row.trials], ".0f"), ([trial.megabytes for trial in row.trials], ",.1f"),
         ([record["pictures"] for record in last], ",.0f"), ([record["sequential_steps"] for record in last], ",.0f")]
-    return [format(values[0], form) if len(set(values)) == 1 else words(spread(values), len(values), form)
+    return [format(values[0], form) if len(set(values)) == 1 else format_spread(spread(values), len(values), form)
             for values, form in amounts]
 
 
 def _worst(trial: Trial) -> tuple[str, str]:
     if not trial.own_scenes:
-        return "–", "–"
+        return ABSENT, ABSENT
     name = min(trial.own_scenes, key=lambda car: trial.own_scenes[car])
     return f"{trial.own_scenes[name]:.3f}", name
 
@@ -217,7 +218,7 @@ def _on_own_models(row: Row, split: str) -> str | None:
     if worst is None:
         return None
     return (f"{row.label}: cars never communicate, so mIoU is the mean over their own models; on the {split} split the "
-            f"worst of them has {words(worst, len(row.trials))}. Pictures show the first car's.")
+            f"worst of them has {format_spread(worst, len(row.trials))}. Pictures show the first car's.")
 
 
 def _on_tuning(tuning: Tuning, split: str) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedsim.errors import SettingsError
+from fedsim.report.words import ABSENT, format_setting
 from fedsim.settings.fields import Settings
 from fedsim.settings.registry import flag
 
@@ -153,16 +154,16 @@ def rows_of(trials: Sequence[Trial]) -> list[Row]:
         for name in SAME:
             was, now = getattr(first.settings, name), getattr(trial.settings, name)
             if was != now:
-                raise SettingsError(f"{first.path} has {flag(name)} {_word(was)} and {trial.path} {_word(now)}, so "
-                                    "that their scores cannot be compared: leave one of them out")
+                raise SettingsError(f"{first.path} has {flag(name)} {format_setting(was)} and {trial.path} "
+                                    f"{format_setting(now)}, so that their scores cannot be compared: leave one of "
+                                    "them out")
         if trial.scored_on != first.scored_on:
             raise SettingsError(f"{first.path} and {trial.path} were scored on different scenes or classes, although "
                                 f"both have --data {first.settings.data}, so that their scores cannot be compared: "
                                 "leave one of them out")
     groups: dict[tuple[str, ...], list[Trial]] = {}
     for trial in trials:
-        groups.setdefault((trial.settings.algo, *(_word(getattr(trial.settings, name)) for name in _compared())),
-                          []).append(trial)
+        groups.setdefault((trial.settings.algo, *_compared(trial).values()), []).append(trial)
     for group in groups.values():
         _check_repetitions(group)
     return [Row(_label(group, [other for other in groups.values() if other[0].settings.algo == key[0]]), key[0],
@@ -171,12 +172,9 @@ def rows_of(trials: Sequence[Trial]) -> list[Row]:
 
 def differences(rows: Sequence[Row]) -> dict[str, list[str]]:
     """Settings that are not the same in all rows that have them: name -> the value of each row, – where it has none."""
-    found = {}
-    for name in _compared():
-        values = [getattr(row.trials[0].settings, name) for row in rows]
-        if len({_word(value) for value in values if value is not None}) > 1:
-            found[name] = [_word(value) for value in values]
-    return found
+    settings = [_compared(row.trials[0]) for row in rows]
+    by_name = {name: [values[name] for values in settings] for name in settings[0]}
+    return {name: values for name, values in by_name.items() if len({*values} - {ABSENT}) > 1}
 
 
 def yardstick(rows: Sequence[Row]) -> Row | None:
@@ -244,8 +242,10 @@ def _megabytes(records: Iterable[dict[str, Any]]) -> float:
     return float(sum(record["bytes_up"] + record["bytes_down"] for record in records)) / 1e6
 
 
-def _compared() -> list[str]:
-    return [setting.name for setting in fields(Settings) if setting.name not in FREE]
+def _compared(trial: Trial) -> dict[str, str]:
+    """Return the settings that tell rows apart, in words."""
+    return {setting.name: format_setting(getattr(trial.settings, setting.name)) for setting in fields(Settings)
+            if setting.name not in FREE}
 
 
 def _check_repetitions(group: Sequence[Trial]) -> None:
@@ -263,12 +263,6 @@ def _check_repetitions(group: Sequence[Trial]) -> None:
 
 def _label(group: Sequence[Trial], of_algorithm: Sequence[Sequence[Trial]]) -> str:
     """The algorithm, and the settings that tell it from its other rows."""
-    settings = group[0].settings
-    apart = [name for name in _compared()
-             if len({_word(getattr(other[0].settings, name)) for other in of_algorithm}) > 1]
-    return " ".join([settings.algo, *(f"{name.replace('_', '-')} {_word(getattr(settings, name))}" for name in apart)])
-
-
-def _word(value: Any) -> str:
-    """A value of a setting."""
-    return "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    settings, others = _compared(group[0]), [_compared(other[0]) for other in of_algorithm]
+    return " ".join([group[0].settings.algo, *(f"{name.replace('_', '-')} {value}" for name, value in settings.items()
+                                               if any(other[name] != value for other in others))])

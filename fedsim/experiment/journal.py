@@ -15,8 +15,7 @@ from fedsim.record.round_record import CarDetail
 from fedsim.record.run_directory import RunDirectory
 from fedsim.record.weights import save_weights
 from fedsim.report.progress import Progress
-from fedsim.report.scenes import panel
-from fedsim.report.shown import Shown
+from fedsim.report.scenes import Shown, panel
 from fedsim.report.tensorboard import pages
 from fedsim.report.tensorboard.board import TensorBoard
 from fedsim.system.console import LOG, tells_progress

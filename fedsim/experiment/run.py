@@ -35,7 +35,7 @@ from fedsim.record.checkpoints import Checkpoints
 from fedsim.record.round_record import car_details, round_record
 from fedsim.record.run_directory import RunDirectory, default_path
 from fedsim.record.weights import weights_of
-from fedsim.report.shown import shown_scenes, which_shown
+from fedsim.report.scenes import load_shown, shown_indices
 from fedsim.settings import compatible
 from fedsim.settings.fields import Settings
 from fedsim.settings.registry import NAMES
@@ -250,7 +250,7 @@ def _shown(experiment: Experiment, state: State) -> np.ndarray | None:
     if not federation.world.is_coordinator:
         return None
     federation.model.load(theta, norms)
-    logits = predict(federation.model, experiment.dealt.eval_set, which_shown(experiment.dealt.eval_set))
+    logits = predict(federation.model, experiment.dealt.eval_set, shown_indices(experiment.dealt.eval_set))
     return logits.argmax(1).to("cpu", torch.uint8).numpy()
 
 
@@ -265,7 +265,7 @@ def _open_journal(experiment: Experiment, directory: RunDirectory, last: int, st
     return Journal(directory, dealt.train_set.classes, federation.cars, config(experiment.settings), last=last,
                    notes=[*notes(federation, experiment.settings.aggregator)], pixels=pixels,
                    duals=state.mean_dual is not None,
-                   shown=lambda: shown_scenes(dealt.eval_set, dealt.source, dealt.eval_split))
+                   shown=lambda: load_shown(dealt.eval_set, dealt.source, dealt.eval_split))
 
 
 def _log(world: World) -> Logger:

@@ -12,10 +12,11 @@ from fedsim.data.partition.dealt import Dealt
 from fedsim.data.partition.skew import ColourStatistics, jensen_shannon, lacking, skew, sole_owner
 from fedsim.data.partition.split_file import write_split
 from fedsim.report.scenes import contact_sheet
-from fedsim.report.tables import Table, markdown, print_tables
+from fedsim.report.tables import Table, markdown, print_block, print_tables
+from fedsim.report.words import ABSENT, format_percent, list_names
 from fedsim.system.waiting import waiting
 
-NAMED_CLASSES = 4  # in a cell or a sentence
+NAMED = 4  # names in a cell or a sentence; of more, their number is told
 
 
 class Inspection:
@@ -42,14 +43,14 @@ class Inspection:
         """What is unsound, or uneven beyond degree: in one sentence each."""
         yield from self.dealt.warnings()
         names = [shard.name for shard in self.dealt.shards]
-        if short := [f"{names[car]} ({self._named(missing)})" for car, missing in enumerate(self.lacking) if missing]:
-            yield f"{len(short)} of {len(names)} cars lack classes that others have: {_some(short)}"
+        if short := [f"{names[car]} ({self._names(missing)})" for car, missing in enumerate(self.lacking) if missing]:
+            yield f"{len(short)} of {len(names)} cars lack classes that others have: {list_names(short, NAMED)}"
         owners = sole_owner(self.dealt.shards, self.dealt.train_set.histograms)
         if len(names) > 1 and owners:
             owned = [f"{self.classes[label]} ({names[car]})" for label, car in owners.items()]
-            yield f"only one car has {_some(owned)}"
+            yield f"only one car has {list_names(owned, NAMED)}"
         if nowhere := [name for name, count in zip(self.classes, self.pool, strict=True) if not count]:
-            yield f"no training scene has {_some(nowhere)}"
+            yield f"no training scene has {list_names(nowhere, NAMED)}"
 
     def tables(self) -> list[Table]:
         """A row a car: what it has and how far from the pool it is; its classes."""
@@ -57,11 +58,11 @@ class Inspection:
         rows, shares = [], []
         for car, shard in enumerate(dealt.shards):
             drives = list(dict.fromkeys(scenes.drives[index] for index in shard.indices))
-            rows.append([f"{car:02d} {shard.name}", f"{len(shard.indices):,}", _some(drives),
-                         shard.condition or "–", f"{self.divergences[car]:.4f}", f"{self.colour_distances[car]:.1f}",
-                         self._named(self.lacking[car]) or "–"])
-            shares.append([f"{car:02d} {shard.name}", *(_percent(share) for share in self.shares[car])])
-        pool = ["all cars", *(_percent(share) for share in self.pool / self.pool.sum())]
+            rows.append([f"{car:02d} {shard.name}", f"{len(shard.indices):,}", list_names(drives, NAMED),
+                         shard.condition or ABSENT, f"{self.divergences[car]:.4f}", f"{self.colour_distances[car]:.1f}",
+                         self._names(self.lacking[car])])
+            shares.append([f"{car:02d} {shard.name}", *(format_percent(share) for share in self.shares[car])])
+        pool = ["all cars", *(format_percent(share) for share in self.pool / self.pool.sum())]
         return [Table(f"Cars, {dealt.source.name}, {len(scenes):,} training scenes (mean divergence "
                       f"{skew(dealt.shards, scenes.histograms):.4f} bits)",
                       ["car", "scenes", "drives", "condition", "classes: JS from pool, bits",
@@ -88,8 +89,8 @@ class Inspection:
                 "colour_distance": self.colour_distances[car],
             } for car, shard in enumerate(self.dealt.shards)]}
 
-    def _named(self, labels: list[int]) -> str:
-        return _some([self.classes[label] for label in labels])
+    def _names(self, labels: list[int]) -> str:
+        return list_names([self.classes[label] for label in labels], NAMED)
 
 
 def write_inspection(inspection: Inspection, folder: Path) -> None:
@@ -114,16 +115,5 @@ def write_inspection(inspection: Inspection, folder: Path) -> None:
             name = "".join(letter if letter.isalnum() or letter in "-_.+" else "-" for letter in shard.name)
             contact_sheet(dealt.train_set, shard.indices).save(folder / "cars" / f"car-{car:02d}-{name[:100]}.png")
             advance()
-    print("\nWritten:")
-    for path in (folder / "inspection.md", folder / "inspection.json", folder / SPLIT_FILE, folder / "classes.png",
-                 folder / "cars"):
-        print(f"  {path}")
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - NAMED_CLASSES} more" if len(names) > NAMED_CLASSES else ""
-    return ", ".join(names[:NAMED_CLASSES]) + more
-
-
-def _percent(share: float) -> str:
-    return "–" if share == 0 else f"{100 * share:.1f}" if share >= 0.0005 else "<0.1"
+    written = ("inspection.md", "inspection.json", SPLIT_FILE, "classes.png", "cars")
+    print_block("Written", (folder / name for name in written))

@@ -6,6 +6,7 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from fedsim.report.words import format_number
 from fedsim.system.console import LOG, tells_progress
 from fedsim.system.waiting import clock
 
@@ -94,12 +95,8 @@ def _scores(record: dict) -> list[str]:
     scores = record["global"]
     if scores is None:
         return ["not evaluated"]
-    return [f"loss {scores['loss']:.3f}", f"mIoU {_number(scores['miou'])}",
-            f"pixel accuracy {_number(scores['pixel_accuracy'])}"]
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+    return [f"loss {scores['loss']:.3f}", f"mIoU {format_number(scores['miou'])}",
+            f"pixel accuracy {format_number(scores['pixel_accuracy'])}"]
 
 
 def _start_display(rounds: int) -> "tuple[RichProgress, TaskID]":

@@ -9,7 +9,8 @@ from fedsim.classes import ClassTable
 from fedsim.data.scene_set import SceneSet
 from fedsim.evaluation.robustness import Robustness
 from fedsim.report.palette import lines_of
-from fedsim.report.tables import Table, markdown, print_tables
+from fedsim.report.tables import Table, markdown, print_block, print_tables
+from fedsim.report.words import ABSENT, format_number, format_ratio
 
 
 class Scored(NamedTuple):
@@ -43,9 +44,7 @@ def write_report(runs: Sequence[Scored], originals: SceneSet, split: str, seed: 
         written += [folder / "robustness.png", folder / "perturbations.png"]
         draw_robustness({run.name: run.result for run in runs}, lines_of([run.algo for run in runs]), written[2])
         draw_contact_sheet(originals, seed, written[3])
-    print("\nWritten:")
-    for path in written:
-        print(f"  {path}")
+    print_block("Written", written)
 
 
 def _scores(runs: Sequence[Scored], classes: ClassTable, split: str) -> Table:
@@ -54,7 +53,7 @@ def _scores(runs: Sequence[Scored], classes: ClassTable, split: str) -> Table:
             ["pixel accuracy", *(f"{run.result.clean.pixel_accuracy:.3f}" for run in runs)]]
     for index, name in enumerate(classes.names):
         ious = [run.result.clean.class_iou[index] for run in runs]
-        rows.append([f"IoU {name}", *("–" if iou is None else f"{iou:.3f}" for iou in ious)])
+        rows.append([f"IoU {name}", *(format_number(iou) for iou in ious)])
     return Table(f"Pictures as they are, {split} split", ["", *(run.name for run in runs)], rows)
 
 
@@ -63,22 +62,19 @@ def _summary(runs: Sequence[Scored], reference: Scored) -> Table:
     rows = []
     for run in runs:
         mean, relative = run.result.mean_miou(), run.result.relative_degradation(reference.result)
-        rows.append([run.name, f"{run.result.clean.miou:.3f}", f"{mean:.3f}", _ratio(mean, run, 3),
-                     "–" if relative is None else f"{relative:.3f}"])
+        rows.append([run.name, f"{run.result.clean.miou:.3f}", f"{mean:.3f}", format_ratio(mean, run.result.clean.miou),
+                     format_number(relative)])
     return Table("Under perturbations: mean over kinds of the mean over severities",
                  ["", "mIoU clean", "mIoU perturbed", "ratio", f"lost, relative to {reference.name}"], rows)
 
 
 def _kinds(runs: Sequence[Scored]) -> Table:
     """One row a kind."""
-    rows = [[kind, *(f"{(miou := run.result.miou(kind)):.3f} ({_ratio(miou, run, 2)})" for run in runs)]
-            for kind in runs[0].result.kinds()]
+    rows = []
+    for kind in runs[0].result.kinds():
+        mious = [(run.result.miou(kind), run.result.clean.miou) for run in runs]
+        rows.append([kind, *(f"{miou:.3f} ({format_ratio(miou, clean, '.2f')})" for miou, clean in mious)])
     return Table("mIoU by kind, mean over severities, and its ratio to clean", ["", *(run.name for run in runs)], rows)
-
-
-def _ratio(miou: float, run: Scored, digits: int) -> str:
-    """Of a score under perturbations to that without; a model that is always wrong keeps nothing of nothing."""
-    return f"{miou / run.result.clean.miou:.{digits}f}" if run.result.clean.miou else "–"
 
 
 def _worst_classes(runs: Sequence[Scored], classes: ClassTable) -> Table:
@@ -86,7 +82,7 @@ def _worst_classes(runs: Sequence[Scored], classes: ClassTable) -> Table:
     rows = []
     for kind in runs[0].result.kinds():
         worst = [run.result.worst_class(kind) for run in runs]
-        rows.append([kind, *(f"{classes.names[one[0]]} {one[1]:+.2f}" if one else "–" for one in worst)])
+        rows.append([kind, *(f"{classes.names[loss[0]]} {loss[1]:+.2f}" if loss else ABSENT for loss in worst)])
     return Table("The class that loses most IoU, by kind", ["", *(run.name for run in runs)], rows)
 
 

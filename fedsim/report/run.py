@@ -24,6 +24,7 @@ from fedsim.report.run_figures import (
 )
 from fedsim.report.summary import Outcome, cars_table, counts_table, scores_table
 from fedsim.report.tables import Table
+from fedsim.report.words import ABSENT, format_number
 
 LONG = 24  # rows of a table that is shown unasked
 LISTED = 8  # cars that are listed by number in a cell
@@ -65,8 +66,8 @@ def _facts(outcome: Outcome) -> list[tuple[str, str]]:
     last, best = (scored[-1], max(scored, key=lambda one: one[0])) if scored else ((None, 0), (None, 0))
     cars = {entry["car"] for record in records for entry in record["cars"]}
     up, down = (sum(record[key] for record in records) / 1e6 for key in ("bytes_up", "bytes_down"))
-    return [(f"mIoU, {outcome.split}, round {last[1]}", _score(last[0])),
-            (f"best mIoU, round {best[1]}", _score(best[0])), ("rounds", f"{records[-1]['round']:,}"),
+    return [(f"mIoU, {outcome.split}, round {last[1]}", format_number(last[0])),
+            (f"best mIoU, round {best[1]}", format_number(best[0])), ("rounds", f"{records[-1]['round']:,}"),
             ("cars that took part", f"{len(cars):,}"), ("MB up", f"{up:,.1f}"), ("MB down", f"{down:,.1f}")]
 
 
@@ -140,7 +141,7 @@ def _costs(records: list[dict]) -> Iterator[Section]:
     for key, name in PHASES.items():
         spent = [number_in(seconds, key) or 0.0 for seconds in played]
         rows.append([name, f"{sum(spent):,.1f}", f"{np.mean(spent[1:] or [0]):,.2f}",
-                     f"{100 * sum(spent) / total:.1f} %" if total else "–"])
+                     f"{100 * sum(spent) / total:.1f} %" if total else ABSENT])
     times = Table("Time, on the coordinator's clock", ["", "seconds", "seconds a round", "share"], rows)
     yield Section("Costs", tables=[counts_table(records), times])
     yield Section("Every round", tables=[_ledger(records)], folded=len(records) > LONG,
@@ -153,8 +154,9 @@ def _ledger(records: list[dict]) -> Table:
     for record in records:
         up, down, failed = up + record["bytes_up"] / 1e6, down + record["bytes_down"] / 1e6, record.get("failed")
         rows.append([
-            f"{record['round']}", _score(number_in(record["global"] or {}, "miou")), _short(number_in(record, "lr")),
-            f"{len(record['cars']):,}", _failed(failed) if isinstance(failed, list) else "–",
+            f"{record['round']}", format_number(number_in(record["global"] or {}, "miou")),
+            format_number(number_in(record, "lr"), ".3g"),
+            f"{len(record['cars']):,}", _failed(failed) if isinstance(failed, list) else ABSENT,
             f"{record['bytes_up'] / 1e6:,.2f}", f"{record['bytes_down'] / 1e6:,.2f}", f"{up:,.1f}", f"{down:,.1f}",
             *(f"{number_in(record['seconds'], key) or 0.0:,.2f}" for key in PHASES),
             f"{record['seconds']['total']:,.2f}"])
@@ -206,11 +208,3 @@ def _failed(cars: list) -> str:
     """How many cars, and which if they are few."""
     named = f" ({', '.join(map(str, cars))})" if 0 < len(cars) <= LISTED else ""
     return f"{len(cars)}{named}"
-
-
-def _score(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _short(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3g}"

@@ -20,6 +20,7 @@ from fedsim.classes import ClassTable
 from fedsim.report.figures import STYLE, class_legend, legend_columns, save_png, shortened
 from fedsim.report.palette import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, line_of
 from fedsim.report.scenes import tiles
+from fedsim.report.words import format_number
 
 # Key of a car's entry -> what it is. The loss has a figure of its own, with the global model's.
 CAR_PANELS = {"drift": "drift ‖w − θ‖", "dual_norm": "dual norm ‖y‖", "train_miou": "mIoU in training",
@@ -205,8 +206,8 @@ def class_figure(records: list[dict], classes: ClassTable) -> Figure | None:
         right.barh(range(count), np.nan_to_num(latest), height=0.7, linewidth=0.5, edgecolor="#555555",
                    color=["#{:02x}{:02x}{:02x}".format(*colour) for colour in classes.colours])
         for place, iou in enumerate(latest):
-            right.text(np.nan_to_num(iou) + 0.015, place, "–" if np.isnan(iou) else f"{iou:.2f}", va="center",
-                       fontsize=7)
+            right.text(np.nan_to_num(iou) + 0.015, place, format_number(None if np.isnan(iou) else iou, ".2f"),
+                       va="center", fontsize=7)
         right.tick_params(axis="y", length=0)
         right.set(xlim=(0, 1.12), xticks=[0, 0.5, 1], title=f"IoU after round {scored[-1]['round']}", xlabel="IoU")
     return figure

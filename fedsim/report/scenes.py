@@ -1,19 +1,50 @@
-"""Pictures of scenes: panels of scene, truth and prediction; contact sheets.
+"""Which scenes are shown, and pictures of them: panels and contact sheets.
 
 They are made without matplotlib. Panels are made during training, while other ranks wait, and there may be a contact
 sheet for each of a thousand cars.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from PIL import Image
 
 from fedsim.classes import ClassTable
-from fedsim.data.scene_set import SceneSet
+from fedsim.data.scene_set import SceneSet, Source
+from fedsim.errors import DataError
+
+SHOWN_SCENES = 4  # of a split, evenly spread: the columns of a panel
 
 TILE_WIDTH = 320  # pixels, at most: wide enough to judge a street, small enough for an event file
 GAP = 4  # white pixels between tiles
 SHEET_COLUMNS, SHEET_ROWS = 6, 3  # scenes on a contact sheet, each a picture over its label
 LABEL_GAP, SCENE_GAP = 1, 6  # white pixels on a contact sheet: between picture and label, between scenes
+
+
+class Shown(NamedTuple):
+    """The scenes that panels and figures show: always the same ones of a split."""
+
+    names: list[str]
+    images: np.ndarray  # (K, h, w, 3) uint8 RGB
+    labels: np.ndarray  # (K, h, w) uint8 class index or VOID
+
+
+def shown_indices(scenes: SceneSet) -> np.ndarray:
+    """Return the indices of the shown scenes, (K,) int64."""
+    return np.unique(np.linspace(0, len(scenes) - 1, SHOWN_SCENES).astype(np.int64))
+
+
+def load_shown(scenes: SceneSet, source: Source, split: str) -> Shown:
+    """Load the shown scenes of a split, with pictures of the data set's own size, not of the network's.
+
+    scenes: that split, from that source.
+    """
+    indices = shown_indices(scenes)
+    try:
+        images = np.stack([source.scene(split, index).image for index in indices.tolist()])
+    except DataError:  # a file has gone since it was read into the cache: no reason to end a run
+        images = scenes.images[indices].transpose(0, 2, 3, 1)
+    return Shown([scenes.names[index] for index in indices], images, np.array(scenes.labels[indices]))
 
 
 def panel(images: np.ndarray, labels: np.ndarray, predictions: np.ndarray, classes: ClassTable) -> np.ndarray:

@@ -4,9 +4,9 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from fedsim.report.tables import Table, markdown, print_tables
+from fedsim.report.tables import Table, markdown, print_block, print_tables
+from fedsim.report.words import ABSENT, format_number
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,7 @@ def print_summary(outcome: Outcome, paths: Sequence[Path]) -> None:
     print_tables(outcome.tables())
     for line in _notes(outcome):
         print(line)
-    print("\nWritten:")
-    for path in paths:
-        print(f"  {path}")
+    print_block("Written", paths)
 
 
 def write_summary(outcome: Outcome, paths: Sequence[Path], path: Path) -> None:
@@ -78,15 +76,15 @@ def scores_table(outcome: Outcome) -> Table:
     scores = [record["global"] for record in columns]
     blank = [""] * len(baselines)
     rows = [
-        ["loss", *(_number(score["loss"]) for score in scores), *blank],
-        ["mIoU", *(_number(score["miou"]) for score in scores), *map(_number, baselines.values())],
+        ["loss", *(format_number(score["loss"]) for score in scores), *blank],
+        ["mIoU", *(format_number(score["miou"]) for score in scores), *map(format_number, baselines.values())],
     ]
     if _is_local(records):
         worst = [record.get("worst") for record in columns]
         rows.append(["mIoU of the worst car",
-                     *(f"{_number(car['miou'])} ({car['name']})" if car else "–" for car in worst), *blank])
-    rows.append(["pixel accuracy", *(_number(score["pixel_accuracy"]) for score in scores), *blank])
-    rows += [[f"IoU {name}", *(_number(score["class_iou"].get(name)) for score in scores), *blank]
+                     *(f"{format_number(car['miou'])} ({car['name']})" if car else ABSENT for car in worst), *blank])
+    rows.append(["pixel accuracy", *(format_number(score["pixel_accuracy"]) for score in scores), *blank])
+    rows += [[f"IoU {name}", *(format_number(score["class_iou"].get(name)) for score in scores), *blank]
              for name in outcome.classes]
     which = "The cars' own models, mean" if _is_local(records) else "Global model"
     return Table(f"{which}, {outcome.split} split", header, rows)
@@ -103,13 +101,13 @@ def cars_table(records: list[dict]) -> Table:
     columns: list[tuple[str, Callable[[int, dict], str]]] = [
         ("images", lambda _, entry: f"{entry['images']:,}"),
         ("steps", lambda _, entry: f"{steps[entry['car']]:,}"),
-        ("last loss", lambda number, entry: _number(entry["loss"]) + (
+        ("last loss", lambda number, entry: format_number(entry["loss"]) + (
             "" if number == records[-1]["round"] else f" (round {number})")),
-        ("drift", lambda _, entry: _number(entry.get("drift"))),
+        ("drift", lambda _, entry: format_number(entry.get("drift"))),
     ]
     for key, title in (("dual_norm", "dual norm"), ("train_miou", "training mIoU"), ("miou", "own mIoU")):
         if any(key in entry for _, entry in latest.values()):
-            columns.append((title, lambda _, entry, key=key: _number(entry.get(key))))  # type: ignore[misc]
+            columns.append((title, lambda _, entry, key=key: format_number(entry.get(key))))  # type: ignore[misc]
     rows = [[f"{car:02d} {latest[car][1]['name']}", *(cell(*latest[car]) for _, cell in columns)]
             for car in sorted(latest)]
     return Table("Cars that took part", ["car", *(title for title, _ in columns)], rows, of_cars=True)
@@ -140,7 +138,3 @@ def _scored(records: list[dict]) -> list[dict]:
 def _is_local(records: list[dict]) -> bool:
     """Whether cars never communicated: there is no global model then, only a worst car."""
     return any("worst" in record for record in records)
-
-
-def _number(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, int | float) else "–"

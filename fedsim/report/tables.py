@@ -37,6 +37,13 @@ def print_tables(tables: Iterable[Table]) -> None:
             console.print(f"… and {left:,} more, which the files have\n")
 
 
+def print_block(title: str, lines: Iterable[object]) -> None:
+    """Print an empty line, a title, and each line indented under it, on stdout."""
+    print(f"\n{title}:")
+    for line in lines:
+        print(f"  {line}")
+
+
 def markdown(table: Table) -> str:
     """A heading and the table."""
     rule = ["---", *["---:"] * (len(table.header) - 1)]

@@ -25,6 +25,7 @@ from fedsim.comparison.tables import (
     Comparison,
     cost_table,
     escape,
+    format_spread,
     latex,
     notes,
     run_csv,
@@ -32,7 +33,6 @@ from fedsim.comparison.tables import (
     summary_csv,
     tuning_table,
     warnings,
-    words,
 )
 from fedsim.comparison.trials import (
     Spread,
@@ -52,7 +52,7 @@ from fedsim.experiment.past_run import PastRun
 from fedsim.record.run_directory import RunDirectory
 from fedsim.report.figures import save_png
 from fedsim.report.palette import line_of, lines_of
-from fedsim.report.shown import Shown
+from fedsim.report.scenes import Shown
 from fedsim.settings.fields import Settings
 
 CLASSES = ("Sky", "Road", "Pole")
@@ -90,7 +90,7 @@ def test_means_and_sample_deviations_are_over_seeds(comparison):
     assert avg.final == pytest.approx((0.6, 0.02**0.5, 2))  # sqrt(((0.1)² + (0.1)²) / 1)
     assert central.final.mean == pytest.approx(0.7) and avg.best.mean == pytest.approx(0.65)
     assert local.final == (pytest.approx(0.3), None, 1)
-    assert words(avg.final, 2) == "0.600 ± 0.141" and words(local.final, 1) == "0.300"
+    assert format_spread(avg.final, 2) == "0.600 ± 0.141" and format_spread(local.final, 1) == "0.300"
 
 
 def test_gaps_are_paired_by_seed():
@@ -116,9 +116,10 @@ def test_the_cost_of_a_target_is_that_of_the_first_round_that_reaches_it(compari
 
 def test_worst_cars_and_rare_classes(comparison):
     cells = {row[0]: row for row in score_table(comparison).rows}
-    assert cells["central"][5] == words(spread([0.6, 0.8]), 2) and cells["avg"][5] == words(spread([0.3, 0.2]), 2)
+    assert cells["central"][5] == format_spread(spread([0.6, 0.8]), 2)
+    assert cells["avg"][5] == format_spread(spread([0.3, 0.2]), 2)
     assert cells["local"][5] == "–"  # has no models
-    assert cells["avg"][6] == words(spread([1.0, 1.4]), 2)
+    assert cells["avg"][6] == format_spread(spread([1.0, 1.4]), 2)
     assert comparison.rows[0].trials[0].class_iou(["Pole"]) is None
     assert comparison.rows[0].trials[0].class_iou(["Pole", "Sky"]) == 0.8
     pixels, scored = np.array([50, 1, 0, 30, 20, 10, 5, 2]), np.array([1, 1, 1, 1, 1, 1, 1, 0])

@@ -25,6 +25,7 @@ from fedsim.data.partition.skew import jensen_shannon
 from fedsim.federation.federation import Car
 from fedsim.report.tables import Table, markdown
 from fedsim.report.tensorboard.event_file import picture
+from fedsim.report.words import format_number
 from fedsim.settings.fields import Settings
 
 LAYOUT = custom_scalar.CONFIG_SUMMARY_TAG
@@ -83,9 +84,9 @@ def tabulate_partition(cars: Sequence[Car], classes: ClassTable, pixels: np.ndar
     """Return every car's scenes and classes as a text. pixels: (cars, C) labelled pixels by class."""
     rows = []
     for number, (car, own_pixels, shares) in enumerate(zip(cars[:MOST_ROWS], pixels, _shares(pixels), strict=False)):
-        divergence = f"{jensen_shannon(own_pixels, pixels.sum(0)):.4f}" if own_pixels.any() else "–"
-        rows.append([f"{number:02d} {car.name}", f"{car.images:,}", divergence,
-                     *(f"{100 * share:.1f}" if share else "–" for share in shares)])
+        divergence = jensen_shannon(own_pixels, pixels.sum(0)) if own_pixels.any() else None
+        rows.append([f"{number:02d} {car.name}", f"{car.images:,}", format_number(divergence, ".4f"),
+                     *(format_number(100 * share if share else None, ".1f") for share in shares)])
     left = len(cars) - len(rows)
     text = markdown(Table(
         "What every car has to train on, labelled pixels by class in %" + (

@@ -1,0 +1,35 @@
+"""How tables and sentences write numbers, ratios, settings and names."""
+
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+ABSENT = "–"  # the cell of a table for which there is no value
+
+
+def format_number(value: Any, form: str = ".3f") -> str:
+    """Return a number in the form of a format specification; – for a value that is no number, such as None."""
+    return format(value, form) if isinstance(value, Real) else ABSENT
+
+
+def format_ratio(part: float, whole: float, form: str = ".3f") -> str:
+    """Return part / whole; – if the whole is 0."""
+    return format(part / whole, form) if whole else ABSENT
+
+
+def format_percent(share: float) -> str:
+    """Return a share as a percentage with one digit, so that a small share never looks like an absent one."""
+    return ABSENT if share == 0 else f"{100 * share:.1f}" if share >= 0.0005 else "<0.1"
+
+
+def format_setting(value: Any, absent: str = ABSENT) -> str:
+    """Return the value of a setting, a list with commas; `absent` for None and for an empty list."""
+    if isinstance(value, list):
+        return ",".join(map(format_setting, value)) or absent
+    return absent if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def list_names(names: Sequence[str], most: int) -> str:
+    """Return the first names with commas between them, and how many more there are; – if there are no names."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more if names else ABSENT
