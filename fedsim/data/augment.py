@@ -12,8 +12,8 @@ from torch import Tensor
 
 from fedsim.classes import VOID
 from fedsim.data import AUGMENTATIONS
-from fedsim.data.batches import flip
 from fedsim.data.perturbations import PERTURBATIONS, SEVERITIES, Perturbation
+from fedsim.data.pixels import flip
 from fedsim.seeds import stream
 
 SCALES = (0.75, 1.5)  # of a picture; smaller ones get a margin of void, larger ones are cropped

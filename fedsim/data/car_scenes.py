@@ -5,8 +5,7 @@ import torch
 from torch import Tensor
 
 from fedsim.data.augment import Unchanged
-from fedsim.data.batches import standardise
-from fedsim.data.pixels import shrink_labels
+from fedsim.data.pixels import shrink_labels, standardise
 from fedsim.data.scene_set import SceneSet
 
 

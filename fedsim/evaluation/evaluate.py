@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fedsim.data.batches import standardise
+from fedsim.data.pixels import standardise
 from fedsim.data.scene_set import SceneSet
 from fedsim.distributed.world import World
 from fedsim.evaluation.metrics import Scores, confusion, scores

@@ -19,10 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedsim.data.batches import standardise
 from fedsim.data.datasets.streets import draw_scene
 from fedsim.data.datasets.streets.drives import drives_of
-from fedsim.data.pixels import resize_picture
+from fedsim.data.pixels import resize_picture, standardise
 from fedsim.errors import FedsimError, MachineError, OutputError, RunError
 from fedsim.inference.segmenter import Segmenter
 from fedsim.system.files import replacing

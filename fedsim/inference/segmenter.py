@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedsim.classes import ClassTable
-from fedsim.data.batches import standardise
-from fedsim.data.pixels import resize_picture
+from fedsim.data.pixels import resize_picture, standardise
 from fedsim.errors import DataError, OutputError, SettingsError
 from fedsim.evaluation.evaluate import BATCH
 from fedsim.models.card import ModelCard

@@ -10,8 +10,8 @@ from scenery import CPU, scene_set
 from fedsim.classes import VOID
 from fedsim.data import AUGMENTATIONS
 from fedsim.data.augment import SCALES, Flip, Perturb, Standard, Unchanged, augmentation, rescale
-from fedsim.data.batches import flip, standardise
 from fedsim.data.car_scenes import CarScenes
+from fedsim.data.pixels import flip, standardise
 from fedsim.seeds import stream
 
 SCENES = scene_set(6, size=(48, 36))

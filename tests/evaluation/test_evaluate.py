@@ -8,7 +8,7 @@ from scenery import CLASSES, SOLO, criterion, on_ranks, scene_set, segnet
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
 from fedsim.classes import VOID
-from fedsim.data.batches import standardise
+from fedsim.data.pixels import standardise
 from fedsim.evaluation.evaluate import evaluate, evaluate_own, predict
 
 SCENES = scene_set(19)  # batches of 8, 8 and 3

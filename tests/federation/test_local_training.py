@@ -9,9 +9,8 @@ from scenery import CLASSES, CPU, criterion, federation, scene_set, segnet, trai
 
 from fedsim.algorithms import Central, FedAvg
 from fedsim.classes import VOID
-from fedsim.data.batches import flip, standardise
 from fedsim.data.car_scenes import CarScenes
-from fedsim.data.pixels import shrink_labels
+from fedsim.data.pixels import flip, shrink_labels, standardise
 from fedsim.evaluation.metrics import confusion
 from fedsim.federation.local_training import train_locally
 from fedsim.federation.rounds import initial_state, run_round

@@ -12,7 +12,7 @@ from os.path import isdir
 from pathlib import Path
 from typing import ClassVar
 
-from fedsim.data.datasets.label_files import Numbers
+from fedsim.data.datasets.label_files import IndexLabels
 from fedsim.data.datasets.label_table import DATA, class_index, class_table, read_labels
 from fedsim.data.datasets.on_disk import Frame, OnDisk
 from fedsim.data.datasets.picture_files import by_name, folders, pair, pictures
@@ -35,7 +35,7 @@ class Cityscapes(OnDisk):
         table = DATA / "cityscapes.csv"
         labels = read_labels(table)
         self.classes = class_table(table, labels)
-        self.labels = Numbers({label.number: class_index(label, self.classes) for label in labels},
+        self.labels = IndexLabels({label.number: class_index(label, self.classes) for label in labels},
                               "take those whose names end in _gtFine_labelIds.png")
 
     def splits(self) -> tuple[str, ...]:

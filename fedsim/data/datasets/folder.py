@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from os.path import isdir
 from pathlib import Path
 
-from fedsim.data.datasets.label_files import Numbers
+from fedsim.data.datasets.label_files import IndexLabels
 from fedsim.data.datasets.label_table import class_index, class_table, read_labels
 from fedsim.data.datasets.on_disk import SPLITS, Frame, OnDisk
 from fedsim.data.datasets.picture_files import by_name, folders, natural, pair, picture_size, pictures
@@ -30,7 +30,7 @@ class Folder(OnDisk):
         table = self.root / "classes.csv"
         labels = read_labels(table)
         self.classes = class_table(table, labels)
-        self.labels = Numbers({label.number: class_index(label, self.classes) for label in labels},
+        self.labels = IndexLabels({label.number: class_index(label, self.classes) for label in labels},
                               f"what they mean stands in {table}")
         width, height = picture_size(self._frames(self.splits()[0])[0].image)
         self.image_size = (min(width, WIDTH), max(1, round(height * min(width, WIDTH) / width)))

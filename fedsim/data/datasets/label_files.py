@@ -58,7 +58,7 @@ class LabelFiles(ABC):
         """What was found that is no class, in words, and what there should have been."""
 
 
-class Numbers(LabelFiles):
+class IndexLabels(LabelFiles):
     """Labels whose pixels are class numbers of 1 to 16 bits. A palette only makes them fit to be looked at."""
 
     codes_there_are = 2**16
@@ -81,7 +81,7 @@ class Numbers(LabelFiles):
         return f"a label must hold class numbers, {allowed}" + (f", and {_runs(void)} for void" if void else "")
 
 
-class Colours(LabelFiles):
+class ColourLabels(LabelFiles):
     """Labels whose pixels are class colours, as `colour_code` numbers them."""
 
     codes_there_are = 2**24

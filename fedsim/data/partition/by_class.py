@@ -36,7 +36,7 @@ def favourites(cars: int, classes: int, number: int, random: np.random.Generator
     return wanted
 
 
-def deal(histograms: np.ndarray, wanted: np.ndarray, random: np.random.Generator) -> np.ndarray:
+def assign_scenes(histograms: np.ndarray, wanted: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """The car of every scene, (N,) int64; cars get equally many, within one.
 
     histograms: pixels by scene and class (N, C), every class somewhere; wanted: shares q_ic (cars, C). With h_n the

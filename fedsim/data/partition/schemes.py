@@ -59,7 +59,7 @@ def partition(scheme: str, scene_set: SceneSet, cars: int, seed: int, alpha: flo
         wanted = by_class.tastes(cars, classes, _positive(scheme, alpha), random)
     else:
         wanted = by_class.favourites(cars, classes, _whole(scheme, alpha, classes), random)
-    owner = by_class.deal(seen, wanted, random)
+    owner = by_class.assign_scenes(seen, wanted, random)
     return _numbered(scheme, [np.flatnonzero(owner == car) for car in range(cars)])
 
 

@@ -14,13 +14,13 @@ from PIL import Image
 from fedsim.classes import VOID
 from fedsim.data.datasets import on_disk
 from fedsim.data.datasets.folder import Folder
-from fedsim.data.datasets.label_files import Colours, Numbers, colour_code
+from fedsim.data.datasets.label_files import ColourLabels, IndexLabels, colour_code
 from fedsim.data.datasets.on_disk import Frame
 from fedsim.data.datasets.picture_files import natural, read_picture
 from fedsim.data.scene_set import Scene
 from fedsim.errors import DataError
 
-NUMBERS = Numbers({0: 0, 1: 1, 300: 2, 7: VOID, 8: VOID}, "look it up")
+NUMBERS = IndexLabels({0: 0, 1: 1, 300: 2, 7: VOID, 8: VOID}, "look it up")
 SIZE = (WIDTH, HEIGHT)
 
 
@@ -174,7 +174,7 @@ def test_a_jpeg_is_no_label_whatever_it_is_called(tmp_path, name):
 
 def test_colours_are_looked_up_and_the_first_that_is_none_is_told(path):
     colours = np.array([(10, 20, 30), (255, 255, 255), (10, 20, 31)], np.uint8)
-    labels = Colours({colour_code(10, 20, 30): 0, colour_code(255, 255, 255): VOID}, "look it up")
+    labels = ColourLabels({colour_code(10, 20, 30): 0, colour_code(255, 255, 255): VOID}, "look it up")
     save(colours[draw(2).label], path)
     assert np.array_equal(labels.read(path, SIZE), np.where(draw(2).label == 1, VOID, 0))
     drawn = draw(3).label

@@ -161,7 +161,7 @@ def test_a_car_has_more_than_its_share_of_a_class_it_favours():
     scenes, random = scene_set([200]), np.random.default_rng(0)
     histograms = scenes.histograms[:, scenes.histograms.any(0)]
     wanted = by_class.favourites(5, histograms.shape[1], 1, random)
-    owner = by_class.deal(histograms, wanted, random)
+    owner = by_class.assign_scenes(histograms, wanted, random)
     for car, wish in enumerate(wanted):
         pixels = histograms @ wish
         assert pixels[owner == car].mean() > 1.2 * pixels.mean()
@@ -174,7 +174,7 @@ def test_the_last_scenes_dealt_go_where_they_are_wanted_as_the_first_do():
         histograms = scene_set([600], seed).histograms[:, :8] + 1
         shares = histograms / histograms.sum(1, keepdims=True)
         wanted = by_class.tastes(60, 8, 0.05, np.random.default_rng(seed))
-        owner = by_class.deal(histograms, wanted, np.random.default_rng(seed))
+        owner = by_class.assign_scenes(histograms, wanted, np.random.default_rng(seed))
         order = np.random.default_rng(seed).permutation(600)  # the first thing that is drawn
         worth = np.log(np.maximum((wanted[owner] * shares / shares.mean(0)).sum(1), 1e-3))[order]
         early.append(worth[:400].mean())

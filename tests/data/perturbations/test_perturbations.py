@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fedsim.data.batches import standardise
 from fedsim.data.conditions import perturb
 from fedsim.data.datasets.streets import draw_scene
 from fedsim.data.datasets.streets.drives import drive_of
 from fedsim.data.perturbations import PERTURBATIONS, SEVERITIES, Perturbation
+from fedsim.data.pixels import standardise
 from fedsim.errors import SettingsError
 
 LEVELS = range(1, SEVERITIES + 1)

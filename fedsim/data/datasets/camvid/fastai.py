@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fedsim.classes import ClassTable
 from fedsim.data.datasets.camvid.layout import Layout, meaning
-from fedsim.data.datasets.label_files import Numbers
+from fedsim.data.datasets.label_files import IndexLabels
 from fedsim.data.datasets.picture_files import by_name, pair, pictures, read_lines
 from fedsim.errors import DataError
 
@@ -29,7 +29,7 @@ class FastAi(Layout):
             if (name in valid) == (split == "val"):
                 yield name, image, label
 
-    def labels(self, classes: ClassTable, meanings: Mapping[str, int]) -> Numbers:
+    def labels(self, classes: ClassTable, meanings: Mapping[str, int]) -> IndexLabels:
         path, codes, seen = self.root / "codes.txt", {}, dict[str, int]()
         names = [name.strip() for name in read_lines(path)]
         for line, name in enumerate(names, 1):
@@ -38,7 +38,7 @@ class FastAi(Layout):
                 if seen.setdefault(name.lower(), line) != line:
                     raise DataError(f"{path} line {line} names {name} again after line {seen[name.lower()]}; a line "
                                     "must be a class of its own")
-        return Numbers(codes, "fast.ai's camvid has such labels")
+        return IndexLabels(codes, "fast.ai's camvid has such labels")
 
     def _valid(self, images: Mapping[str, Path]) -> Iterator[str]:
         path = self.root / "valid.txt"

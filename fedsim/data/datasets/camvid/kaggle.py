@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fedsim.classes import ClassTable
 from fedsim.data.datasets.camvid.layout import Layout, meaning
-from fedsim.data.datasets.label_files import Colours, colour_code
+from fedsim.data.datasets.label_files import ColourLabels, colour_code
 from fedsim.data.datasets.label_table import read_labels, refuse_doubles
 from fedsim.data.datasets.on_disk import SPLITS
 from fedsim.data.datasets.picture_files import by_name, pair, pictures
@@ -26,9 +26,9 @@ class Kaggle(Layout):
         folder = self.root / f"{split}_labels"
         yield from pair(by_name(pictures(self.root / split)), by_name(pictures(folder), "_L"), folder)
 
-    def labels(self, classes: ClassTable, meanings: Mapping[str, int]) -> Colours:
+    def labels(self, classes: ClassTable, meanings: Mapping[str, int]) -> ColourLabels:
         path = self.root / "class_dict.csv"
         labels = read_labels(path, ("name", "r", "g", "b"))
         refuse_doubles(path, labels, "the colour", lambda label: label.colour)
-        return Colours({colour_code(*label.colour): meaning(meanings, label.name, path, label.line)
+        return ColourLabels({colour_code(*label.colour): meaning(meanings, label.name, path, label.line)
                         for label in labels}, f"the colours of classes are those of {path}")

@@ -22,9 +22,8 @@ from fedsim import seeds
 from fedsim.classes import CAMVID_11
 from fedsim.data.datasets.streets.camera import SCENE_SIZE
 from fedsim.data.datasets.streets.canvas import Canvas
-from fedsim.data.datasets.streets.drives import FRAMES, Drive, drives_of
-from fedsim.data.datasets.streets.layout import camera_of, paint_frame
-from fedsim.data.datasets.streets.lights import light_of
+from fedsim.data.datasets.streets.drives import FRAMES, Drive, drives_of, light_of
+from fedsim.data.datasets.streets.frame import camera_of, paint_frame
 from fedsim.data.datasets.streets.render import label, picture
 from fedsim.data.datasets.streets.style import style_of
 from fedsim.data.scene_set import Scene

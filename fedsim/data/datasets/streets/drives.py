@@ -1,10 +1,18 @@
-"""Which drives there are: their names, the kind of place and the light of each.
+"""The drives: their names, the kind of place and the light of each.
 
-Training drives are numbered without end, and drive k is the same however many there are. The drives
-kept for validation and test are others, of all kinds and lights.
+Training drives are numbered without end, and drive k is the same however many there are. The drives that are kept for
+validation and test are others, of all kinds and lights.
 """
 
+from dataclasses import dataclass, replace
 from typing import NamedTuple
+
+import numpy as np
+
+from fedsim.data.datasets.streets.paint import Colour
+
+Range = tuple[float, float]
+Count = tuple[int, int]  # fewest and most in a scene
 
 # Every kind in every light. The first four are the four cars of the default job, chosen to differ.
 COMBINATIONS = (
@@ -44,3 +52,83 @@ def drives_of(split: str, train_drives: int) -> tuple[Drive, ...]:
     """All drives of a split: `train_drives` to train on, 6 to validate on, 12 to test on."""
     count = {"train": train_drives, "val": len(VAL_COMBINATIONS), "test": len(COMBINATIONS)}[split]
     return tuple(drive_of(split, number) for number in range(count))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Lengths in metres; shares are probabilities; counts are per scene."""
+
+    road_half: Range  # half the road's width
+    pavement: Range  # its width on either side
+    verge: Range  # width of the grass between pavement and plots
+    lot: Range  # length of a plot along the street
+    house_share: float  # plots with a house
+    storeys: Count
+    setback: Range  # from the plot's edge to the house
+    detached: float  # houses with a gap to the next one
+    fence_share: float  # plots with a fence
+    hedge_share: float  # of the plots without one, those with a hedge
+    trees: Count  # tall ones on the plots
+    street_trees: Count  # low ones on the pavement
+    poles: Count
+    signs: Count
+    parked_share: float  # sides of the street with parked cars
+    parked: Count  # on such a side
+    moving: Count
+    pedestrians: Count
+    cyclists: Count
+    skyline: Range  # height of what closes the view
+
+
+KINDS = {
+    "town": Kind(road_half=(3.6, 5.0), pavement=(2.0, 3.4), verge=(0.0, 0.2), lot=(8, 14),
+                 house_share=0.93, storeys=(2, 5), setback=(0.0, 0.8), detached=0.2,
+                 fence_share=0.5, hedge_share=0.1, trees=(0, 2), street_trees=(1, 4),
+                 poles=(3, 5), signs=(1, 3), parked_share=0.5, parked=(1, 3), moving=(0, 2),
+                 pedestrians=(3, 6), cyclists=(1, 3), skyline=(8, 18)),
+    "suburb": Kind(road_half=(3.0, 3.9), pavement=(1.4, 2.2), verge=(0.3, 1.2), lot=(10, 15),
+                   house_share=0.75, storeys=(1, 2), setback=(2.5, 6.0), detached=0.7,
+                   fence_share=0.75, hedge_share=0.6, trees=(4, 8), street_trees=(1, 3),
+                   poles=(3, 5), signs=(1, 2), parked_share=0.4, parked=(1, 3), moving=(0, 2),
+                   pedestrians=(2, 5), cyclists=(1, 3), skyline=(4, 9)),
+    "country": Kind(road_half=(2.7, 3.4), pavement=(0.7, 1.2), verge=(0.6, 2.0), lot=(13, 20),
+                    house_share=0.3, storeys=(1, 2), setback=(3.0, 8.0), detached=0.8,
+                    fence_share=0.65, hedge_share=0.5, trees=(7, 12), street_trees=(0, 1),
+                    poles=(3, 4), signs=(1, 2), parked_share=0.2, parked=(1, 2), moving=(1, 2),
+                    pedestrians=(1, 4), cyclists=(1, 3), skyline=(3, 7)),
+}
+
+
+@dataclass(frozen=True)
+class Light:
+    """What time of day and weather do to every colour."""
+
+    gain: float  # 1 = colours as painted
+    tint: Colour  # factors around 1 for R, G, B
+    sky: tuple[Colour, Colour]  # between and in the clouds; as seen, not dimmed
+    haze: Colour  # what far things fade into
+    visibility: float  # metres at which 1/e of a colour is left
+    noise: float  # standard deviation of the sensor's noise, of 255
+    lamps: bool  # lamps and some windows are lit
+
+
+def light_of(drive_light: Light, rng: np.random.Generator) -> Light:
+    """The light of one frame: exposure, haze and noise change along a drive."""
+    return replace(
+        drive_light,
+        gain=drive_light.gain * rng.uniform(0.8, 1.2),
+        visibility=drive_light.visibility * rng.uniform(0.7, 1.5),
+        noise=drive_light.noise * rng.uniform(0.5, 1.8),
+    )
+
+
+LIGHTS = {
+    "day": Light(gain=1.0, tint=(1.04, 1.0, 0.94), sky=((126, 172, 236), (206, 222, 240)),
+                 haze=(186, 204, 226), visibility=420, noise=4, lamps=False),
+    "dusk": Light(gain=0.42, tint=(1.16, 0.95, 0.86), sky=((136, 76, 74), (196, 116, 84)),
+                  haze=(116, 70, 66), visibility=260, noise=3, lamps=True),
+    "rain": Light(gain=0.6, tint=(0.9, 1.0, 1.06), sky=((124, 134, 144), (154, 164, 172)),
+                  haze=(128, 138, 146), visibility=120, noise=5, lamps=True),
+    "fog": Light(gain=0.85, tint=(1.0, 1.0, 1.0), sky=((196, 192, 196), (208, 206, 208)),
+                 haze=(202, 199, 202), visibility=55, noise=3, lamps=False),
+}

@@ -4,7 +4,7 @@ import numpy as np
 
 from fedsim.data.datasets.streets.camera import HEIGHT, SCENE_SIZE, WIDTH, Camera
 from fedsim.data.datasets.streets.canvas import Canvas
-from fedsim.data.datasets.streets.lights import Light
+from fedsim.data.datasets.streets.drives import Light
 from fedsim.data.datasets.streets.texture import MARGIN, SHAPE
 
 # The place of each pixel of the id image in a flattened texture, (HEIGHT, WIDTH).

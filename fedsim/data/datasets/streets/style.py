@@ -5,9 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedsim.data.datasets.streets.camera import HEIGHT, WIDTH
-from fedsim.data.datasets.streets.drives import Drive
-from fedsim.data.datasets.streets.kinds import KINDS, Kind, Range
-from fedsim.data.datasets.streets.lights import LIGHTS, Light
+from fedsim.data.datasets.streets.drives import KINDS, LIGHTS, Drive, Kind, Light, Range
 from fedsim.data.datasets.streets.paint import Colour, Paint, hsv, scaled, two_tone
 from fedsim.data.datasets.streets.texture import Material, textures
 from fedsim.seeds import stream

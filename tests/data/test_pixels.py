@@ -5,8 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fedsim.data.batches import flip, standardise
-from fedsim.data.pixels import nearest, shrink_labels
+from fedsim.data.pixels import flip, nearest, shrink_labels, standardise
 
 
 def images(seed: int = 0, count: int = 3) -> torch.Tensor:
