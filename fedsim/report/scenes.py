@@ -1,17 +1,19 @@
 """Which scenes are shown, and pictures of them: panels and contact sheets.
 
 They are made without matplotlib. Panels are made during training, while other ranks wait, and there may be a contact
-sheet for each of a thousand cars.
+sheet for each of a thousand cars. PIL is imported when a picture is made, for no rank needs it before.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from fedsim.classes import ClassTable
 from fedsim.data.scene_set import SceneSet, Source
 from fedsim.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 SHOWN_SCENES = 4  # of a split, evenly spread: the columns of a panel
 
@@ -66,6 +68,8 @@ def panel(images: np.ndarray, labels: np.ndarray, predictions: np.ndarray, class
 
 def tiles(images: np.ndarray, labels: np.ndarray, predictions: np.ndarray, classes: ClassTable) -> np.ndarray:
     """The tiles of a panel, (3, K, height, width, 3) uint8 RGB: scenes, truth and predictions of one size."""
+    from PIL import Image
+
     height, width = labels.shape[1:]
     if width > TILE_WIDTH:
         height, width = max(1, round(height * TILE_WIDTH / width)), TILE_WIDTH
@@ -81,11 +85,13 @@ def tiles(images: np.ndarray, labels: np.ndarray, predictions: np.ndarray, class
     ])
 
 
-def contact_sheet(scenes: SceneSet, indices: np.ndarray) -> Image.Image:
+def contact_sheet(scenes: SceneSet, indices: np.ndarray) -> "Image":
     """Compose rows of pictures, each over a row of labels, from up to 18 of the scenes `indices`.
 
     The scenes are evenly spread over `indices` and keep their order.
     """
+    from PIL.Image import fromarray
+
     shown = indices[np.unique(np.linspace(0, len(indices) - 1, SHEET_COLUMNS * SHEET_ROWS).astype(np.int64))]
     images, labels = scenes.images[shown].transpose(0, 2, 3, 1), scenes.labels[shown]
     pictures, truth, _ = tiles(images, labels, labels, scenes.classes)
@@ -98,4 +104,4 @@ def contact_sheet(scenes: SceneSet, indices: np.ndarray) -> Image.Image:
         top, left = row * step, column * (width + SCENE_GAP)
         canvas[top:top + height, left:left + width] = picture
         canvas[top + height + LABEL_GAP:top + 2 * height + LABEL_GAP, left:left + width] = label
-    return Image.fromarray(canvas)
+    return fromarray(canvas)
