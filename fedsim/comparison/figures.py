@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from fedsim.classes import ClassTable
 from fedsim.comparison.trials import Row, curve, spread
 from fedsim.report.figures import STYLE, class_legend, legend_columns, shortened
-from fedsim.report.palette import Line, lines_of
+from fedsim.report.palette import LineStyle, line_styles
 from fedsim.report.scenes import Shown, tiles
 
 AXES = {"round": "round", "megabytes": "MB communicated, up and down", "sequential_steps": "sequential local steps"}
@@ -26,7 +26,7 @@ def curves_figure(rows: Sequence[Row]) -> Figure:
         figure = Figure(figsize=(9.6, 3.5), layout="constrained")
         panels = figure.subplots(1, len(AXES), sharey=True)
         for axes, (axis, label) in zip(panels, AXES.items(), strict=True):
-            for row, line in zip(rows, lines_of([row.algo for row in rows]), strict=True):
+            for row, line in zip(rows, line_styles([row.algo for row in rows]), strict=True):
                 _draw_row(axes, row, axis, line)
             axes.set_xlabel(label)
             axes.set_xlim(0, None)
@@ -46,7 +46,7 @@ def classes_figure(rows: Sequence[Row], classes: Sequence[str]) -> Figure:
         figure = Figure(figsize=(9.6, 1.2 + 2.1 * len(parts)), layout="constrained")
         panels = figure.subplots(len(parts), 1, squeeze=False).ravel()
         for axes, part in zip(panels, parts, strict=True):
-            for index, (row, line) in enumerate(zip(rows, lines_of([row.algo for row in rows]), strict=True)):
+            for index, (row, line) in enumerate(zip(rows, line_styles([row.algo for row in rows]), strict=True)):
                 _draw_bars(axes, row, line, part, (index - (len(rows) - 1) / 2) * 0.84 / len(rows), 0.77 / len(rows))
             axes.set_xticks(range(len(part)), part, rotation=30, ha="right", rotation_mode="anchor")
             axes.set(ylabel="IoU", xlim=(-0.6, min(beside, len(classes)) - 0.4), ylim=(0, 1))
@@ -86,7 +86,7 @@ def scenes_figure(shown: Shown, predictions: Mapping[str, np.ndarray], classes: 
     return figure
 
 
-def _draw_row(axes: Axes, row: Row, axis: str, line: Line) -> None:
+def _draw_row(axes: Axes, row: Row, axis: str, line: LineStyle) -> None:
     amount, mean, least, most = curve(row, axis)
     style: dict[str, Any] = {"color": line.colour, "linewidth": 1.6}
     if axis == "megabytes" and not any(amount):  # nothing is sent: its last score, for any number of bytes
@@ -98,7 +98,7 @@ def _draw_row(axes: Axes, row: Row, axis: str, line: Line) -> None:
         axes.fill_between(amount, least, most, color=line.colour, alpha=0.15, linewidth=0)
 
 
-def _draw_bars(axes: Axes, row: Row, line: Line, classes: Sequence[str], shift: float, width: float) -> None:
+def _draw_bars(axes: Axes, row: Row, line: LineStyle, classes: Sequence[str], shift: float, width: float) -> None:
     """A bar beside the middle of each class's group."""
     over = [spread(trial.class_iou([name]) for trial in row.trials) for name in classes]
     whiskers = [one.deviation or 0.0 if one else 0.0 for one in over] if len(row.trials) > 1 else None

@@ -1,10 +1,11 @@
-"""How lines tell algorithms apart, the same in every figure; colours that the colour-blind tell apart too."""
+"""The line that tells an algorithm from others, the same in every figure.
+
+The colours are told apart by colour-blind people too.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
-
-from fedsim.settings.registry import NAMES
 
 # Okabe & Ito 2008 (https://jfly.uni-koeln.de/color/), without yellow, which is too faint on white.
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (
@@ -12,45 +13,51 @@ BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = (
 GREY = "#777777"
 
 
-class Line(NamedTuple):
-    """A line of a figure, as matplotlib takes it."""
+class LineStyle(NamedTuple):
+    """How a line of a figure is drawn, in words of matplotlib."""
 
     colour: str
     dash: str | tuple[int, tuple[float, ...]]
     marker: str
 
 
-_DASHED = (0, (4, 1.5))
-_LINES = {
-    "central": Line(BLACK, "-", "s"), "local": Line(GREY, "-", "x"),
-    "avg": Line(BLUE, "-", "o"), "prox": Line(GREEN, "-", "^"), "admm": Line(VERMILION, "-", "D"),
-    "scaffold": Line(PURPLE, "-", "v"), "dyn": Line(ORANGE, "-", "P"), "nova": Line(SKY, "-", "X"),
-    "avgm": Line(BLUE, _DASHED, "o"), "adagrad": Line(GREEN, _DASHED, "^"), "adam": Line(PURPLE, _DASHED, "v"),
-    "yogi": Line(ORANGE, _DASHED, "P"),
+_DASHED, _DOTTED = (0, (4, 1.5)), (0, (1, 1.2))
+_STYLES = {
+    "central": LineStyle(BLACK, "-", "s"), "local": LineStyle(GREY, "-", "x"),
+    "avg": LineStyle(BLUE, "-", "o"), "prox": LineStyle(GREEN, "-", "^"), "admm": LineStyle(VERMILION, "-", "D"),
+    "scaffold": LineStyle(PURPLE, "-", "v"), "dyn": LineStyle(ORANGE, "-", "P"), "nova": LineStyle(SKY, "-", "X"),
+    "avgm": LineStyle(BLUE, _DASHED, "o"), "adagrad": LineStyle(GREEN, _DASHED, "^"),
+    "adam": LineStyle(PURPLE, _DASHED, "v"), "yogi": LineStyle(ORANGE, _DASHED, "P"),
 }
-_DOTTED = (0, (1, 1.2))
-_PALER, _MARKERS = (0.6, 0.35), "<>p*"  # of further lines of one algorithm
-assert set(_LINES) == set(NAMES)
+# Algorithms that have no style above, such as a user's own, take these in turn.
+_FREE_STYLES = [LineStyle(VERMILION, _DOTTED, "*"), LineStyle(BLUE, _DOTTED, "h"), LineStyle(GREEN, _DOTTED, "d"),
+                LineStyle(PURPLE, _DOTTED, "H"), LineStyle(ORANGE, _DOTTED, "8"), LineStyle(SKY, _DOTTED, "p")]
+_PALER, _MARKERS = (0.6, 0.35), "<>p*"  # of further lines of one style
 
 
-def line_of(algo: str) -> Line:
-    """The line of an algorithm. A user's own ones share a colour that none of ours has with this dash."""
-    return _LINES.get(algo, Line(VERMILION, _DOTTED, "*"))
+def line_style(algo: str) -> LineStyle:
+    """Return the style of a figure's only algorithm."""
+    return line_styles([algo])[0]
 
 
-def lines_of(algos: Sequence[str]) -> list[Line]:
-    """A line for each, in order: a further one of an algorithm, or of a user's own, is paler and has another marker."""
-    lines, seen = [], Counter[Line]()
-    for line in map(line_of, algos):
-        again = seen[line]
-        seen[line] += 1
+def line_styles(algos: Sequence[str]) -> list[LineStyle]:
+    """Return a style for each line of a figure. A further line of one style is paler and has another marker.
+
+    algos: the algorithm of each line, in order; one may occur several times.
+    """
+    unknown = [algo for algo in dict.fromkeys(algos) if algo not in _STYLES]
+    known = _STYLES | {algo: _FREE_STYLES[index % len(_FREE_STYLES)] for index, algo in enumerate(unknown)}
+    styles, seen = [], Counter[LineStyle]()
+    for style in (known[algo] for algo in algos):
+        again = seen[style]
+        seen[style] += 1
         if again:
-            line = line._replace(colour=_paler(line.colour, _PALER[(again - 1) % len(_PALER)]),
-                                 marker=_MARKERS[(again - 1) % len(_MARKERS)])
-        lines.append(line)
-    return lines
+            style = style._replace(colour=_mix_with_white(style.colour, _PALER[(again - 1) % len(_PALER)]),
+                                   marker=_MARKERS[(again - 1) % len(_MARKERS)])
+        styles.append(style)
+    return styles
 
 
-def _paler(colour: str, share: float) -> str:
-    """A colour #RRGGBB mixed with white, of which it keeps this share."""
-    return "#" + "".join(f"{round(255 - share * (255 - int(colour[place:place + 2], 16))):02X}" for place in (1, 3, 5))
+def _mix_with_white(colour: str, share: float) -> str:
+    """Return a colour #RRGGBB of which this share is kept."""
+    return "#" + "".join(f"{round(255 - share * (255 - int(colour[start:start + 2], 16))):02X}" for start in (1, 3, 5))

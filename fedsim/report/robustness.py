@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from fedsim.classes import ClassTable
 from fedsim.data.scene_set import SceneSet
 from fedsim.evaluation.robustness import Robustness
-from fedsim.report.palette import lines_of
+from fedsim.report.palette import line_styles
 from fedsim.report.tables import Table, markdown, print_block, print_tables
 from fedsim.report.words import ABSENT, format_number, format_ratio
 
@@ -42,7 +42,7 @@ def write_report(runs: Sequence[Scored], originals: SceneSet, split: str, seed: 
         from fedsim.report.robustness_figures import draw_contact_sheet, draw_robustness
 
         written += [folder / "robustness.png", folder / "perturbations.png"]
-        draw_robustness({run.name: run.result for run in runs}, lines_of([run.algo for run in runs]), written[2])
+        draw_robustness({run.name: run.result for run in runs}, line_styles([run.algo for run in runs]), written[2])
         draw_contact_sheet(originals, seed, written[3])
     print_block("Written", written)
 

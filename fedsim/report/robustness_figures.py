@@ -12,13 +12,13 @@ from fedsim.data.perturbations import PERTURBATIONS, SEVERITIES, Perturbation
 from fedsim.data.scene_set import SceneSet
 from fedsim.evaluation.robustness import Robustness
 from fedsim.report.figures import STYLE
-from fedsim.report.palette import Line
+from fedsim.report.palette import LineStyle
 
 COLUMNS = 5
 SHOWN_SEVERITY = 3
 
 
-def draw_robustness(results: Mapping[str, Robustness], lines: Sequence[Line], path: Path) -> None:
+def draw_robustness(results: Mapping[str, Robustness], lines: Sequence[LineStyle], path: Path) -> None:
     """Draw mIoU against severity, a panel a kind and a line a run, as a PNG at `path`. Severity 0 is the clean set.
 
     lines: how each run's is drawn.

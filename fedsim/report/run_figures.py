@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from fedsim.classes import ClassTable
 from fedsim.report.figures import STYLE, class_legend, legend_columns, save_png, shortened
-from fedsim.report.palette import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, line_of
+from fedsim.report.palette import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, line_style
 from fedsim.report.scenes import tiles
 from fedsim.report.words import format_number
 
@@ -76,7 +76,7 @@ def miou_figure(records: list[dict], baselines: dict[str, float]) -> Figure:
         # The padding, in inches, keeps the last number of one axis from the other's first.
         figure = Figure(figsize=(6.6, 3.2), layout=ConstrainedLayoutEngine(w_pad=0.1))
         left, right = figure.subplots(1, 2, sharey=True)
-        line = line_of(records[-1]["algo"])
+        line = line_style(records[-1]["algo"])
         scored = [record for record in records if record["global"] and record["global"]["miou"] is not None]
         for axes, key, label in ((left, "pictures", "pictures seen by all cars"),
                                  (right, "sequential_steps", "sequential local steps")):

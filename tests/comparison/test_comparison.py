@@ -51,7 +51,6 @@ from fedsim.errors import OutputError, SettingsError
 from fedsim.experiment.past_run import PastRun
 from fedsim.record.run_directory import RunDirectory
 from fedsim.report.figures import save_png
-from fedsim.report.palette import line_of, lines_of
 from fedsim.report.scenes import Shown
 from fedsim.settings.fields import Settings
 
@@ -232,14 +231,6 @@ def test_figures_have_the_colours_of_the_algorithms(comparison, tmp_path):
     for figure in (curves_figure(comparison.rows), classes_figure(comparison.rows, CLASSES)):
         save_png(figure, path)
         assert all(has(path, colour) for colour in ("#000000", "#777777", "#0072B2")) and not has(path, "#D55E00")
-
-
-def test_rows_of_one_algorithm_are_told_apart_and_keep_its_colour():
-    first, central, second, third = lines_of(["avg", "central", "avg", "avg"])
-    assert first == line_of("avg") and central == line_of("central")
-    assert len({first.colour, second.colour, third.colour}) == len({first.marker, second.marker, third.marker}) == 3
-    assert second.colour == "#66AAD1"  # 60 % of #0072B2 on white
-    assert len(set(lines_of(["mine:A", "mine:B", "mine:C"]))) == 3
 
 
 def test_a_report_is_written_whole_and_says_what_is_in_doubt(comparison, tmp_path, capsys):

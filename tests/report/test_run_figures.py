@@ -5,7 +5,7 @@ from records import make_local_records, make_records
 
 from fedsim.classes import CAMVID_11, VOID
 from fedsim.report.figures import to_svg
-from fedsim.report.palette import line_of
+from fedsim.report.palette import line_style
 from fedsim.report.run_figures import draw_loss, draw_miou, draw_segmentation, loss_figure
 from fedsim.report.scenes import GAP, TILE_WIDTH, panel
 
@@ -54,7 +54,7 @@ def test_the_miou_figure_has_two_panels_with_curve_and_baselines(tmp_path, recor
     with_baseline, without = pixels(tmp_path / "with.png"), pixels(tmp_path / "without.png")
     assert with_baseline.shape == (640, 1320, 3)
     for half in (slice(0, 660), slice(660, 1320)):
-        assert shows(with_baseline[:520, half], line_of("admm").colour)
+        assert shows(with_baseline[:520, half], line_style("admm").colour)
         assert shows(with_baseline[:520, half], "#666666") and not shows(without[:520, half], "#666666")
 
 
@@ -62,9 +62,9 @@ def test_the_miou_figure_has_two_panels_with_curve_and_baselines(tmp_path, recor
 def test_the_miou_figure_has_the_algorithms_colour(tmp_path, algo):
     """As in every other figure. Catches one colour for all."""
     draw_miou(make_records(rounds=6, cars=4, algo=algo), tmp_path / "miou.png", {})
-    others = {line_of(name).colour for name in ("avg", "admm", "scaffold")} - {line_of(algo).colour}
+    others = {line_style(name).colour for name in ("avg", "admm", "scaffold")} - {line_style(algo).colour}
     picture = pixels(tmp_path / "miou.png")
-    assert shows(picture, line_of(algo).colour) and not any(shows(picture, colour) for colour in others)
+    assert shows(picture, line_style(algo).colour) and not any(shows(picture, colour) for colour in others)
 
 
 def test_the_miou_figure_draws_the_worst_car_where_cars_never_communicate(tmp_path):
@@ -75,7 +75,7 @@ def test_the_miou_figure_draws_the_worst_car_where_cars_never_communicate(tmp_pa
         del record["worst"]
     draw_miou(records, tmp_path / "without.png", {})
     grey = [119, 119, 119]
-    assert line_of("local").colour == "#777777"
+    assert line_style("local").colour == "#777777"
     inked = [(pixels(tmp_path / name)[:520] == grey).all(-1).sum() for name in ("with.png", "without.png")]
     assert inked[0] > inked[1] + 500
 
