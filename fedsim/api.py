@@ -10,7 +10,7 @@ from typing import Any, ParamSpec
 import torch
 from torch import nn
 
-from fedsim.distributed.world import Place, choose_device
+from fedsim.distributed.devices import Place, choose_device
 from fedsim.errors import FedsimError, OutputError, SettingsError
 from fedsim.experiment.past_run import PastRun
 from fedsim.experiment.run import run as whole_run

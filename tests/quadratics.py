@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from fedsim.algorithms import Algorithm
 from fedsim.data.augment import Unchanged
-from fedsim.distributed.world import Place, World
+from fedsim.distributed.devices import Place
+from fedsim.distributed.world import World
 from fedsim.federation.federation import Car, Federation, State
 from fedsim.federation.local_training import LocalTraining
 from fedsim.federation.optimizers import SGD

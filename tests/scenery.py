@@ -13,7 +13,8 @@ from fedsim.classes import CAMVID_11, VOID
 from fedsim.data.augment import augmentation
 from fedsim.data.car_scenes import CarScenes
 from fedsim.data.scene_set import SceneSet, class_histogram
-from fedsim.distributed.world import Place, World
+from fedsim.distributed.devices import Place
+from fedsim.distributed.world import World
 from fedsim.federation.batchnorm import NORM_RULES
 from fedsim.federation.federation import Car, Federation
 from fedsim.federation.local_training import LocalTraining

@@ -24,7 +24,7 @@ from fedsim.experiment.past_run import PastRun
 from fedsim.record.run_directory import default_path, make_empty
 from fedsim.settings.fields import Settings
 from fedsim.settings.registry import NAMES, flag
-from fedsim.system.waiting import waiting
+from fedsim.system.console import show_steps
 
 HELP = """Train several algorithms with several seeds, or take runs that are there, and report on them side by side.
 
@@ -121,7 +121,7 @@ def _check_whole(failed: Sequence[Job], left_out: Sequence[str], folder: Path) -
 
 def _examine(runs: Sequence[PastRun], device: str | None, threads: int | None) -> Findings:
     world = World.join(device or "auto", threads=threads)
-    with waiting("asking models", len(runs)) as advance:
+    with show_steps("asking models", len(runs)) as advance:
         return examine(runs, world, advance)
 
 

@@ -26,8 +26,7 @@ from fedsim.record.run_directory import default_path, make_empty
 from fedsim.report.robustness import Scored, write_report
 from fedsim.settings.compatible import check_data_root
 from fedsim.settings.fields import CHOICES, MOST_THREADS, Settings
-from fedsim.system.console import LOG
-from fedsim.system.waiting import waiting
+from fedsim.system.console import LOG, show_steps
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def evaluate(models: tuple[str, ...], asked: tuple[str, ...], eval_split: str | 
         make_empty(folder := Path(out))
     else:
         folder = default_path("evaluations", "-".join(one.name for one in opened)[:80])
-    with waiting("scoring", 1 + len(perturbations)) as advance:
+    with show_steps("scoring", 1 + len(perturbations)) as advance:
         results = score_subjects(subjects, perturbations, seed, advance)
     scored = [Scored(one.name, str(one.path), one.settings.algo, result)
               for one, result in zip(opened, results, strict=True)]

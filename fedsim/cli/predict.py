@@ -19,8 +19,7 @@ from fedsim.inference.segmenter import Segmenter
 from fedsim.record.run_directory import default_path, make_empty
 from fedsim.report.tables import Table, print_block, print_tables
 from fedsim.settings.fields import CHOICES, MOST_THREADS
-from fedsim.system.console import LOG
-from fedsim.system.waiting import waiting
+from fedsim.system.console import LOG, show_steps
 
 
 class Found(NamedTuple):
@@ -71,7 +70,7 @@ def predict(model: Path, paths: tuple[Path, ...], out: Path | None, alpha: float
         out = default_path("predictions", segmenter.name)
     predictions = Predictions(out, segmenter.classes, alpha)
     predictions.describe()
-    with waiting("segmenting", len(found)) as advance:
+    with show_steps("segmenting", len(found)) as advance:
         pixels, skipped = segment(segmenter, found, predictions, batch_size, advance)
     done = len(found) - len(skipped)
     for error in skipped:

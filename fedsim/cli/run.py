@@ -8,7 +8,7 @@ import click
 
 from fedsim.cli.command import Command, Option, loudness
 from fedsim.cli.options import asked_for, setting_options
-from fedsim.distributed.world import places
+from fedsim.distributed.devices import ranks_that_fit
 from fedsim.experiment.dealing import cars_of
 from fedsim.experiment.methods import make_algorithm
 from fedsim.experiment.resuming import continued, run_to_continue
@@ -30,7 +30,7 @@ def _run(ranks: int | None, **values: Any) -> int:
     if ranks is None:
         cars = cars_of(settings, ranks=1)
         # Central training is one rank's work, which all cores may share.
-        ranks = 1 if make_algorithm(settings).pooled else min(cars, places(settings.device, settings.threads))
+        ranks = 1 if make_algorithm(settings).pooled else min(cars, ranks_that_fit(settings.device, settings.threads))
     if ranks == 1:
         play(asked.settings, asked.given)
         return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedsim.comparison.trials import Tuning
-from fedsim.distributed.world import Place, fair_threads, places
+from fedsim.distributed.devices import Place, fair_threads, ranks_that_fit
 from fedsim.errors import OutputError, SettingsError
 from fedsim.experiment.dealing import cars_of, source_of
 from fedsim.experiment.past_run import PastRun
@@ -124,7 +124,7 @@ def make_plan(algos: Sequence[str], given: Mapping[str, Any], seeds: int, lrs: S
     source = source_of(asked, cars)
     for split in ("train", asked.eval_split, *([TUNING_SPLIT] if lrs else [])):
         source.identity(split)  # or every run would find out for itself that there is none
-    ranks = max(1, min(cars, places(asked.device, asked.threads) // at_once))
+    ranks = max(1, min(cars, ranks_that_fit(asked.device, asked.threads) // at_once))
     threads = asked.threads or _threads_of(folder) or fair_threads(Place(local_size=ranks * at_once))
     common = dict(given) | {"cars": cars, "threads": threads}  # or they might depend on the machine
     options = {algo: {name: value for name, value in compatible.fitting(common, {"algo": algo}).items()

@@ -17,8 +17,7 @@ from fedsim.comparison.plan import Job, writing
 from fedsim.errors import Stopped
 from fedsim.settings.fields import Settings
 from fedsim.settings.registry import flag
-from fedsim.system.console import LOG
-from fedsim.system.waiting import waiting
+from fedsim.system.console import LOG, show_steps
 
 POLL = 0.2  # seconds
 PATIENCE = 10.0  # seconds for runs to stop in, where an error ends the comparison
@@ -38,7 +37,7 @@ def play(jobs: Sequence[Job], at_once: int, what: str) -> list[Job]:
     if not left:
         return []
     running: list[_Child] = []
-    with _Signals() as signals, waiting(what, steps) as advance, _asked_to_stop(running):
+    with _Signals() as signals, show_steps(what, steps) as advance, _asked_to_stop(running):
         while running or (left and not signals.heard):
             while left and len(running) < at_once and not signals.heard:
                 taken = {child.slot for child in running}

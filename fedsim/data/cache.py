@@ -21,8 +21,8 @@ import numpy as np
 from fedsim.data.pixels import resize_picture
 from fedsim.data.scene_set import SceneSet, Source, class_histogram
 from fedsim.errors import DataError
+from fedsim.system.console import show_steps
 from fedsim.system.files import lock
-from fedsim.system.waiting import waiting
 
 FORMAT_VERSION = 2  # raise it when the same source would give other files
 
@@ -110,7 +110,7 @@ def _build(entry: Path, source: Source, split: str, size: tuple[int, int]) -> No
 def _write(part: Path, source: Source, split: str, size: tuple[int, int]) -> None:
     names, drives, times, histograms = [], [], [], []
     with (open(part / "images.npy", "wb") as image_file, open(part / "labels.npy", "wb") as label_file,
-          waiting(f"reading {split}", source.count(split)) as advance):
+          show_steps(f"reading {split}", source.count(split)) as advance):
         images, labels = _ArrayFile(image_file), _ArrayFile(label_file)
         for scene in source.scenes(split):
             images.append(resize_picture(scene.image, size).transpose(2, 0, 1))

@@ -16,19 +16,13 @@ import itertools
 import json
 import threading
 import time
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
+
+from fedsim.distributed.meeting import Store
 
 BEAT = 1.0  # seconds
 WATCH = 3.0  # seconds in which a heart beats on a busy machine too
 PATIENCE = 5.0  # seconds
-
-
-class Store(Protocol):
-    """What is used of a store of torch.distributed. It raises RuntimeError where it cannot answer."""
-
-    def set(self, key: str, value: str) -> None: ...
-    def get(self, key: str) -> bytes: ...
-    def check(self, keys: list[str]) -> bool: ...
 
 
 class Line(NamedTuple):

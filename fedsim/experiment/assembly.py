@@ -59,7 +59,7 @@ class Experiment:
         return {
             "versions": current_versions(),
             "platform": platform.platform(),
-            "device": str(world.device), "backend": world.backend, "backend_reason": world.why,
+            "device": str(world.device), "backend": world.backend, "backend_reason": world.backend_reason,
             "ranks": world.size, "threads": world.threads,
             "data": {"train": self.dealt.train_set.fingerprint,
                      self.settings.eval_split: self.dealt.eval_set.fingerprint},
@@ -98,7 +98,7 @@ def assemble(settings: Settings, world: World, log: Logger) -> Experiment:
         log.warning("%s", warning)
     federation, criterion = _federation(settings, world, dealt.train_set, shards, module, algorithm)
     log.info(f"{len(shards)} car(s) on {world.size} rank(s), {world.device.type} with {world.threads} thread(s) a "
-             f"rank, {world.backend} ({world.why}); {settings.model} with "
+             f"rank, {world.backend} ({world.backend_reason}); {settings.model} with "
              f"{federation.model.parameters.numel():,} parameters")
     for warning in warnings(federation, settings.aggregator):
         log.warning("%s", warning)

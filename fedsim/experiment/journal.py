@@ -18,7 +18,7 @@ from fedsim.report.progress import Progress
 from fedsim.report.scenes import Shown, panel
 from fedsim.report.tensorboard import pages
 from fedsim.report.tensorboard.board import TensorBoard
-from fedsim.system.console import LOG, tells_progress
+from fedsim.system.console import LOG, shows_progress
 
 
 class Journal:
@@ -95,7 +95,7 @@ class Journal:
         write_run_report(outcome, overview, self._classes,
                          Partition([car.name for car in self._cars], self._pixels), segmentation, written, page)
         write_summary(outcome, written, summary)  # last: a run that has one has ended
-        if tells_progress():
+        if shows_progress():
             print_summary(outcome, written)
 
     def close(self) -> None:

@@ -28,7 +28,6 @@ from fedsim.experiment.resuming import check_same, continued, identity, launch_i
 from fedsim.experiment.signals import Signals
 from fedsim.federation.divergence import REMEDY
 from fedsim.federation.federation import RoundResult, State
-from fedsim.federation.memories import fits_in_memory
 from fedsim.federation.rounds import initial_state, simulate
 from fedsim.federation.scoring import models, score, trivial_baselines
 from fedsim.record.checkpoints import Checkpoints
@@ -40,6 +39,7 @@ from fedsim.settings import compatible
 from fedsim.settings.fields import Settings
 from fedsim.settings.registry import NAMES
 from fedsim.system.console import LOG, SILENT
+from fedsim.system.machine import fits_in_memory
 
 if TYPE_CHECKING:
     from fedsim.experiment.journal import Journal
@@ -56,7 +56,7 @@ def run(settings: Settings, given: Mapping[str, Any]) -> Path:
     world = World.join(settings.device, settings.backend, settings.threads, settings.timeout)
     try:
         found = world.together(lambda: run_to_continue(settings) if world.is_coordinator else None)
-        path = json.loads(world.tell(json.dumps(str(found) if found else None)))
+        path = json.loads(world.broadcast_text(json.dumps(str(found) if found else None)))
         if path:
             settings = world.together(lambda: continued(Path(path), given))
             world.use_threads(settings.threads)
@@ -87,7 +87,7 @@ def _directory(experiment: Experiment, path: str | None, given: Mapping[str, Any
         return str(directory.path)
 
     opened = world.together(lambda: open_it() if world.is_coordinator else "")
-    return RunDirectory(Path(world.tell(opened)))
+    return RunDirectory(Path(world.broadcast_text(opened)))
 
 
 def _new_directory(experiment: Experiment, given: Mapping[str, Any]) -> RunDirectory:

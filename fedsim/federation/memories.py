@@ -1,6 +1,5 @@
 """What cars keep between rounds, by car: in memory, or on disk where a thousand cars' would not fit."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,8 +10,6 @@ from torch import Tensor
 from fedsim.aggregation.rows import Rows, make_rows
 from fedsim.errors import OutputError, RankError, SettingsError
 from fedsim.federation.bundles import is_alike, kind_of, names_of, parts_of, put_together
-
-_CGROUPS = Path("/sys/fs/cgroup")
 
 
 class Saved(NamedTuple):
@@ -108,14 +105,6 @@ def memory_bytes(initial_memory: Any) -> int:
     return sum(part.numel() * part.itemsize for part in parts_of(initial_memory) if isinstance(part, Tensor))
 
 
-def fits_in_memory(bytes_needed: int, local_ranks: int) -> bool:
-    """Whether this rank's cars may keep that much in memory: half of what is free, shared by the local ranks.
-
-    The other half is for what has not been allocated yet when this is asked: training, sums, evaluation.
-    """
-    return bytes_needed * 2 * max(1, local_ranks) <= _available_bytes()
-
-
 def _kinds(memory: Any) -> dict[str, str]:
     """What a memory is made like: the name and the kind of every part, in words."""
     name = type(memory).__name__ if hasattr(memory, "_fields") else "memory"
@@ -127,43 +116,3 @@ def _kinds(memory: Any) -> dict[str, str]:
                                 "tensor, or a tuple or NamedTuple of these")
         found[part_name] = kind
     return found
-
-
-def _available_bytes() -> int:
-    """What this process can still take; 0, so that cars keep their memories on disk, where nobody can tell."""
-    free = _number(Path("/proc/meminfo"), "MemAvailable:")
-    if free is not None:
-        return min([free * 1024, *_left_in_cgroups()])
-    try:
-        # The system tells what it has, not what others have taken of it: half of it is a guess.
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    except (AttributeError, OSError, ValueError):
-        return 0
-
-
-def _left_in_cgroups() -> list[int]:
-    """Bytes left in this process's control group and those above it that have a limit (cgroup v2).
-
-    A container's limit shows here only: /proc/meminfo is about the machine. Files that a group has read lately
-    count as used although the system drops them when it needs room, so they are taken off.
-    """
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except (OSError, ValueError):
-        return []
-    own = next((line.removeprefix("0::").strip("/") for line in lines if line.startswith("0::")), "")
-    left = []
-    for group in [_CGROUPS / own, *(_CGROUPS / own).parents]:
-        limit, used = _number(group / "memory.max"), _number(group / "memory.current")
-        if limit is not None and used is not None:
-            left.append(max(0, limit - used + (_number(group / "memory.stat", "inactive_file") or 0)))
-    return left
-
-
-def _number(path: Path, name: str = "") -> int | None:
-    """The whole number after `name` at the start of a line; None where there is none."""
-    try:
-        lines = path.read_text().splitlines()
-        return next((int(line.removeprefix(name).split()[0]) for line in lines if line.startswith(name)), None)
-    except (OSError, ValueError, IndexError):
-        return None

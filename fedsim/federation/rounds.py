@@ -80,7 +80,7 @@ def run_round(federation: Federation, state: State) -> RoundResult:
     after = _counted(federation, state, chosen)
     if answering:
         after = _pooled_norms(federation, _stepped(federation, after, here), answering, here)
-    step = world.number(norm(after.shared.theta - shared.theta))
+    step = world.broadcast_number(norm(after.shared.theta - shared.theta))
     combined = time.perf_counter()
     return RoundResult(after, lr, reports, [car for car in chosen if car not in answered], step_losses,
                        train_class_iou, local_seconds, step, _residuals(federation, shared, after, reports, step),
@@ -197,7 +197,7 @@ def _residuals(federation: Federation, shared: Any, after: State, reports: dict[
         return None
     drifts = [report.drift**2 for report in reports.values()]
     return Residuals(penalty, primal=math.sqrt(sum(drifts) / len(drifts)) if drifts else None, dual=penalty * step,
-                     mean_dual=federation.world.number(norm(after.mean_dual)))
+                     mean_dual=federation.world.broadcast_number(norm(after.mean_dual)))
 
 
 def _guarded(federation: Federation, before: State, result: RoundResult) -> RoundResult:

@@ -76,7 +76,7 @@ class Checkpoints:
         """
         world = self._federation.world
         world.doing = "reading a checkpoint"
-        rounds = json.loads(world.tell(json.dumps(self._rounds()) if world.is_coordinator else ""))
+        rounds = json.loads(world.broadcast_text(json.dumps(self._rounds()) if world.is_coordinator else ""))
         faults: list[str] = []
         for number in rounds:
             try:

@@ -14,7 +14,7 @@ from fedsim.data.partition.split_file import write_split
 from fedsim.report.scenes import contact_sheet
 from fedsim.report.tables import Table, markdown, print_block, print_tables
 from fedsim.report.words import ABSENT, format_percent, list_names
-from fedsim.system.waiting import waiting
+from fedsim.system.console import show_steps
 
 NAMED = 4  # names in a cell or a sentence; of more, their number is told
 
@@ -110,7 +110,7 @@ def write_inspection(inspection: Inspection, folder: Path) -> None:
     draw_heat_map([shard.name for shard in dealt.shards], dealt.train_set.classes, inspection.shares,
                   folder / "classes.png")
     (folder / "cars").mkdir()
-    with waiting("drawing cars", len(dealt.shards)) as advance:
+    with show_steps("drawing cars", len(dealt.shards)) as advance:
         for car, shard in enumerate(dealt.shards):
             name = "".join(letter if letter.isalnum() or letter in "-_.+" else "-" for letter in shard.name)
             contact_sheet(dealt.train_set, shard.indices).save(folder / "cars" / f"car-{car:02d}-{name[:100]}.png")

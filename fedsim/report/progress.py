@@ -1,14 +1,12 @@
 """How a run shows that it advances: a display on a terminal, a plain line a round elsewhere."""
 
-import os
 import statistics
 import sys
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from fedsim.report.words import format_number
-from fedsim.system.console import LOG, tells_progress
-from fedsim.system.waiting import clock
+from fedsim.system.console import LOG, format_duration, shows_bars
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -29,7 +27,7 @@ class Progress:
         self._rounds = rounds
         self._seconds: list[float] = []  # of each round shown, for the remaining time
         self._scores: list[str] = []  # of the round evaluated last
-        terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and tells_progress()
+        terminal = shows_bars()
         self._lines = not (terminal and sys.stdout.isatty())
         self._display: RichProgress | None = None
         if terminal:
@@ -65,7 +63,7 @@ class Progress:
         left = self._rounds - record["round"]
         if left and self._seconds:
             # The latest rounds tell most: the first ones carry warm-up.
-            parts.append(f"about {clock(left * statistics.median(self._seconds[-5:]))} left")
+            parts.append(f"about {format_duration(left * statistics.median(self._seconds[-5:]))} left")
         return "  ".join(parts)
 
 

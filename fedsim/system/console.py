@@ -1,24 +1,32 @@
-"""What fedsim says while it works: the logger `fedsim`, which --quiet and --verbose set, and a program may set too.
+"""What fedsim says while it works: the logger `fedsim`, and bars that show progress.
 
-Warnings are always said, under --quiet alone; with --verbose details are. Results, which were asked for, and errors are
-not logged but printed.
+--quiet and --verbose set the logger's level, and a program that imports fedsim may set it too. Under --quiet warnings
+are still said; --verbose adds details. Results that a command was asked for, and errors, are printed and not logged.
 """
 
 import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 LOG = logging.getLogger("fedsim")
-SILENT = logging.getLogger("fedsim-silent")  # for ranks that have nothing to say
+SILENT = logging.getLogger("fedsim-silent")  # for all ranks but the coordinator
 SILENT.disabled = True
+SECONDS_BETWEEN_LINES = 30.0  # where progress cannot be shown as a bar
 
 
 class _Printed(logging.Handler):
-    """Prints on whatever stdout is at the moment: a progress bar stands in for it for a while."""
+    """A handler that prints on the stdout of the moment, because a progress bar may have replaced it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(self.format(record), flush=True)
 
 
 class _Words(logging.Formatter):
+    """A formatter that marks warnings and nothing else."""
+
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
         return f"WARNING: {text}" if record.levelno == logging.WARNING else text
@@ -35,6 +43,51 @@ def _prepare(log: logging.Logger) -> None:
 _prepare(LOG)
 
 
-def tells_progress() -> bool:
-    """Whether progress is to be shown."""
+def shows_progress() -> bool:
+    """Return whether the user wants to see progress: not under --quiet."""
     return LOG.isEnabledFor(logging.INFO)
+
+
+def shows_bars() -> bool:
+    """Return whether progress is shown as a bar: on a terminal that can draw one, and not under --quiet."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and shows_progress()
+
+
+@contextmanager
+def show_steps(what: str, steps: int) -> Iterator[Callable[[], None]]:
+    """Show how far the block has come and how long it still takes; yield the function to call after each step.
+
+    On a terminal this is a bar, elsewhere a line every SECONDS_BETWEEN_LINES.
+    """
+    if not shows_bars():
+        yield _lines(what, steps)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn(what), MofNCompleteColumn(), BarColumn(bar_width=None), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty(), expand=True) as display:
+        task = display.add_task("", total=steps)
+        yield lambda: display.advance(task)
+
+
+def format_duration(seconds: float) -> str:
+    """Return a duration as hours, minutes and seconds, such as 1:02:03."""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def _lines(what: str, steps: int) -> Callable[[], None]:
+    started = told = time.monotonic()
+    done = 0
+
+    def advance() -> None:
+        nonlocal done, told
+        done += 1
+        now = time.monotonic()
+        if now - told >= SECONDS_BETWEEN_LINES and done < steps:
+            told = now
+            left = format_duration((now - started) / done * (steps - done))
+            LOG.info("%s %d of %d, about %s left", what, done, steps, left)
+
+    return advance

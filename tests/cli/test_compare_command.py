@@ -113,13 +113,13 @@ def test_every_run_has_the_same_cars_and_threads_and_a_directory_of_its_own(tmp_
     assert {(job.options["cars"], job.options["threads"], job.options["ranks"]) for job in jobs} == {
         (4, plan.threads, plan.ranks)}
     assert make_plan(["avg"], {"cars": 4}, 1, [], 4, None).ranks == 1
-    monkeypatch.setattr("fedsim.comparison.plan.places", lambda device, threads: 8)
+    monkeypatch.setattr("fedsim.comparison.plan.ranks_that_fit", lambda device, threads: 8)
     assert make_plan(["avg"], {"cars": 4}, 1, [], 2, None).ranks == 4  # each has half of the eight
 
 
 def test_central_gets_one_rank_and_the_threads_of_the_others(tmp_path, monkeypatch):
     """Catches ranks that only look on, and threads that change the bits."""
-    monkeypatch.setattr("fedsim.comparison.plan.places", lambda device, threads: 4)
+    monkeypatch.setattr("fedsim.comparison.plan.ranks_that_fit", lambda device, threads: 4)
     central, avg = make_plan(["central", "avg"], {"cars": 4}, 1, [], 1, None).jobs(tmp_path, None)
     assert (central.options["ranks"], avg.options["ranks"]) == (1, 4)
     assert central.options["threads"] == avg.options["threads"]

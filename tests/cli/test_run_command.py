@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fedsim.cli import main
-from fedsim.distributed import world
+from fedsim.distributed import devices
 from fedsim.settings.fields import read_settings
 from fedsim.settings.registry import flag
 
@@ -44,7 +44,7 @@ def type_(monkeypatch, *words: str) -> int:
     ((), 2, 2), ((), 64, 4), (("--cars", "3"), 8, 3), (("--cars", "100"), 8, 8), (("--threads", "4"), 8, 2),
     (("--algo", "central"), 8, 1)])
 def test_there_are_as_many_ranks_as_cars_or_as_the_machine_has_room_for(started, monkeypatch, words, cores, ranks):
-    monkeypatch.setattr(world, "cores", lambda: cores)
+    monkeypatch.setattr(devices, "cores", lambda: cores)
     assert type_(monkeypatch, "run", *words) == 0
     assert started == [(ranks, [*words])]
 
@@ -65,7 +65,7 @@ def test_a_run_that_goes_on_has_its_own_number_of_cars(started, monkeypatch, tmp
     out = tmp_path / "run"
     out.mkdir()
     (out / "config.toml").write_text("cars = 3\n")
-    monkeypatch.setattr(world, "cores", lambda: 8)
+    monkeypatch.setattr(devices, "cores", lambda: 8)
     type_(monkeypatch, "run", "--resume", str(out))
     assert started[0][0] == 3
 

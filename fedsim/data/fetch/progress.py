@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fedsim.data.fetch.download import Progress, megabytes
-from fedsim.system.console import tells_progress
+from fedsim.system.console import shows_progress
 
 LINE_EVERY = 100_000_000  # bytes between two lines where there is no bar
 
@@ -19,7 +19,7 @@ def show_download(url: str) -> Iterator[Progress]:
 
     tell(f"Downloading {url}")
     console = Console(stderr=True)
-    if not console.is_terminal or not tells_progress():
+    if not console.is_terminal or not shows_progress():
         yield _lines()
         return
     with Bar(BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(), console=console) as bar:
@@ -29,7 +29,7 @@ def show_download(url: str) -> Iterator[Progress]:
 
 def tell(text: str) -> None:
     """Print a line unless --quiet was given. On stderr, because the command's result is printed on stdout."""
-    if tells_progress():
+    if shows_progress():
         print(text, file=sys.stderr)
 
 

@@ -1,0 +1,71 @@
+"""Choose the device, the backend and the number of threads of a rank."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from fedsim.errors import MachineError
+from fedsim.system.machine import cores
+
+
+@dataclass(frozen=True)
+class Place:
+    """A process's rank and the number of ranks, in the whole run and on its machine. The default is one rank alone."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+
+    @classmethod
+    def from_environment(cls) -> "Place":
+        """Read the place from the variables that torchrun sets. Raises MachineError if only some of them are set."""
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+        read = {name: os.environ.get(name) for name in names}
+        if read["RANK"] is None:
+            return cls()
+        missing = [name for name, value in read.items() if value is None]
+        if missing:
+            raise MachineError(f"RANK is set but {', '.join(missing)} is not: start ranks with torchrun")
+        return cls(*(int(value or 0) for value in read.values()))
+
+
+def fair_threads(place: Place) -> int:
+    """Return a rank's share of the cores that this process may use; at least 1."""
+    return max(1, cores() // place.local_size)
+
+
+def ranks_that_fit(device: str, threads: int | None) -> int:
+    """Return how many ranks of `threads` threads this machine has room for: one a GPU, or without GPUs by cores."""
+    return _usable_gpus(device) or max(1, cores() // (threads or 1))
+
+
+def choose_device(place: Place, device: str, backend: str) -> tuple[torch.device, str, str]:
+    """Return the device, the backend and the reason for it. NCCL needs a GPU of its own for every local rank.
+
+    device, backend: as --device and --backend have them. Raises MachineError if the machine cannot do what they ask.
+    """
+    gpus = _usable_gpus(device)
+    if device == "cuda" and not gpus:
+        raise MachineError("--device cuda: no usable CUDA device here; use --device cpu, or --device auto to "
+                           "choose")
+    if not gpus:
+        reason = "CPU was asked for" if device == "cpu" else "no CUDA device"
+        if backend == "nccl":
+            raise MachineError(f"--backend nccl needs CUDA devices ({reason}); use --backend gloo")
+        return torch.device("cpu"), "gloo", reason
+    own = place.local_size <= gpus
+    if backend == "nccl" and not own:
+        raise MachineError(f"--backend nccl: {place.local_size} ranks share {gpus} CUDA device(s), and NCCL "
+                           f"allows one rank a device; start at most {gpus} ranks here, or use --backend "
+                           "gloo")
+    shared = f"{place.local_size} ranks share {gpus} CUDA device(s)"
+    reason = "a CUDA device for every rank" if own else shared
+    if backend == "auto":
+        backend = "nccl" if own else "gloo"
+    return torch.device("cuda", place.local_rank % gpus), backend, reason
+
+
+def _usable_gpus(device: str) -> int:
+    return torch.cuda.device_count() if device != "cpu" and torch.cuda.is_available() else 0
