@@ -9,12 +9,12 @@ from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 
 import torch
 
 from fedsim.comparison.plan import Job, writing
 from fedsim.errors import Stopped
+from fedsim.experiment.signals import Signals
 from fedsim.settings.fields import Settings
 from fedsim.settings.registry import flag
 from fedsim.system.console import LOG, show_steps
@@ -37,14 +37,18 @@ def play(jobs: Sequence[Job], at_once: int, what: str) -> list[Job]:
     if not left:
         return []
     running: list[_Child] = []
-    with _Signals() as signals, show_steps(what, steps) as advance, _asked_to_stop(running):
+    told = 0  # signals that the runs under way know of
+    with Signals(*_stopping_signals()) as signals, show_steps(what, steps) as advance, _asked_to_stop(running):
         while running or (left and not signals.heard):
             while left and len(running) < at_once and not signals.heard:
                 taken = {child.slot for child in running}
                 slot = next(slot for slot in range(at_once) if slot not in taken)
                 running.append(_Child(left.popleft(), slot, share_of_gpus(slot, at_once, gpus())))
             time.sleep(POLL)
-            signals.pass_on(running)
+            if len(signals.heard) > told:
+                for child in running:
+                    child.kill() if told else child.process.terminate()
+                told = len(signals.heard)
             for child in [*running]:
                 status = child.process.poll()
                 for _ in range(child.news()):
@@ -115,39 +119,13 @@ class _Child:
                     os.kill(pid, signal.SIGKILL)
 
 
-class _Signals:
-    """Hears what asks to stop while its block runs, and hands it to the runs under way.
+def _stopping_signals() -> list[signal.Signals]:
+    """Return the signals that ask a comparison to stop.
 
-    SIGHUP, by which a closed terminal ends what runs in it, too, unless it is ignored, as `nohup` has it.
+    A closed terminal sends SIGHUP to what runs in it. `nohup` lets a process ignore it, and then fedsim does too.
     """
-
-    def __init__(self) -> None:
-        self.heard: list[int] = []
-        self._passed_on = 0
-
-    def __enter__(self) -> "_Signals":
-        wanted = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-            wanted.append(signal.SIGHUP)
-        self._before = {number: signal.signal(number, self._hear) for number in wanted}
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def pass_on(self, children: Sequence[_Child]) -> None:
-        """Ask them to stop; kill them where that was asked for before."""
-        if len(self.heard) > self._passed_on:
-            for child in children:
-                if self._passed_on:
-                    child.kill()
-                else:
-                    child.process.terminate()
-            self._passed_on = len(self.heard)
-
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        self.heard.append(number)
+    hangs_up = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hangs_up else [])]
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from fedsim.evaluation.evaluate import predict
 from fedsim.experiment.assembly import Experiment, assemble, config
 from fedsim.experiment.methods import notes, warnings
 from fedsim.experiment.resuming import check_same, continued, identity, launch_id, run_to_continue
-from fedsim.experiment.signals import Signals
+from fedsim.experiment.signals import RunSignals
 from fedsim.federation.divergence import REMEDY
 from fedsim.federation.federation import RoundResult, State
 from fedsim.federation.rounds import initial_state, simulate
@@ -186,12 +186,12 @@ def _play(experiment: Experiment, checkpoints: Checkpoints, journal: "Journal | 
     """The rounds that are left; returns the state after them. Raises Stopped after a signal."""
     federation, settings, world = experiment.federation, experiment.settings, experiment.federation.world
     clock = time.perf_counter()
-    with Signals() as signals:
+    with RunSignals() as signals:
         for result in simulate(federation, state):
             state = result.state
             _record(experiment, journal, state, result, clock)
             clock = time.perf_counter()
-            stop, wanted = signals.wishes(world)
+            stop, wanted = signals.agree(world)
             if wanted or state.round % settings.checkpoint_every == 0 or state.round == settings.rounds:
                 checkpoints.save(state)
                 _log(world).debug("checkpoint of round %d written to %s", state.round, checkpoints.folder)

@@ -1,14 +1,14 @@
-"""Signals as wishes: to stop, or to write a checkpoint, once the round under way is over.
+"""Signals that ask a run to stop, or to write a checkpoint, at the end of the round.
 
-SIGTERM and SIGINT ask a run to stop; SIGUSR1, which schedulers send as a warning, asks for a checkpoint. Another one
-after a SIGINT is no wish any more: it interrupts at once. As a SIGTERM, too: that is how torchrun passes on a second
-SIGINT.
+SIGTERM and SIGINT ask a run to stop. SIGUSR1, which schedulers send as a warning, asks for a checkpoint. After a
+SIGINT, a second SIGINT stops the run immediately. So does a SIGTERM, because that is what torchrun sends its ranks on a
+second SIGINT.
 """
 
 import signal
 import threading
-from types import FrameType, TracebackType
-from typing import Any
+from types import FrameType
+from typing import Any, Self
 
 import numpy as np
 
@@ -18,41 +18,53 @@ STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 class Signals:
-    """Listens while its block runs; handlers that were there come back after it.
+    """Keep a list of the signals that arrive while the block runs. The handlers before it come back after it.
 
-    In the main thread of a process alone: Python lets no other one listen.
+    It only hears signals in the main thread of a process: Python lets no other thread listen.
     """
 
-    def __init__(self) -> None:
-        self._stop = 0  # the number of the signal
-        self._save = 0
+    def __init__(self, *numbers: signal.Signals) -> None:
+        self.heard: list[int] = []
+        self._numbers = numbers
         self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> "Signals":
+    def __enter__(self) -> Self:
         listens = threading.current_thread() is threading.main_thread()
-        for number in (*STOPPING, signal.SIGUSR1) if listens else ():
+        for number in self._numbers if listens else ():
             self._before[number] = signal.signal(number, self._hear)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def wishes(self, world: World) -> tuple[int, bool]:
-        """(the signal that asks to stop or 0, whether a checkpoint is wanted), agreed upon by all ranks.
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self.heard.append(number)
 
-        Every rank calls it: a signal may have reached only some of them. A wish for a checkpoint is forgotten.
+
+class RunSignals(Signals):
+    """The signals that a run obeys at the end of a round."""
+
+    def __init__(self) -> None:
+        super().__init__(*STOPPING, signal.SIGUSR1)
+
+    def agree(self, world: World) -> tuple[int, bool]:
+        """Return (the signal that asks to stop or 0, whether to write a checkpoint), the same on all ranks.
+
+        Every rank calls it, because a signal may have reached only some of them. It forgets a SIGUSR1.
         """
-        table = world.table({world.rank: [self._stop, self._save]}, world.size, 2)
-        self._save = 0
+        table = world.table({world.rank: [self._stop, signal.SIGUSR1 in self.heard]}, world.size, 2)
+        while signal.SIGUSR1 in self.heard:
+            self.heard.remove(signal.SIGUSR1)
         stop, save = np.max(table, axis=0).astype(int).tolist()
         return stop, bool(save or stop)
 
+    @property
+    def _stop(self) -> int:
+        """The first signal that asked to stop, 0 if there is none: schedulers repeat theirs."""
+        return next((number for number in self.heard if number in STOPPING), 0)
+
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGUSR1:
-            self._save = 1
-        elif self._stop == signal.SIGINT:
+        if self._stop == signal.SIGINT and number in STOPPING:
             raise KeyboardInterrupt
-        else:
-            self._stop = self._stop or number
+        super()._hear(number, frame)

@@ -15,7 +15,7 @@ from scenery import SOLO, on_ranks
 from test_resume import check_same, command
 from test_torchrun import records
 
-from fedsim.experiment.signals import Signals
+from fedsim.experiment.signals import RunSignals
 from fedsim.main import main
 
 OURS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -23,36 +23,36 @@ OURS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 def test_a_signal_is_heard_and_does_nothing_else():
     """Catches a handler that raises in the middle of a round."""
-    with Signals() as signals:
-        assert signals.wishes(SOLO) == (0, False)
+    with RunSignals() as signals:
+        assert signals.agree(SOLO) == (0, False)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signals = Signals()
+            signals = RunSignals()
             with signals:
                 signal.raise_signal(number)
-                assert signals.wishes(SOLO) == (number, True)
-                assert signals.wishes(SOLO) == (number, True), "a wish to stop stays"
+                assert signals.agree(SOLO) == (number, True)
+                assert signals.agree(SOLO) == (number, True), "a wish to stop stays"
 
 
 def test_a_wish_for_a_checkpoint_is_forgotten_once_it_is_told():
     """Catches a checkpoint in every round after the first wish."""
-    with Signals() as signals:
+    with RunSignals() as signals:
         signal.raise_signal(signal.SIGUSR1)
-        assert signals.wishes(SOLO) == (0, True)
-        assert signals.wishes(SOLO) == (0, False)
+        assert signals.agree(SOLO) == (0, True)
+        assert signals.agree(SOLO) == (0, False)
 
 
 def test_the_first_signal_to_stop_decides_the_status():
     """Catches the status of the last one: schedulers send SIGTERM again and again."""
-    with Signals() as signals:
+    with RunSignals() as signals:
         for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
             signal.raise_signal(number)
-        assert signals.wishes(SOLO) == (signal.SIGTERM, True)
+        assert signals.agree(SOLO) == (signal.SIGTERM, True)
 
 
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_interrupt_does_not_wait_for_the_round(second):
     """torchrun passes it on as SIGTERM. Catches a user who can't stop a long round."""
-    with Signals():
+    with RunSignals():
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(second)
@@ -63,7 +63,7 @@ def test_what_listened_before_listens_again(monkeypatch):
     heard = []
     before = [signal.signal(number, lambda number, frame: heard.append(number)) for number in OURS]
     try:
-        with pytest.raises(ValueError, match="end"), Signals():
+        with pytest.raises(ValueError, match="end"), RunSignals():
             raise ValueError("end")
         for number in OURS:
             signal.raise_signal(number)
@@ -83,10 +83,10 @@ def test_all_ranks_agree_on_what_reached_any_of_them(ranks, told, agreed):
     told = {rank % ranks: number for rank, number in told.items()}
 
     def ask(world):
-        signals = Signals()
+        signals = RunSignals()
         if world.rank in told:
             signals._hear(told[world.rank], None)
-        return signals.wishes(world)
+        return signals.agree(world)
 
     found = set(on_ranks(ranks, ask))
     assert len(found) == 1
