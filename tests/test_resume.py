@@ -529,4 +529,4 @@ def test_runs_that_are_stopped_can_be_evaluated_only_once_they_have_ended(run):
 
     assert list((run / "checkpoints").glob("car-*.safetensors"))
     with pytest.raises(OutputError, match="holds no weights: the run has not ended"):
-        PastRun.open(run).models(None, None)
+        PastRun.open(run).directory.weights()

@@ -21,7 +21,6 @@ from fedsim.evaluation.robustness import Subject, score_subjects
 from fedsim.experiment.dealing import source_of
 from fedsim.experiment.past_run import PastRun
 from fedsim.inference.segmenter import Segmenter
-from fedsim.models.flat import FlatModel
 from fedsim.record.run_directory import default_path, make_empty
 from fedsim.report.robustness import Scored, write_report
 from fedsim.settings.compatible import check_data_root
@@ -56,8 +55,7 @@ class Opened:
         _check_classes(self.path, card.classes, source)
         load = partial(cache.load, source, self.settings.eval_split, progress=LOG.info)
         scenes = load(card.input_size)
-        models = [FlatModel(model.module.requires_grad_(True), model.device) for model in self.models]
-        return Subject(self.name, models, scenes, load(own_size(scenes)))
+        return Subject(self.name, self.models, scenes, load(own_size(scenes)))
 
 
 @click.command(cls=Command)

@@ -20,7 +20,7 @@ from fedsim.evaluation.evaluate import BATCH, predict
 from fedsim.evaluation.metrics import confusion, scores
 from fedsim.experiment.dealing import deal, source_of
 from fedsim.experiment.past_run import PastRun
-from fedsim.models.flat import FlatModel
+from fedsim.inference.segmenter import Segmenter
 from fedsim.record.metrics_file import check_records, read_metrics
 from fedsim.report.scenes import Shown, load_shown, shown_indices
 from fedsim.settings.fields import Settings
@@ -55,7 +55,7 @@ def examine(runs: Sequence[PastRun], world: World, advance: Callable[[], None]) 
         first = first or dealt  # whose scenes are the others' too, or they cannot be compared
         own_scenes = {}
         if run.has_ended():
-            models = run.models(dealt.source, world.device)
+            models = [Segmenter.load(file, world.device) for file in run.directory.weights()]
             own_scenes = _own_scenes(models, dealt)
             logits = predict(models[0], dealt.eval_set, shown_indices(dealt.eval_set))
             predictions[path] = logits.argmax(1).to("cpu", torch.uint8).numpy()
@@ -76,7 +76,7 @@ def _dealt(run: PastRun, world: World) -> Dealt:
     return deal(settings, source_of(settings, settings.cars or cars), cars, world, LOG)
 
 
-def _own_scenes(models: Sequence[FlatModel], dealt: Dealt) -> dict[str, float]:
+def _own_scenes(models: Sequence[Segmenter], dealt: Dealt) -> dict[str, float]:
     """mIoU by car on its training scenes: of the global model, or of its own where there is none."""
     found, classes = {}, len(dealt.train_set.classes)
     for car, shard in enumerate(dealt.shards):

@@ -2,17 +2,17 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedsim.data.pixels import standardise
 from fedsim.data.scene_set import SceneSet
 from fedsim.distributed.world import World
 from fedsim.evaluation.metrics import Scores, confusion, scores
-from fedsim.models.flat import FlatModel
 from fedsim.models.loss import CrossEntropy
 
 BATCH = 8  # scenes; batches are cut before they are dealt to ranks, so their composition never changes
@@ -26,8 +26,20 @@ class Evaluation:
     scores: Scores
 
 
+class Network(Protocol):
+    """A model that can be scored, such as a FlatModel or a Segmenter."""
+
+    @property
+    def module(self) -> nn.Module:
+        """The network: standardised pictures (B, 3, H, W) float32 -> logits (B, C, H', W')."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device of its weights."""
+
+
 @torch.no_grad()
-def predict(model: FlatModel, scene_set: SceneSet, indices: np.ndarray) -> Tensor:
+def predict(model: Network, scene_set: SceneSet, indices: np.ndarray) -> Tensor:
     """(B, C, h, w) logits at the labels' resolution."""
     model.module.eval()
     images = standardise(torch.from_numpy(scene_set.images[indices]).to(model.device))
@@ -35,7 +47,7 @@ def predict(model: FlatModel, scene_set: SceneSet, indices: np.ndarray) -> Tenso
     return F.interpolate(logits, scene_set.labels.shape[1:], mode="bilinear", align_corners=False)
 
 
-def evaluate(world: World, model: FlatModel, scene_set: SceneSet, criterion: CrossEntropy) -> Evaluation:
+def evaluate(world: World, model: Network, scene_set: SceneSet, criterion: CrossEntropy) -> Evaluation:
     """Score the model that every rank holds; each rank takes its share of the batches."""
     batches = batches_of(scene_set)
     share = range(world.rank, len(batches), world.size)
@@ -44,7 +56,7 @@ def evaluate(world: World, model: FlatModel, scene_set: SceneSet, criterion: Cro
     return _evaluation(tally, world.table(losses, len(batches), 2))
 
 
-def evaluate_own(model: FlatModel, scene_set: SceneSet, criterion: CrossEntropy) -> Evaluation:
+def evaluate_own(model: Network, scene_set: SceneSet, criterion: CrossEntropy) -> Evaluation:
     """Score the model that this rank alone holds, on every scene."""
     batches = batches_of(scene_set)
     tally, losses = _score(model, scene_set, criterion, enumerate(batches))
@@ -56,7 +68,7 @@ def batches_of(scene_set: SceneSet) -> list[np.ndarray]:
     return np.split(np.arange(len(scene_set)), range(BATCH, len(scene_set), BATCH))
 
 
-def _score(model: FlatModel, scene_set: SceneSet, criterion: CrossEntropy,
+def _score(model: Network, scene_set: SceneSet, criterion: CrossEntropy,
            batches: Iterable[tuple[int, np.ndarray]]) -> tuple[Tensor, dict[int, list[float]]]:
     """Confusion (C, C) int64 over these batches, and each batch's [loss * weight, weight]."""
     classes = len(scene_set.classes)

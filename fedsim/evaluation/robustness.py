@@ -12,9 +12,8 @@ import torch
 from fedsim.data.conditions import perturbed
 from fedsim.data.perturbations import Perturbation
 from fedsim.data.scene_set import SceneSet
-from fedsim.evaluation.evaluate import batches_of, predict
+from fedsim.evaluation.evaluate import Network, batches_of, predict
 from fedsim.evaluation.metrics import Scores, confusion, mean_scores, scores
-from fedsim.models.flat import FlatModel
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Subject:
     """Models that are scored together: a run's global model, or all its cars' own."""
 
     name: str
-    models: Sequence[FlatModel]
+    models: Sequence[Network]
     scenes: SceneSet  # with pictures of the size that the models see
     originals: SceneSet  # the same scenes with pictures of the data set's own size
 
@@ -94,7 +93,7 @@ def _score(subject: Subject, scenes: SceneSet) -> Scores:
     return mean_scores([_score_model(model, scenes) for model in subject.models])
 
 
-def _score_model(model: FlatModel, scenes: SceneSet) -> Scores:
+def _score_model(model: Network, scenes: SceneSet) -> Scores:
     classes = len(scenes.classes)
     tally = torch.zeros(classes, classes, dtype=torch.int64)
     for indices in batches_of(scenes):

@@ -1,17 +1,11 @@
-"""A run that has ended: its settings and its models, read back from its directory."""
+"""An earlier run, read back from its directory: its settings, and whether it has ended."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from fedsim.data.scene_set import Source
 from fedsim.errors import OutputError
-from fedsim.experiment.assembly import make_module
-from fedsim.models.flat import FlatModel
 from fedsim.record.overview import Overview
 from fedsim.record.run_directory import RunDirectory
-from fedsim.record.weights import load_weights
 from fedsim.settings.fields import Settings, read_settings
 
 
@@ -47,13 +41,3 @@ class PastRun:
             return len(self.directory.weights()) in (1, self.settings.cars)
         except OutputError:
             return False
-
-    def models(self, source: Source, device: torch.device) -> list[FlatModel]:
-        """The models of these files. Raises UserError where there are none, or they are damaged."""
-        return [self._model(path, source, device) for path in self.directory.weights()]
-
-    def _model(self, path: Path, source: Source, device: torch.device) -> FlatModel:
-        size = self.settings.input_size() or source.image_size
-        module = make_module(self.settings, len(source.classes), size)
-        load_weights(path, module)
-        return FlatModel(module, device)

@@ -11,11 +11,6 @@ from fedsim.system.files import replacing
 UNSAVED = "num_batches_tracked"
 
 
-def load_weights(path: Path, module: nn.Module) -> None:
-    """Fill a module with the weights of a file. Raises OutputError where they are damaged or another network's."""
-    fill(module, read_weights(path)[0], path)
-
-
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """A network's state on the CPU and the metadata that a file holds. Raises OutputError where it is damaged."""
     from safetensors import SafetensorError, safe_open

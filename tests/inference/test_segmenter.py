@@ -21,10 +21,12 @@ from fedsim.data.datasets.streets.drives import drives_of
 from fedsim.data.pixels import resize_picture
 from fedsim.errors import DataError, FedsimError, OutputError
 from fedsim.evaluation.evaluate import batches_of, predict
+from fedsim.experiment.assembly import make_module
 from fedsim.experiment.past_run import PastRun
 from fedsim.inference import segmenter
 from fedsim.inference.segmenter import CPU, Segmenter
-from fedsim.record.weights import save_weights
+from fedsim.models.flat import FlatModel
+from fedsim.record.weights import fill, read_weights, save_weights
 
 RANDOM = np.random.default_rng(0)
 
@@ -55,7 +57,10 @@ def test_labels_are_those_that_a_run_is_scored_by(runs, tiny_camvid):
     """To the bit, on noise of 48x36 and on streets of 160x120. Catches another resize, standardisation or upsampling,
     statistics of the batch, and labels at the network's size."""
     source, model = CamVid(tiny_camvid), Segmenter.load(runs / "avg")
-    flat, = PastRun.open(runs / "avg").models(source, CPU)
+    run = PastRun.open(runs / "avg")
+    file, = run.directory.weights()
+    flat = FlatModel(make_module(run.settings, len(source.classes), (32, 24)), CPU)
+    fill(flat.module, read_weights(file)[0], file)
     noise = cache.load(source, "val", (32, 24))
     streets = [draw_scene(drive, 0) for drive in drives_of("val", 1)[:3]]
     seen = np.stack([resize_picture(scene.image, (32, 24)).transpose(2, 0, 1) for scene in streets])
