@@ -16,6 +16,7 @@ from fedsim.distributed.world import World
 from fedsim.errors import DataError, OutputError, SettingsError
 from fedsim.experiment.assembly import config, current_versions
 from fedsim.experiment.past_run import PastRun
+from fedsim.record.overview import read_environment
 from fedsim.settings.fields import Settings
 from fedsim.settings.registry import check_own_code, flag
 
@@ -74,7 +75,7 @@ def continued(path: Path, given: Mapping[str, Any]) -> Settings:
 
 def check_same(path: Path, world: World, dealt: Dealt, settings: Settings) -> list[str]:
     """Raise UserError where data or device are not those of the run; returns warnings of what else is not."""
-    environment = _environment(path)
+    environment = read_environment(path)
     if not all(type(environment.get(name)) is kind for name, kind in ENVIRONMENT.items()):
         raise OutputError(f"{path / 'environment.json'} is missing or damaged; restore it, or start a new run")
     kind, now = environment["device"].split(":")[0], world.device.type
@@ -110,16 +111,8 @@ def _is_run(path: Path) -> bool:
 def _own_run(settings: Settings) -> Path | None:
     """The run that this launch has begun, or None if it has not come so far."""
     places = Path("runs").glob("*") if settings.out is None else [Path(settings.out)]
-    begun = [path for path in places if _is_run(path) and _environment(path).get("launch") == launch_id()]
+    begun = [path for path in places if _is_run(path) and read_environment(path).get("launch") == launch_id()]
     return max(begun, key=lambda path: (path / "config.toml").stat().st_mtime, default=None)
-
-
-def _environment(path: Path) -> dict[str, Any]:
-    try:
-        read = json.loads((path / "environment.json").read_text(encoding="utf-8"))
-        return read if isinstance(read, dict) else {}
-    except (OSError, ValueError, RecursionError):
-        return {}
 
 
 def _says_the_same(name: str, was: Any, wanted: Any) -> bool:

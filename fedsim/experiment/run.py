@@ -31,6 +31,7 @@ from fedsim.federation.federation import RoundResult, State
 from fedsim.federation.rounds import initial_state, simulate
 from fedsim.federation.scoring import models, score, trivial_baselines
 from fedsim.record.checkpoints import Checkpoints
+from fedsim.record.overview import own_code_option
 from fedsim.record.round_record import car_details, round_record
 from fedsim.record.run_directory import RunDirectory, default_path
 from fedsim.record.weights import weights_of
@@ -100,13 +101,8 @@ def _new_directory(experiment: Experiment, given: Mapping[str, Any]) -> RunDirec
         path, config(settings),
         experiment.environment() | {"command": shlex.join(sys.argv), "launch": launch_id(), "given": sorted(given),
                                     "warnings": _warnings(experiment)},
-        header=f"repeat with: fedsim run --ranks {size} --config {config_file}{_own_code(settings)}",
+        header=f"repeat with: fedsim run --ranks {size} --config {config_file}{own_code_option(settings.algo)}",
         write_others=lambda folder: write_split(folder / SPLIT_FILE, dealt.shards, dealt.train_set, settings.data))
-
-
-def _own_code(settings: Settings) -> str:
-    """The option without which a file's own code is not run."""
-    return f" --algo {settings.algo}" if ":" in settings.algo else ""
 
 
 def _warnings(experiment: Experiment) -> list[str]:
@@ -198,7 +194,7 @@ def _play(experiment: Experiment, checkpoints: Checkpoints, journal: "Journal | 
             if stop:
                 path = checkpoints.folder.parent
                 raise Stopped(f"stopped by {signal.Signals(stop).name} after round {state.round} of {settings.rounds}; "
-                              f"--resume {shlex.quote(str(path))}{_own_code(settings)} goes on", stop)
+                              f"--resume {shlex.quote(str(path))}{own_code_option(settings.algo)} goes on", stop)
     return state
 
 

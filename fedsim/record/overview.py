@@ -45,7 +45,7 @@ class Overview:
     def of(cls, path: Path) -> "Overview":
         """The overview of the run in the directory `path`."""
         settings, comment, faults = _config(path / "config.toml")
-        environment = _json(path / "environment.json")
+        environment = read_environment(path)
         scores = None
         try:
             scores = _scores(path / "metrics.jsonl")
@@ -86,9 +86,8 @@ class Overview:
     def resume(self) -> str:
         """The command that goes on with the run."""
         ranks, algo = self.environment.get("ranks"), str(self.settings.get("algo", ""))
-        own_code = f" --algo {shlex.quote(algo)}" if ":" in algo else ""
         return (f"fedsim run --ranks {ranks if type(ranks) is int else 1} --resume {shlex.quote(str(self.path))}"
-                f"{own_code}")
+                f"{own_code_option(algo)}")
 
 
 def find_runs(folder: Path) -> Iterator[Path]:
@@ -98,6 +97,23 @@ def find_runs(folder: Path) -> Iterator[Path]:
             folders.clear()
             yield Path(place)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+
+
+def own_code_option(algo: str) -> str:
+    """Return " --algo MODULE:CLASS" for a user's own algorithm, "" for one of fedsim's.
+
+    Commands that repeat a run or go on with it need it: fedsim runs no code that only a file names.
+    """
+    return f" --algo {shlex.quote(algo)}" if ":" in algo else ""
+
+
+def read_environment(path: Path) -> dict[str, Any]:
+    """Return the environment.json of the run in the directory `path`; an empty dict if it is missing or damaged."""
+    try:
+        read = json.loads((path / "environment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return read if isinstance(read, dict) else {}
 
 
 def words(environment: dict[str, Any], key: str) -> list[str]:
@@ -122,14 +138,6 @@ def _config(path: Path) -> tuple[dict[str, Any], str | None, list[str]]:
     comment = [line.removeprefix("# ") for line in takewhile(lambda line: line.startswith("#"), text.splitlines())]
     repeat = [line.removeprefix(REPEAT) for line in comment if line.startswith(REPEAT)]
     return settings, repeat[0] if repeat else None, []
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        read = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return read if isinstance(read, dict) else {}
 
 
 def _scores(path: Path) -> Scores | None:
