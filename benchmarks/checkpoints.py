@@ -78,10 +78,10 @@ def written_twice(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from fedsim.record.checkpoints import Checkpoints
 
     federation = everyone_federation(asked.cars)
-    state = initial_state(federation)
+    state, algorithm = initial_state(federation), federation.method.algorithm
     checkpoints, contents, triples = Checkpoints(folder, federation, "a benchmark"), [], []
     for number in range(1, KEPT + asked.pairs + 1):
-        memories = {car: federation.algorithm.init_memory(state.shared.theta.clone()) for car in range(asked.cars)}
+        memories = {car: algorithm.init_memory(state.shared.theta.clone()) for car in range(asked.cars)}
         state = replace(state, round=number, memories=memories)
         ours = timed(checkpoints.save, state)
         contents = contents or [path.read_bytes() for path in sorted(folder.iterdir())]
@@ -93,15 +93,18 @@ def everyone_federation(cars: int) -> Any:
     """What a checkpoint asks of a federation whose cars are all on this rank."""
     from fedsim.algorithms import FedADMM
     from fedsim.distributed.world import World
-    from fedsim.federation.federation import Car, Federation
+    from fedsim.federation.federation import Car, Federation, Fleet, Method, Schedule
+    from fedsim.federation.memories import make_memories
     from fedsim.models import build_model
     from fedsim.models.flat import FlatModel
 
     world, nothing = World.join(device="cpu", threads=1), None
+    model, algorithm = FlatModel(build_model("segnet-basic", 11, None), world.device), FedADMM()
     return Federation(
-        world=world, model=FlatModel(build_model("segnet-basic", 11, None), world.device), algorithm=FedADMM(),
-        training=nothing, cars=(Car("car", 8),) * cars, homes=(0,) * cars, scenes=dict.fromkeys(range(cars), nothing),
-        rounds=NEVER, lr=0.1, cosine=False, participation=1.0, weights=(8,) * cars, seed=0)
+        world=world, model=model, training=nothing, method=Method(algorithm),
+        schedule=Schedule(rounds=NEVER, lr=0.1, cosine=False, participation=1.0, seed=0),
+        fleet=Fleet((Car("car", 8),) * cars, (0,) * cars, (8,) * cars, dict.fromkeys(range(cars), nothing)),
+        memories=make_memories(algorithm.init_memory(model.theta), range(cars), None))
 
 
 def write_plainly(folder: Path, number: int, contents: list[bytes]) -> None:

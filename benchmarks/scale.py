@@ -80,8 +80,9 @@ def perceptron_federation(algo: str, cars: int, folder: Path | None = None) -> A
     from fedsim.algorithms import FedADMM, FedAvg, FedDyn, FedNova, Scaffold
     from fedsim.data.augment import Unchanged
     from fedsim.distributed.world import World
-    from fedsim.federation.federation import Car, Federation
+    from fedsim.federation.federation import Car, Federation, Fleet, Method, Schedule
     from fedsim.federation.local_training import LocalTraining
+    from fedsim.federation.memories import make_memories
     from fedsim.federation.optimizers import SGD
     from fedsim.models.flat import FlatModel
 
@@ -96,25 +97,26 @@ def perceptron_federation(algo: str, cars: int, folder: Path | None = None) -> A
 
     classes = {"avg": FedAvg, "scaffold": Scaffold, "dyn": FedDyn, "nova": FedNova, "admm": FedADMM}
     module = nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10))
+    model, algorithm = FlatModel(module, world.device), classes[algo.split(",")[0]]()
     return Federation(
-        world=world, model=FlatModel(module, world.device), algorithm=classes[algo.split(",")[0]](),
-        training=LocalTraining((1, 1), 8, SGD(), F.cross_entropy, Unchanged, 0),
-        cars=(Car("car", 8),) * cars, homes=(0,) * cars, scenes=dict.fromkeys(range(cars), Fixed()),
-        rounds=10**6, lr=1e-3, cosine=False, participation=1.0, weights=(8,) * cars, seed=0,
-        aggregator=Median() if algo.endswith("median") else Mean(), folder=folder)
+        world=world, model=model, training=LocalTraining((1, 1), 8, SGD(), F.cross_entropy, Unchanged, 0),
+        method=Method(algorithm, Median() if algo.endswith("median") else Mean()),
+        schedule=Schedule(rounds=10**6, lr=1e-3, cosine=False, participation=1.0, seed=0),
+        fleet=Fleet((Car("car", 8),) * cars, (0,) * cars, (8,) * cars, dict.fromkeys(range(cars), Fixed())),
+        memories=make_memories(algorithm.init_memory(model.theta), range(cars), folder))
 
 
 def beyond_training(algo: str, cars: int) -> dict[str, float]:
     """What is left of a round when its steps are taken off; milliseconds per car."""
     import torch
 
-    from fedsim.federation.contributions import to_parts
+    from fedsim.federation.bundles import to_tensors
     from fedsim.federation.memories import memory_bytes
     from fedsim.federation.rounds import initial_state, run_round
 
     federation = perceptron_federation(algo, cars)
     model, training = federation.model, federation.training
-    step, (inputs, targets) = training.optimizer.start(), federation.scenes[0].batch(None)
+    step, (inputs, targets) = training.optimizer.start(), federation.fleet.scenes[0].batch(None)
     state = run_round(federation, initial_state(federation)).state
     state = run_round(federation, state).state  # by now memory has been asked of the system
 
@@ -126,7 +128,7 @@ def beyond_training(algo: str, cars: int) -> dict[str, float]:
         for _ in range(cars):
             model.gradient.zero_()
             training.criterion(model.module(inputs), targets).backward()
-            step(model.parameters, model.gradient, federation.lr)
+            step(model.parameters, model.gradient, federation.schedule.lr)
 
     def averaging_alone() -> None:
         """What a bare loop does beyond its steps: load the average, add the result up."""
@@ -137,10 +139,11 @@ def beyond_training(algo: str, cars: int) -> dict[str, float]:
 
     times = [[milliseconds(action) / cars for action in (one_round, steps_alone, averaging_alone)]
              for _ in range(max(3, CAR_ROUNDS // cars))]
-    kept = memory_bytes(federation.algorithm.init_memory(model.theta)) // (model.theta.numel() * model.theta.itemsize)
+    memory = federation.method.algorithm.init_memory(model.theta)
+    kept = memory_bytes(memory) // (model.theta.numel() * model.theta.itemsize)
     return {"beyond": statistics.median(full - steps for full, steps, _ in times),
             "loop": statistics.median(loop for _, _, loop in times),
-            "vectors": kept + sum(part.ndim for part in to_parts(federation.contribution_like))}
+            "vectors": kept + sum(part.ndim for part in to_tensors(federation.contribution_like))}
 
 
 def milliseconds(action: Callable[[], None]) -> float:
@@ -158,7 +161,7 @@ def peak_memory(algo: str, cars: int) -> dict[str, float]:
         state = initial_state(federation)
         for _ in range(3):
             state = run_round(federation, state).state
-        federation.states.close()
+        federation.memories.close()
     return {"peak_mib": peak_mib()}
 
 

@@ -7,6 +7,7 @@ a "batch" is (A_i, b_i); and least squares, a linear model with mean squared err
 from dataclasses import dataclass
 from typing import Any
 
+import federations
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -15,11 +16,12 @@ from fedsim.algorithms import Algorithm
 from fedsim.data.augment import Unchanged
 from fedsim.distributed.devices import Place
 from fedsim.distributed.world import World
-from fedsim.federation.federation import Car, Federation, State
+from fedsim.federation.federation import Car, Federation
 from fedsim.federation.local_training import LocalTraining
 from fedsim.federation.optimizers import SGD
 from fedsim.federation.participation import place_cars
 from fedsim.federation.rounds import initial_state, run_round
+from fedsim.federation.state import CarReport, RoundResult, State
 from fedsim.models.flat import FlatModel
 
 SOLO = World(Place(), torch.device("cpu"), "gloo", "alone", 1)
@@ -134,7 +136,7 @@ def federation(algorithm: Algorithm, cars: list, *, steps: int = 5, lr: float = 
         module.weight.data.copy_(start)
     weighting = weighting or algorithm.weighting
     homes = place_cars([len(car) for car in cars], world.size)
-    return Federation(
+    return federations.build(
         world=world, model=FlatModel(module, torch.device("cpu")), algorithm=algorithm,
         training=LocalTraining(epochs or (steps, steps), 10**6, SGD(momentum),
                                nn.functional.mse_loss if linear else half_square, Unchanged, 3),
@@ -150,3 +152,8 @@ def play(made: Federation, rounds: int, state: State | None = None) -> State:
     for _ in range(rounds):
         state = run_round(made, state).state
     return state
+
+
+def reports(result: RoundResult) -> dict[int, CarReport]:
+    """The reports of a round's cars without the time that training took, which is never the same."""
+    return {car: report._replace(seconds=0.0) for car, report in result.reports.items()}

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import federations
 import numpy as np
 import torch
 from torch import Tensor
@@ -63,12 +64,12 @@ def federation(algorithm: Algorithm, sizes: list[int], *, world: World = SOLO, b
     homes = place_cars(sizes, world.size)
     own = {car: CarScenes(scenes, np.arange(ends[car], ends[car + 1]), CPU)
            for car, rank in enumerate(homes) if rank == world.rank}
-    return Federation(world=world, model=segnet(NORM_RULES[batchnorm].own_affine), algorithm=algorithm,
-                      training=local or training(),
-                      cars=tuple(Car(f"car-{i}", size) for i, size in enumerate(sizes)), homes=tuple(homes),
-                      scenes=own, rounds=4, lr=0.1, cosine=False, participation=1.0,
-                      weights=tuple(sizes) if weighting == "images" else (1,) * len(sizes),
-                      seed=5, norms=NORM_RULES[batchnorm], **others)
+    return federations.build(
+        world=world, model=segnet(NORM_RULES[batchnorm].own_affine), training=local or training(), algorithm=algorithm,
+        cars=tuple(Car(f"car-{i}", size) for i, size in enumerate(sizes)), homes=tuple(homes), scenes=own, rounds=4,
+        lr=0.1, cosine=False, participation=1.0,
+        weights=tuple(sizes) if weighting == "images" else (1,) * len(sizes),
+        seed=5, norms=NORM_RULES[batchnorm], **others)
 
 
 class Thread(World):

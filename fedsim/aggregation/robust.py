@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pdist
 
-from fedsim.aggregation.kept import Kept
+from fedsim.aggregation.stored import StoredContributions
 from fedsim.distributed.world import World
 
 # Of Weiszfeld's iteration at most. It takes tens, but more the closer the median is to a contribution without being
@@ -158,12 +158,13 @@ class _Rule:
     def minimum(self) -> int:
         return 1
 
-    def gather(self, like: Sequence[Tensor], owners: Sequence[int], world: World, folder: Path | None) -> Kept:
+    def gather(self, like: Sequence[Tensor], owners: Sequence[int], world: World,
+               folder: Path | None) -> StoredContributions:
         assert not owners or len(owners) >= self.minimum, \
             f"{len(owners)} contributions, of which {self.minimum} are needed"
-        return Kept(self.combined, like, owners, world, folder)
+        return StoredContributions(self.combined, like, owners, world, folder)
 
-    def combined(self, kept: Kept) -> list[Tensor]:
+    def combined(self, stored: StoredContributions) -> list[Tensor]:
         """The parts combined, at the coordinator. Every rank calls it."""
         raise NotImplementedError
 
@@ -171,8 +172,8 @@ class _Rule:
 class _ByCoordinate(_Rule):
     """A rule for one coordinate at a time."""
 
-    def combined(self, kept: Kept) -> list[Tensor]:
-        return kept.by_columns(range(kept.count), self.along)
+    def combined(self, stored: StoredContributions) -> list[Tensor]:
+        return stored.by_columns(range(stored.count), self.along)
 
     def along(self, u: Tensor) -> Tensor:
         """(n, b) -> (b,)"""
@@ -182,13 +183,13 @@ class _ByCoordinate(_Rule):
 class _ByWeights(_Rule):
     """A rule that looks at part 0 and weighs contributions; all parts are combined with these weights."""
 
-    def combined(self, kept: Kept) -> list[Tensor]:
-        weights = self.weigh(kept)
-        kept.world.broadcast_(weights)  # so that a rank only sends contributions that are used
+    def combined(self, stored: StoredContributions) -> list[Tensor]:
+        weights = self.weigh(stored)
+        stored.world.broadcast_(weights)  # so that a rank only sends contributions that are used
         used = weights.nonzero().flatten()
-        return kept.by_columns(used.tolist(), lambda u: combination(u, weights[used]))
+        return stored.by_columns(used.tolist(), lambda u: combination(u, weights[used]))
 
-    def weigh(self, kept: Kept) -> Tensor:
+    def weigh(self, stored: StoredContributions) -> Tensor:
         """(n,) weights that add up to 1, at the coordinator. Every rank calls it."""
         raise NotImplementedError
 
@@ -251,9 +252,9 @@ class Krum(_ByWeights):
         """How many of `count` contributions are averaged."""
         return 1
 
-    def weigh(self, kept: Kept) -> Tensor:
-        squared = kept.over_pairs(squared_distances)
-        return lowest(krum_scores(squared, self.hostile), self.chosen(kept.count))
+    def weigh(self, stored: StoredContributions) -> Tensor:
+        squared = stored.over_pairs(squared_distances)
+        return lowest(krum_scores(squared, self.hostile), self.chosen(stored.count))
 
 
 @dataclass(frozen=True)
@@ -273,7 +274,7 @@ class GeometricMedian(_ByWeights):
     withstands hostile cars while their weights add up to less than half.
     """
 
-    def weigh(self, kept: Kept) -> Tensor:
-        q = kept.shares()
-        origin = medoid(kept.over_pairs(squared_distances), q)
-        return geometric_median(kept.over_pairs(lambda u: inner_products(u, origin)), q, origin)
+    def weigh(self, stored: StoredContributions) -> Tensor:
+        q = stored.shares()
+        origin = medoid(stored.over_pairs(squared_distances), q)
+        return geometric_median(stored.over_pairs(lambda u: inner_products(u, origin)), q, origin)

@@ -11,7 +11,7 @@ from fedsim.aggregation import AGGREGATORS
 from fedsim.algorithms import Local
 from fedsim.cli.command import Command
 from fedsim.experiment.methods import check_algorithm
-from fedsim.federation.contributions import to_parts
+from fedsim.federation.bundles import to_tensors
 from fedsim.report.words import ABSENT
 from fedsim.settings import registry
 from fedsim.settings.registry import flag
@@ -75,7 +75,7 @@ def row(name: str) -> Row:
         title, paper = own["title"] or kind.__name__, own["paper"] or ABSENT
     return Row(name, title, paper,
                ABSENT if together else algorithm.weighting, _vectors(memory),
-               ABSENT if together else _vectors(tuple(to_parts(sent))), ABSENT if together else _vectors(tuple(down)),
+               ABSENT if together else _vectors(tuple(to_tensors(sent))), ABSENT if together else _vectors(tuple(down)),
                ", ".join(_options(kind, server, algorithm.free_server_step)) or ABSENT)
 
 

@@ -20,7 +20,7 @@ from fedsim.distributed.world import World
 from fedsim.errors import SettingsError
 from fedsim.experiment.dealing import alpha_of, cars_of, deal, source_of
 from fedsim.experiment.methods import (
-    check_federation,
+    check_algorithm,
     make_aggregator,
     make_algorithm,
     make_attack,
@@ -30,8 +30,9 @@ from fedsim.experiment.methods import (
 )
 from fedsim.federation.attacks import Mislabelled
 from fedsim.federation.batchnorm import NORM_RULES
-from fedsim.federation.federation import Car, Federation
+from fedsim.federation.federation import Car, Federation, Fleet, Method, Schedule
 from fedsim.federation.local_training import LocalTraining
+from fedsim.federation.memories import make_memories
 from fedsim.federation.optimizers import SGD, Adam
 from fedsim.federation.participation import number_of_cars, place_cars
 from fedsim.models import build_model, check_image_size, check_single_scene
@@ -55,7 +56,7 @@ class Experiment:
 
     def environment(self) -> dict[str, Any]:
         """What besides the settings decides the result: versions, machine, data, partition."""
-        world = self.federation.world
+        world, fleet = self.federation.world, self.federation.fleet
         return {
             "versions": current_versions(),
             "platform": platform.platform(),
@@ -66,7 +67,7 @@ class Experiment:
             "parameters": self.federation.model.parameters.numel(),
             "statistics": self.federation.model.statistics.numel(),
             "partition": [{"car": number, "name": car.name, "images": car.images, "rank": home} for number, (car, home)
-                          in enumerate(zip(self.federation.cars, self.federation.homes, strict=True))],
+                          in enumerate(zip(fleet.cars, fleet.homes, strict=True))],
         }
 
     def model_card(self) -> dict[str, str]:
@@ -121,24 +122,26 @@ def _federation(settings: Settings, world: World, train_set: SceneSet, shards: l
         kind = Mislabelled if attack and attack.flips_labels_of(car) else CarScenes
         return kind(train_set, shards[car].indices, world.device)
 
-    federation = Federation(
-        world=world, model=FlatModel(module, world.device, rule.own_affine), algorithm=algorithm,
-        training=_training(settings, criterion, len(train_set.classes)),
-        cars=tuple(Car(shard.name, len(shard.indices)) for shard in shards), homes=tuple(homes),
-        scenes={car: scenes_of(car) for car in mine},
+    model = FlatModel(module, world.device, rule.own_affine)
+    method = Method(algorithm, make_aggregator(settings), make_server(settings), rule, settings.clip_norm, attack)
+    schedule = Schedule(
         rounds=settings.rounds, lr=settings.lr, cosine=settings.lr_schedule == "cosine",
-        participation=settings.participation,
-        weights=tuple(len(shard.indices) if weighting == "images" else 1 for shard in shards),
-        seed=settings.seed, norms=rule, aggregator=make_aggregator(settings), server=make_server(settings),
-        clip_norm=settings.clip_norm, attack=attack, car_failures=settings.car_failures,
+        participation=settings.participation, seed=settings.seed, car_failures=settings.car_failures,
         on_divergence=settings.on_divergence)
-    world.together(lambda: check_federation(federation, settings.algo))
-    return federation, criterion
+    fleet = Fleet(
+        cars=tuple(Car(shard.name, len(shard.indices)) for shard in shards), homes=tuple(homes),
+        weights=tuple(len(shard.indices) if weighting == "images" else 1 for shard in shards),
+        scenes={car: scenes_of(car) for car in mine})
+    world.together(lambda: check_algorithm(algorithm, model.theta.clone(), settings.algo))
+    memories = make_memories(algorithm.init_memory(model.theta), mine, folder=None)
+    training = _training(settings, criterion, len(train_set.classes))
+    return Federation(world, model, training, method, schedule, fleet, memories), criterion
 
 
 def _resolved(settings: Settings, federation: Federation) -> dict[str, Any]:
     """What was left to others to decide, and what they have decided."""
-    algorithm, server = federation.algorithm, federation.server
+    method = federation.method
+    algorithm, server, aggregator = method.algorithm, method.server, method.aggregator
     found: dict[str, Any] = {
         "threads": federation.world.threads,
         "weighting": None if algorithm.pooled or algorithm.personal else settings.weighting or algorithm.weighting,
@@ -153,10 +156,10 @@ def _resolved(settings: Settings, federation: Federation) -> dict[str, Any]:
         found |= {name: getattr(server, name) for name in registry.SERVER_OPTIONS
                   if name in registry.fields_of(type(server))}
         found["server_optimizer"] = server_name(settings)
-    found |= {setting: getattr(federation.aggregator, field) for setting, field in registry.AGGREGATOR_OPTIONS.items()
-              if field in registry.fields_of(type(federation.aggregator))}
-    if federation.attack:
-        found["attack"] = federation.attack.name
+    found |= {setting: getattr(aggregator, field) for setting, field in registry.AGGREGATOR_OPTIONS.items()
+              if field in registry.fields_of(type(aggregator))}
+    if method.attack:
+        found["attack"] = method.attack.name
     return found
 
 

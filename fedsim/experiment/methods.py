@@ -10,9 +10,9 @@ from fedsim.algorithms import Algorithm, BalancedFedADMM, FedADMM, Local
 from fedsim.algorithms.server_optimizers import ServerOptimizer
 from fedsim.errors import FedsimError, SettingsError
 from fedsim.federation.attacks import Attack, hostile_cars
-from fedsim.federation.contributions import from_parts, to_parts
+from fedsim.federation.bundles import from_tensors, to_tensors
 from fedsim.federation.federation import Federation
-from fedsim.federation.memories import make_car_states
+from fedsim.federation.memories import make_memories
 from fedsim.federation.participation import number_of_cars
 from fedsim.settings import registry
 from fedsim.settings.fields import Settings
@@ -63,16 +63,11 @@ def make_attack(settings: Settings, cars: int) -> Attack | None:
     return Attack(settings.attack or "sign-flip", hostile_cars(settings.seed, cars, settings.attackers), settings.seed)
 
 
-def check_federation(federation: Federation, name: str) -> None:
-    """Play the algorithm's functions through once, for their types alone. Raises SettingsError where one is wrong.
-
-    A user's own algorithm may be.
-    """
-    check_algorithm(federation.algorithm, federation.model.theta.clone(), name)
-
-
 def check_algorithm(algorithm: Algorithm, theta: Tensor, name: str) -> None:
-    """The same, for any theta (d,)."""
+    """Play the algorithm's functions through once on a theta (d,), to check the types of what they return.
+
+    Raises SettingsError if one is wrong, as it may be in a user's own algorithm.
+    """
     try:
         wrong = _what_is_wrong(algorithm, theta)
     except FedsimError as error:
@@ -100,8 +95,8 @@ def _what_is_wrong(algorithm: Algorithm, theta: Tensor) -> str | None:
         return "contribute must return a pair: what the car sends, and its new memory"
     if type(sent[0]) is tuple or not _are_parts(sent[0], theta):
         return "what contribute sends must be a tensor shaped as theta, or a NamedTuple of such tensors and floats"
-    make_car_states(memory, [0], None).save(0, sent[1], None)
-    mean = from_parts([part.double() for part in to_parts(sent[0])], sent[0])
+    make_memories(memory, [0], None).save(0, sent[1], None)
+    mean = from_tensors([part.double() for part in to_tensors(sent[0])], sent[0])
     for participation in (1.0, 0.5):
         after = algorithm.update(shared, mean, participation)
         if type(after) is not type(shared) or not _is_shared(after, theta):
@@ -116,18 +111,19 @@ def _is_shared(shared: Any, theta: Tensor) -> bool:
 
 
 def _are_parts(sent: Any, theta: Tensor) -> bool:
-    parts = to_parts(sent)
+    parts = to_tensors(sent)
     return bool(parts) and parts[0].shape == theta.shape and all(part.shape in (theta.shape, ()) for part in parts)
 
 
 def warnings(federation: Federation, aggregator: str) -> Iterator[str]:
     """What a user should know about a combination that works, but not as its paper says."""
-    algorithm, chosen = federation.algorithm, federation.aggregator
+    method = federation.method
+    algorithm, chosen, attack = method.algorithm, method.aggregator, method.attack
     bent = [f"--aggregator {aggregator}"] if chosen.robust else []
-    bent += ["--clip-norm"] if federation.clip_norm is not None else []
+    bent += ["--clip-norm"] if method.clip_norm is not None else []
     if bent and algorithm.rests_on_mean:
         yield f"{' and '.join(bent)} with {algorithm.title}: {algorithm.rests_on_mean}"
-    taking_part = number_of_cars(len(federation.cars), federation.participation)
+    taking_part = number_of_cars(len(federation.fleet.cars), federation.schedule.participation)
     guaranteed = getattr(chosen, "guaranteed", 0)
     if guaranteed > taking_part:
         yield (f"--aggregator {aggregator} is proved to withstand its hostile cars with {guaranteed} cars in a round "
@@ -135,8 +131,8 @@ def warnings(federation: Federation, aggregator: str) -> Iterator[str]:
     if isinstance(chosen, TrimmedMean) and chosen.fraction and not chosen.dropped(taking_part):
         yield (f"--trim-fraction {chosen.fraction:g} of {taking_part} cars drops none, which leaves a mean; take at "
                f"least {1 / taking_part:.3g}")
-    if isinstance(chosen, Krum) and federation.attack and len(federation.attack.cars) > chosen.hostile:
-        yield f"--krum-hostile is {chosen.hostile}, but {len(federation.attack.cars)} cars are hostile"
+    if isinstance(chosen, Krum) and attack and len(attack.cars) > chosen.hostile:
+        yield f"--krum-hostile is {chosen.hostile}, but {len(attack.cars)} cars are hostile"
     if isinstance(algorithm, FedADMM) and (eta := algorithm.server_step) is not None:
         yield (f"--server-step {eta:g}: theta settles where the gradient is rho (1 - P/{eta:g}) (theta - theta of "
                "round 0), P being the share of the cars in a round, and not at a minimum; it may diverge where "
@@ -145,17 +141,18 @@ def warnings(federation: Federation, aggregator: str) -> Iterator[str]:
 
 def notes(federation: Federation, aggregator: str) -> Iterator[str]:
     """What has to be known to read the scores of a run."""
-    if federation.algorithm.personal or federation.algorithm.pooled:
+    method, fleet = federation.method, federation.fleet
+    if method.algorithm.personal or method.algorithm.pooled:
         return
-    if federation.aggregator.robust:
+    if method.aggregator.robust:
         yield f"In the global model what cars send is combined by --aggregator {aggregator}."
-    elif len(set(federation.weights)) == 1:
+    elif len(set(fleet.weights)) == 1:
         yield "In the global model every car weighs the same."
     else:
         yield "In the global model a car weighs by its number of images (--weighting images)."
     if federation.has_own_models:
         yield ("Cars keep BatchNorm statistics of their own. The global score, of drives that no car has, uses those "
                "of all cars pooled; a car's own mIoU is of the global model with its own, on the same split.")
-    if federation.attack:
-        names = ", ".join(federation.cars[car].name for car in sorted(federation.attack.cars))
-        yield f"Hostile, by {federation.attack.name}: {names}."
+    if method.attack:
+        names = ", ".join(fleet.cars[car].name for car in sorted(method.attack.cars))
+        yield f"Hostile, by {method.attack.name}: {names}."

@@ -27,9 +27,10 @@ from fedsim.experiment.methods import notes, warnings
 from fedsim.experiment.resuming import check_same, continued, identity, launch_id, run_to_continue
 from fedsim.experiment.signals import RunSignals
 from fedsim.federation.divergence import REMEDY
-from fedsim.federation.federation import RoundResult, State
+from fedsim.federation.memories import make_memories
 from fedsim.federation.rounds import initial_state, simulate
 from fedsim.federation.scoring import models, score, trivial_baselines
+from fedsim.federation.state import RoundResult, State
 from fedsim.record.checkpoints import Checkpoints
 from fedsim.record.overview import own_code_option
 from fedsim.record.round_record import car_details, round_record
@@ -122,7 +123,7 @@ def _told_apart(experiment: Experiment) -> Iterator[None]:
         where = f" ({error.filename})" if error.filename else ""
         raise RankError(f"rank {world.rank}, while {world.doing}: {error.strerror or error}{where}") from error
     except Exception as error:
-        if settings.algo not in NAMES and (place := _in_own_code(error, experiment.federation.algorithm)):
+        if settings.algo not in NAMES and (place := _in_own_code(error, experiment.federation.method.algorithm)):
             said = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise RankError(f"rank {world.rank}, while {world.doing}: --algo {settings.algo} raises {said} "
                             f"({place})") from error
@@ -146,12 +147,12 @@ def _with_room(experiment: Experiment, directory: RunDirectory) -> Experiment:
     world = federation.world
     fits = fits_in_memory(federation.bytes_kept(), world.place.local_size)
     everywhere = world.table({world.rank: [fits]}, world.size, 1).all()
-    if choice == "disk" or (choice == "auto" and not everywhere):
-        federation = replace(federation, folder=directory.path)
-    world.together(lambda: federation.states)
-    if federation.folder:
-        _log(world).info("What cars keep lies in files under %s", directory.path)
-    return replace(experiment, federation=federation)
+    if choice == "memory" or (choice == "auto" and everywhere):
+        return experiment
+    initial, own_cars = federation.memories.initial_memory, list(federation.fleet.scenes)
+    memories = world.together(lambda: make_memories(initial, own_cars, directory.path))
+    _log(world).info("What cars keep lies in files under %s", directory.path)
+    return replace(experiment, federation=replace(federation, memories=memories))
 
 
 def _train(experiment: Experiment, directory: RunDirectory, resumed: bool) -> None:
@@ -256,9 +257,9 @@ def _open_journal(experiment: Experiment, directory: RunDirectory, last: int, st
 
     federation, dealt = experiment.federation, experiment.dealt
     pixels = np.stack([dealt.train_set.histograms[shard.indices].sum(0) for shard in dealt.shards])
-    if federation.algorithm.pooled:
+    if federation.method.algorithm.pooled:
         pixels = pixels.sum(0, keepdims=True)
-    return Journal(directory, dealt.train_set.classes, federation.cars, config(experiment.settings), last=last,
+    return Journal(directory, dealt.train_set.classes, federation.fleet.cars, config(experiment.settings), last=last,
                    notes=[*notes(federation, experiment.settings.aggregator)], pixels=pixels,
                    duals=state.mean_dual is not None,
                    shown=lambda: load_shown(dealt.eval_set, dealt.source, dealt.eval_split))

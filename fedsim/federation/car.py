@@ -1,84 +1,95 @@
-"""One car's part in a round, on its own rank: train from what it was sent, contribute, remember."""
+"""A car's part in a round, on its own rank: train, contribute, remember."""
 
 import math
 import time
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from fedsim.aggregation import Gathering
 from fedsim.aggregation.exact_sum import ExactSum
 from fedsim.algorithms.base import Local
 from fedsim.errors import RankError
 from fedsim.evaluation.metrics import scores
 from fedsim.federation.batchnorm import NormPool, recalibrated_moments, to_moments, to_statistics
-from fedsim.federation.contributions import clip, to_parts
-from fedsim.federation.federation import CarReport, Federation, State
+from fedsim.federation.bundles import to_tensors
+from fedsim.federation.contributions import clip
+from fedsim.federation.federation import Federation
 from fedsim.federation.local_training import Trained, train_locally
+from fedsim.federation.state import CarReport, State
 from fedsim.models.flat import Norms, norm
 
 
-class Played(NamedTuple):
-    """What is left of a car's round on its own rank."""
+class CarOutcome(NamedTuple):
+    """The results of a car's round that stay on its own rank. Its contribution is in the sums by then."""
 
-    memory: Any  # handle
-    norms: Norms | None  # that go with its local vector; None where cars don't keep their own
+    memory: Any  # its handle
+    norms: Norms | None  # those of its own model; None if cars keep no norms of their own
     report: CarReport
-    seconds: float  # wall time of local training
-    class_iou: list[float]  # of what it predicted while it trained; NaN where a class has none
-    losses: list[float]  # of every step; no tensors: between large vectors they would leave gaps that fit none
 
 
-@dataclass(frozen=True)
-class RankRound:
-    """A round on one rank: what its cars contribute goes into sums, what is left of them into `played`."""
+class CarsOfRank:
+    """The cars that this rank plays in one round, and the sums that their contributions go into."""
 
-    federation: Federation
-    state: State  # before the round
-    shared: Any  # what the cars were sent
-    lr: float
-    contributions: Gathering
-    dual_change: ExactSum | None  # (d,) for the record; None without duals
-    norms: NormPool
-    played: dict[int, Played] = field(default_factory=dict)
+    def __init__(self, federation: Federation, state: State, shared: Any, lr: float, combined: list[int]) -> None:
+        """Open the round. Raises OSError if the aggregator cannot make the files that it needs.
 
-    @property
-    def number(self) -> int:
-        return self.state.round + 1
+        state: that before the round; shared: what the cars are sent; combined: the cars of the round, on all ranks,
+        whose contributions are combined.
+        """
+        method, fleet = federation.method, federation.fleet
+        self.federation, self.state, self.shared, self.lr, self.combined = federation, state, shared, lr, combined
+        self.number = state.round + 1
+        self.outcomes: dict[int, CarOutcome] = {}
+        self.contributions = method.aggregator.gather(
+            to_tensors(federation.contribution_like), [fleet.homes[car] for car in combined], federation.world,
+            federation.memories.folder)
+        self.dual_change = None if state.mean_dual is None else ExactSum(shared.theta)  # (d,) for the record
+        self.norms = NormPool(method.norms, state.norms, method.aggregator.robust, len(combined))
 
     def play(self, car: int, slot: int) -> None:
-        """slot: the car's place among those that answer. What is not finite is refused, and reported."""
-        federation, algorithm, model = self.federation, self.federation.algorithm, self.federation.model
-        federation.world.doing = f"training car {car} ({federation.cars[car].name}) in round {self.number}"
-        memory, weight = federation.memory(self.state, car), federation.weights[car]
-        if model.norms:
-            first = self.state.initial_norms if federation.norms.own_statistics else self.state.norms
-            model.load_norms(self.state.own_norms.get(car, first))
+        """Train a car, add its contribution to the sums, and keep its outcome.
+
+        slot: the car's index among those combined. A contribution that is not finite is left out and reported.
+        """
+        federation, algorithm, model = self.federation, self.federation.method.algorithm, self.federation.model
+        federation.world.doing = f"training car {car} ({federation.fleet.cars[car].name}) in round {self.number}"
+        memory, weight = federation.memory(self.state, car), federation.fleet.weights[car]
+        self._load_norms(car)
         started = time.perf_counter()
         local, trained = self._train(car, memory)
         seconds = time.perf_counter() - started
         loss, drift = float(trained.losses.mean()), norm(local.w - self.shared.theta)
         contribution, new_memory = algorithm.contribute(local, self.shared, memory)
-        finite = self.contributions.add(slot, to_parts(self._sent(contribution, car)), weight) and math.isfinite(loss)
+        tensors = to_tensors(self._received(contribution, car))
+        finite = self.contributions.add(slot, tensors, weight) and math.isfinite(loss)
         dual, dual_before = algorithm.dual(new_memory), algorithm.dual(memory)
         if self.dual_change is not None and dual is not None and dual_before is not None:
             self.dual_change.add(dual - dual_before, weight)
-        finite = self._pool_norms(car, slot, weight) and finite
-        report = CarReport(local.steps, loss, drift, 0.0 if dual is None else norm(dual), finite,
-                           gradient_norm=float(trained.gradient_norms.mean()), weight_norm=norm(local.w))
-        handle = federation.states.save(car, new_memory, self.state.memories.get(car))
+        finite = self._add_norms(car, slot, weight) and finite
+        # The losses become a list, because small tensors between large vectors leave gaps that no vector fits into.
+        report = CarReport(
+            steps=local.steps, loss=loss, drift=drift, dual_norm=0.0 if dual is None else norm(dual), finite=finite,
+            gradient_norm=float(trained.gradient_norms.mean()), weight_norm=norm(local.w), seconds=seconds,
+            class_iou=_class_iou(trained.confusion), step_losses=trained.losses.tolist())
+        handle = federation.memories.save(car, new_memory, self.state.memories.get(car))
         norms = model.copy_norms() if federation.has_own_models else None
-        self.played[car] = Played(handle, norms, report, seconds, _class_iou(trained.confusion),
-                                  trained.losses.tolist())
+        self.outcomes[car] = CarOutcome(handle, norms, report)
+
+    def _load_norms(self, car: int) -> None:
+        """Give the model the norms that the car starts from: its own, if cars keep their own, or the global ones."""
+        if self.federation.model.norms:
+            own = self.federation.method.norms.own_statistics
+            first = self.state.initial_norms if own else self.state.norms
+            self.federation.model.load_norms(self.state.own_norms.get(car, first))
 
     def _train(self, car: int, memory: Any) -> tuple[Local, Trained]:
-        federation, algorithm, scenes = self.federation, self.federation.algorithm, self.federation.scenes[car]
+        """Train a car from what it was sent. Raises RankError if the device runs out of memory."""
+        federation, algorithm, scenes = self.federation, self.federation.method.algorithm, self.federation.fleet.scenes
         try:
             trained = train_locally(
-                federation.model, scenes, federation.training, start=algorithm.start(self.shared, memory),
+                federation.model, scenes[car], federation.training, start=algorithm.start(self.shared, memory),
                 correction=partial(algorithm.correction, shared=self.shared, memory=memory),
                 lr=self.lr, round_number=self.number, car=car)
         except torch.OutOfMemoryError as error:
@@ -86,41 +97,45 @@ class RankRound:
                             f"{federation.model.device}; try a smaller --batch-size or --width") from error
         steps = len(trained.losses)
         length = federation.training.optimizer.step_length(self.lr, steps, algorithm.damping)
-        return Local(trained.w, steps, len(scenes), length), trained
+        return Local(trained.w, steps, len(scenes[car]), length), trained
 
-    def _sent(self, contribution: Any, car: int) -> Any:
-        """What arrives of a contribution: a hostile car sends another, a long one is clipped."""
-        federation, about = self.federation, (self.shared.theta, self.federation.algorithm.sends_model)
-        if federation.attack:
-            contribution = federation.attack.disguise(contribution, *about, round_number=self.number, car=car)
-        if federation.clip_norm is not None:
-            unit = federation.algorithm.unit(contribution)
-            contribution = clip(contribution, *about, federation.clip_norm, unit)
+    def _received(self, contribution: Any, car: int) -> Any:
+        """Return what arrives of a contribution: a hostile car sends another one, and a long one is clipped."""
+        method, theta = self.federation.method, self.shared.theta
+        sends_model = method.algorithm.sends_model
+        if method.attack:
+            contribution = method.attack.disguise(contribution, theta, sends_model, round_number=self.number, car=car)
+        if method.clip_norm is not None:
+            unit = method.algorithm.unit(contribution)
+            contribution = clip(contribution, theta, sends_model, method.clip_norm, unit)
         return contribution
 
-    def _pool_norms(self, car: int, slot: int, weight: int) -> bool:
-        """Add the norms that training has left, unless those of the new theta will be measured."""
+    def _add_norms(self, car: int, slot: int, weight: int) -> bool:
+        """Add the norms that training has left to the pool. Return False if they are not finite.
+
+        If statistics will be measured with the new theta, there is nothing to add now. A car with a personal model has
+        no new theta to wait for: its statistics are measured here.
+        """
         federation, model = self.federation, self.federation.model
         if not model.norms:
             return True
-        if federation.norms.recalibrates:
-            if not federation.algorithm.personal:
+        if federation.method.norms.recalibrates:
+            if not federation.method.algorithm.personal:
                 return True
-            moments = recalibrate(federation, self.number, car)
-            model.statistics.copy_(to_statistics(moments))
+            model.statistics.copy_(to_statistics(recalibrate(federation, self.number, car)))
         return self.norms.add(slot, to_moments(model.statistics), model.affine, weight)
 
 
+def recalibrate(federation: Federation, number: int, car: int) -> Tensor:
+    """Measure the moments (2, c) of BatchNorm's activations on a car's scenes, with the model's present parameters."""
+    return recalibrated_moments(federation.model, federation.fleet.scenes[car], round_number=number, car=car,
+                                batch_size=federation.training.batch_size, seed=federation.schedule.seed)
+
+
 def _class_iou(confusion: Tensor | None) -> list[float]:
-    """IoUs of a confusion matrix (C, C), NaN where a class has none; empty without one."""
+    """Return the IoUs of a confusion matrix (C, C), NaN for a class without one; an empty list without a matrix."""
     if confusion is None:
         return []
     if not confusion.any():
         return [math.nan] * len(confusion)
     return [math.nan if iou is None else iou for iou in scores(confusion).class_iou]
-
-
-def recalibrate(federation: Federation, number: int, car: int) -> Tensor:
-    """(2, c) moments of the car's scenes under the parameters that the model holds."""
-    return recalibrated_moments(federation.model, federation.scenes[car], round_number=number, car=car,
-                                batch_size=federation.training.batch_size, seed=federation.seed)

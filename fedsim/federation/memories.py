@@ -1,4 +1,4 @@
-"""What cars keep between rounds, by car: in memory, or on disk where a thousand cars' would not fit."""
+"""The memories that cars keep between rounds, in RAM or, if they do not fit there, in files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,38 +13,38 @@ from fedsim.federation.bundles import is_alike, kind_of, names_of, parts_of, put
 
 
 class Saved(NamedTuple):
-    """Stands for a memory on disk."""
+    """The handle of a memory on disk."""
 
     car: int
     slot: int  # 0 or 1: which of the car's two rows holds the tensors
-    others: tuple[Any, ...]  # what isn't a tensor, in order
+    others: tuple[Any, ...]  # the parts that are not tensors, in order
 
 
-class CarStates:
-    """The memories of a rank's cars; `make_car_states` makes it.
+class Memories:
+    """The memories of a rank's cars, in RAM or in files; `make_memories` makes it.
 
-    On disk a car has two slots, and a memory goes into the other one than the memory before it: that one
-    stays whole until a further memory is saved after this one, so a round can be undone.
+    In files a car has two slots. A new memory goes into the slot that does not hold the latest one, which stays whole
+    until a further memory is saved. So a round can be undone.
     """
 
     def __init__(self, initial_memory: Any, cars: Sequence[int], folder: Path | None) -> None:
-        self.initial_memory, self.on_disk = initial_memory, folder is not None
+        self.initial_memory, self.folder = initial_memory, folder
         self.kinds = _kinds(initial_memory)
-        self.first_row = {car: 2 * place for place, car in enumerate(cars)}
+        self.first_row = {car: 2 * index for index, car in enumerate(cars)}
         self.tables: list[Rows] = []  # one for each tensor of a memory, in order
         self.saved: dict[int, Saved] = {}  # row -> what it holds
-        for part in parts_of(initial_memory) if self.on_disk else ():
+        for part in () if folder is None else parts_of(initial_memory):
             if isinstance(part, Tensor):
                 self.tables.append(make_rows(2 * len(cars), part.numel(), part.dtype, folder))
 
     def save(self, car: int, memory: Any, before: Any) -> Any:
-        """Keep a car's memory; returns what to load it with. before: what `save` returned last, None at first.
+        """Keep a car's memory and return the handle to load it with, which in RAM is the memory itself.
 
-        In memory that is the memory itself. Raises RankError where the memory is not made like the initial
-        one, OSError where the disk is full.
+        before: the handle of the car's latest memory, None if it has no memory yet. Raises RankError if the memory's
+        parts differ from those of the initial memory in type or shape, OSError if the disk is full.
         """
         self._check(car, memory)
-        if not self.on_disk:
+        if self.folder is None:
             return memory
         assert before is None or before.car == car, f"car {car} goes on from a memory of car {before.car}"
         slot = 0 if before is None else 1 - before.slot
@@ -57,8 +57,11 @@ class CarStates:
         return self.saved[row]
 
     def load(self, handle: Any, device: torch.device) -> Any:
-        """The memory that `save` gave this handle for, to the bit. In memory it is on the device it was saved from."""
-        if not self.on_disk:
+        """Return the memory that belongs to a handle, to the bit.
+
+        A memory from files is put on `device`; one in RAM is on the device that it was saved from.
+        """
+        if self.folder is None:
             return handle
         row = self.first_row[handle.car] + handle.slot
         tables, others = iter(self.tables), iter(handle.others)
@@ -68,14 +71,14 @@ class CarStates:
             for part in parts_of(self.initial_memory)])
 
     def close(self) -> None:
-        """Give the disk space back; nothing can be loaded from there afterwards."""
+        """Give the disk space back. Nothing can be loaded from files afterwards."""
         for table in self.tables:
             table.close()
 
     def _check(self, car: int, memory: Any) -> None:
         """Refuse a memory that differs from the initial one in more than its numbers."""
         if is_alike(memory, self.initial_memory):
-            return  # nearly always, so words are found for the others alone
+            return  # nearly always; only another memory needs to be described in words
         try:
             kinds = _kinds(memory)
         except SettingsError as error:
@@ -86,33 +89,36 @@ class CarStates:
                             f"{kinds.get(name, 'missing')} and was {self.kinds.get(name, 'missing')}")
 
 
-def make_car_states(initial_memory: Any, cars: Sequence[int], folder: Path | None) -> CarStates:
-    """A place for the memories of `cars`, all made like `initial_memory`: in memory, or in files in `folder`.
+def make_memories(initial_memory: Any, cars: Sequence[int], folder: Path | None) -> Memories:
+    """Make room for the memories of `cars`, in RAM or, if `folder` is given, in files in it.
 
-    A memory is None, a number, a dense tensor, or a tuple or NamedTuple of these. Raises SettingsError where it
-    is anything else, OutputError where the files cannot be made.
+    All memories have the types and shapes of `initial_memory`: None, a number, a dense tensor, or a tuple or NamedTuple
+    of these. Raises SettingsError if it is anything else, OutputError if the files cannot be made.
     """
     try:
-        return CarStates(initial_memory, cars, folder)
+        return Memories(initial_memory, cars, folder)
     except OSError as error:
         raise OutputError(f"cannot keep what cars remember in {folder} ({error.strerror or error}); choose a "
                           "directory that you may write to") from error
 
 
 def memory_bytes(initial_memory: Any) -> int:
-    """Bytes of the tensors that one car keeps; on disk it takes up twice as many. Raises SettingsError as above."""
+    """Return the bytes of the tensors in one car's memory. Files take twice as many.
+
+    Raises SettingsError if a part is not allowed in a memory.
+    """
     _kinds(initial_memory)
     return sum(part.numel() * part.itemsize for part in parts_of(initial_memory) if isinstance(part, Tensor))
 
 
 def _kinds(memory: Any) -> dict[str, str]:
-    """What a memory is made like: the name and the kind of every part, in words."""
+    """Describe every part of a memory: its name, and its type in words. Raises SettingsError."""
     name = type(memory).__name__ if hasattr(memory, "_fields") else "memory"
-    found = {}
+    kinds = {}
     for part_name, part in zip(names_of(name, memory), parts_of(memory), strict=True):
         kind = kind_of(part)
         if kind is None:
             raise SettingsError(f"{part_name} is a {type(part).__name__}; what a car keeps is None, a number, a dense "
                                 "tensor, or a tuple or NamedTuple of these")
-        found[part_name] = kind
-    return found
+        kinds[part_name] = kind
+    return kinds

@@ -1,22 +1,36 @@
-"""Which cars take part in a round, which of them answer, and on which rank each is played.
+"""The cars of a round: which are drawn, which answer, and which rank plays each of them.
 
-Pure functions of seed and round, the same on every rank.
+All functions are pure functions of seed and round, so every rank gets the same result.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from fedsim.seeds import stream
 
 
+class Cohort(NamedTuple):
+    """The cars of one round, in ascending order; the same on every rank."""
+
+    chosen: list[int]  # cars that train
+    answered: list[int]  # cars of these whose answer arrives
+    combined: list[int]  # cars whose contributions are combined: those that answered, or no car if they are too few
+
+    @property
+    def failed(self) -> list[int]:
+        """The cars that train and never answer."""
+        return [car for car in self.chosen if car not in self.answered]
+
+
 def number_of_cars(cars: int, participation: float) -> int:
-    """How many take part in a round: participation * cars, rounded, halves to even; 0 for half a car or less."""
+    """Return participation * cars, rounded, halves to even: the number of cars in a round. It may be 0."""
     return round(participation * cars)
 
 
 def chosen_cars(seed: int, round_number: int, cars: int, participation: float) -> list[int]:
-    """The round's cars in ascending order, a uniform sample.
+    """Draw the cars of a round, a uniform sample in ascending order.
 
-    A function of (seed, round), not of earlier rounds.
+    The draw depends on the seed and the round alone, not on earlier rounds.
     """
     count = number_of_cars(cars, participation)
     if count == cars:
@@ -26,7 +40,7 @@ def chosen_cars(seed: int, round_number: int, cars: int, participation: float) -
 
 
 def answering_cars(seed: int, round_number: int, chosen: Sequence[int], failures: float) -> list[int]:
-    """Those of the round's cars that answer: each fails with probability `failures`, whoever else does."""
+    """Draw the cars that answer. Each car fails with probability `failures`, independently of all others."""
     if not failures:
         return list(chosen)
     draws = stream(seed, "car failures", round_number).random(max(chosen) + 1)
@@ -34,7 +48,7 @@ def answering_cars(seed: int, round_number: int, chosen: Sequence[int], failures
 
 
 def place_cars(sizes: Sequence[int], ranks: int) -> list[int]:
-    """The rank of every car: the largest shard first, each to the rank with least to do so far."""
+    """Return the rank of every car. The largest car is placed first, each on the rank with the fewest scenes so far."""
     load, home = [0] * ranks, [0] * len(sizes)
     for car in sorted(range(len(sizes)), key=lambda car: (-sizes[car], car)):
         home[car] = min(range(ranks), key=lambda rank: (load[rank], rank))

@@ -12,7 +12,8 @@ from fedsim.data.scene_set import SceneSet
 from fedsim.evaluation import baselines
 from fedsim.evaluation.evaluate import Evaluation, evaluate, evaluate_own
 from fedsim.evaluation.metrics import Scores, confusion, scores
-from fedsim.federation.federation import Federation, State
+from fedsim.federation.federation import Federation
+from fedsim.federation.state import State
 from fedsim.models.flat import Norms
 from fedsim.models.loss import CrossEntropy
 
@@ -33,12 +34,12 @@ def score(federation: Federation, state: State, eval_set: SceneSet, criterion: C
     own: dict[int, Evaluation] = {}
     if federation.has_own_models:
         rows = {}
-        for car in federation.scenes:
+        for car in federation.fleet.scenes:
             federation.model.load(*_own_model(federation, state, car))
             rows[car] = _to_row(evaluate_own(federation.model, eval_set, criterion))
-        table = federation.world.table(rows, len(federation.cars), 3 + len(eval_set.classes))
+        table = federation.world.table(rows, len(federation.fleet.cars), 3 + len(eval_set.classes))
         own = {car: _from_row(row) for car, row in enumerate(table)}
-    if federation.algorithm.personal:
+    if federation.method.algorithm.personal:
         return Score(_from_row(np.array([_mean(column) for column in table.T])), own)
     federation.model.load(state.shared.theta, state.norms)
     return Score(evaluate(federation.world, federation.model, eval_set, criterion), own)
@@ -46,22 +47,22 @@ def score(federation: Federation, state: State, eval_set: SceneSet, criterion: C
 
 def models(federation: Federation, state: State) -> Iterator[tuple[str, Tensor, Norms]]:
     """(name, theta, norms) of the models that a state stands for, the global one first, on every rank."""
-    if not federation.algorithm.personal:
+    if not federation.method.algorithm.personal:
         yield "model", state.shared.theta, state.norms
     if not federation.has_own_models:
         return
-    for car, (name, _) in enumerate(federation.cars):
-        here = car in federation.scenes
+    for car, (name, _) in enumerate(federation.fleet.cars):
+        here = car in federation.fleet.scenes
         theta, norms = _own_model(federation, state, car) if here else (state.shared.theta, state.norms)
         w, norms = theta.clone(), Norms(*(tensor.clone() for tensor in norms))  # overwritten where the car is elsewhere
         for tensor in (w, *norms):
-            federation.world.broadcast_(tensor, source=federation.homes[car])
+            federation.world.broadcast_(tensor, source=federation.fleet.homes[car])
         yield f"car-{car:02d}-{name}", w, norms
 
 
 def _own_model(federation: Federation, state: State, car: int) -> tuple[Tensor, Norms]:
     """theta and norms of the model of a car of this rank."""
-    theta = federation.memory(state, car) if federation.algorithm.personal else state.shared.theta
+    theta = federation.memory(state, car) if federation.method.algorithm.personal else state.shared.theta
     return theta, state.own_norms.get(car, state.norms)
 
 
@@ -73,7 +74,7 @@ def trivial_baselines(federation: Federation, train_set: SceneSet, eval_set: Sce
     classes, (height, width), result = len(train_set.classes), eval_set.labels.shape[1:], {}
     for name, grid in (("colour only", False), ("colour and position", True)):
         counts = torch.from_numpy(baselines.count(train_set.images[:0], train_set.labels[:0], classes, grid))
-        for scenes in federation.scenes.values():
+        for scenes in federation.fleet.scenes.values():
             images, labels = train_set.images[scenes.indices], train_set.labels[scenes.indices]
             counts += torch.from_numpy(baselines.count(images, labels, classes, grid))
         federation.world.sum_(counts)

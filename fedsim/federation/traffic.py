@@ -1,32 +1,36 @@
-"""What a round's cars would send and receive in a real federation; not what its simulation moves."""
+"""The bytes that a round's cars would send and receive in a real federation.
+
+They are not the bytes that the simulation moves between ranks.
+"""
 
 from collections.abc import Iterable
 
 from torch import Tensor
 
-from fedsim.federation.contributions import to_parts
+from fedsim.federation.bundles import to_tensors
 from fedsim.federation.federation import Federation
+from fedsim.federation.participation import Cohort
 
 
-def traffic(federation: Federation, chosen: list[int], answering: list[int]) -> tuple[int, int]:
-    """Bytes up and down that the round's cars would exchange with a coordinator, four to a number.
+def count_traffic(federation: Federation, cohort: Cohort) -> tuple[int, int]:
+    """Return the bytes (up, down) that a round's cars would exchange with a coordinator, four bytes to a number.
 
-    Down, to every car of the round: the vectors of the shared state and, unless cars keep their own, the statistics.
-    Up, from those that answer: the contribution and what the global model's norms are made of; before recalibration,
-    the new theta goes down to them once more.
+    Down: every car of the round receives the vectors of the shared state and, unless cars keep their own, the norms.
+    Up: the cars that answer send their contribution and their norms. Before recalibration they receive the new theta.
     """
-    if federation.algorithm.personal or federation.algorithm.pooled:
+    algorithm, rule, model = federation.method.algorithm, federation.method.norms, federation.model
+    if algorithm.personal or algorithm.pooled:
         return 0, 0
-    theta, rule = federation.model.theta, federation.norms
-    norms = federation.model.affine.numel() + federation.model.statistics.numel()
-    shared = federation.algorithm.init_shared(theta)._asdict()
-    sent = [value for name, value in shared.items() if name not in federation.algorithm.server_only]
-    down = _numbers(value for value in sent if isinstance(value, Tensor))
-    again = theta.numel() if rule.recalibrates and norms else 0
-    up = _numbers(to_parts(federation.contribution_like)) + norms
-    return (4 * len(answering) * up,
-            4 * len(chosen) * (down + (0 if rule.own_statistics else norms)) + 4 * len(answering) * again)
+    norms = model.affine.numel() + model.statistics.numel()
+    shared = algorithm.init_shared(model.theta)._asdict()
+    down = _count_numbers(value for name, value in shared.items()
+                          if name not in algorithm.server_only and isinstance(value, Tensor))
+    again = model.theta.numel() if rule.recalibrates and norms else 0
+    up = _count_numbers(to_tensors(federation.contribution_like)) + norms
+    answered = len(cohort.answered)
+    return (4 * answered * up,
+            4 * len(cohort.chosen) * (down + (0 if rule.own_statistics else norms)) + 4 * answered * again)
 
 
-def _numbers(tensors: Iterable[Tensor]) -> int:
+def _count_numbers(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() for tensor in tensors)

@@ -25,7 +25,8 @@ import torch
 
 from fedsim.distributed.world import World
 from fedsim.errors import OutputError, RunError
-from fedsim.federation.federation import Federation, State
+from fedsim.federation.federation import Federation
+from fedsim.federation.state import State
 from fedsim.record.part_files import Written, digest_of, read_part, write_part
 from fedsim.record.run_directory import PART
 from fedsim.record.snapshot import Part, Unfit, car_part, global_part, keeps_nothing, part_bytes, with_car, with_global
@@ -127,13 +128,13 @@ class Checkpoints:
     def _read(self, state: State, number: int) -> State:
         """What this rank needs of a checkpoint. Raises OutputError."""
         path = self.folder / _record_name(number)
-        content = _read_record(path, self._identity, RECORD_HEAD + RECORD_CAR * len(self._federation.cars))
+        content = _read_record(path, self._identity, RECORD_HEAD + RECORD_CAR * len(self._federation.fleet.cars))
         cars: dict[int, Written] = content["cars"]
         most = part_bytes(state) + 16 * number + HEADER
         found = self._fit(self.folder / _part_name(number), content["global"], most, partial(with_global, state))
         if found.round != number or found.digest() != content["theta_sha256"]:
             raise OutputError(f"{path} and its parts do not belong together")
-        for car in self._federation.scenes:
+        for car in self._federation.fleet.scenes:
             if car in cars:
                 part_path = self.folder / _part_name(cars[car].round, car)
                 found = self._fit(part_path, cars[car], most, partial(with_car, self._federation, found, car))

@@ -6,8 +6,9 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from fedsim.evaluation.evaluate import Evaluation
-from fedsim.federation.federation import Federation, RoundResult, State
+from fedsim.federation.federation import Federation
 from fedsim.federation.scoring import Score
+from fedsim.federation.state import RoundResult, State
 from fedsim.models.flat import norm
 
 
@@ -37,11 +38,12 @@ def round_record(algo: str, federation: Federation, state: State, result: RoundR
         if result.residuals is not None:
             record |= {"primal_residual": result.residuals.primal, "dual_residual": result.residuals.dual,
                        "mean_dual_norm": result.residuals.mean_dual, "rho": result.residuals.penalty}
-    if result is not None and federation.car_failures:
+    if result is not None and federation.schedule.car_failures:
         record["failed"] = result.failed
-    if score is not None and federation.algorithm.personal:
+    if score is not None and federation.method.algorithm.personal:
         worst = min(score.own, key=lambda car: score.own[car].scores.miou)
-        record["worst"] = {"car": worst, "name": federation.cars[worst].name, "miou": score.own[worst].scores.miou}
+        name = federation.fleet.cars[worst].name
+        record["worst"] = {"car": worst, "name": name, "miou": score.own[worst].scores.miou}
     return record | {
         "pictures": state.pictures, "sequential_steps": state.sequential_steps,
         "bytes_up": result.bytes_up if result else 0, "bytes_down": result.bytes_down if result else 0,
@@ -52,10 +54,9 @@ def round_record(algo: str, federation: Federation, state: State, result: RoundR
 def car_details(result: RoundResult, score: Score | None, class_names: Sequence[str]) -> dict[int, CarDetail]:
     """Car -> detail, of the round's cars that answered."""
     own = {} if score is None else score.own
-    return {car: CarDetail(result.step_losses[car], result.local_seconds[car],
-                           _by_class(result.train_class_iou[car], class_names),
+    return {car: CarDetail(report.step_losses, report.seconds, _by_class(report.class_iou, class_names),
                            _by_class(own[car].scores.class_iou, class_names) if car in own else {})
-            for car in result.reports}
+            for car, report in result.reports.items()}
 
 
 def _scores(evaluation: Evaluation, names: Sequence[str]) -> dict[str, Any]:
@@ -70,12 +71,12 @@ def _by_class(class_iou: Sequence[float | None], names: Sequence[str]) -> dict[s
 
 
 def _car(federation: Federation, car: int, result: RoundResult, score: Score | None) -> dict[str, Any]:
-    report, (name, images) = result.reports[car], federation.cars[car]
-    seen = [iou for iou in result.train_class_iou[car] if not math.isnan(iou)]
+    report, (name, images) = result.reports[car], federation.fleet.cars[car]
+    seen = [iou for iou in report.class_iou if not math.isnan(iou)]
     entry = {"car": car, "name": name, "images": images, "steps": int(report.steps), "loss": report.loss,
              "drift": report.drift, "gradient_norm": report.gradient_norm, "weight_norm": report.weight_norm,
              "train_miou": fmean(seen) if seen else None,
-             "pictures_per_second": _pictures(federation, car, result) / result.local_seconds[car]}
+             "pictures_per_second": _pictures(federation, car, result) / report.seconds}
     if result.residuals is not None:
         entry["dual_norm"] = report.dual_norm
     if score is not None and car in score.own:
@@ -85,4 +86,4 @@ def _car(federation: Federation, car: int, result: RoundResult, score: Score | N
 
 def _pictures(federation: Federation, car: int, result: RoundResult) -> int:
     """How many the car has seen in the round."""
-    return federation.training.epochs_in(result.state.round, car) * federation.cars[car].images
+    return federation.training.epochs_in(result.state.round, car) * federation.fleet.cars[car].images

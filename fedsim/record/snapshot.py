@@ -11,7 +11,8 @@ from torch import Tensor
 
 from fedsim.federation.bundles import names_of, parts_of, put_together
 from fedsim.federation.divergence import Watch
-from fedsim.federation.federation import Federation, State
+from fedsim.federation.federation import Federation
+from fedsim.federation.state import State
 
 # Some of a state. A number is a float64, int64 or bool without axes, None an empty vector.
 Part = dict[str, Tensor]
@@ -60,7 +61,7 @@ def car_part(federation: Federation, state: State, car: int) -> Part:
 def with_car(federation: Federation, state: State, car: int, part: Part) -> State:
     """The state with what a car of this rank keeps. Raises Unfit."""
     memory = _put_together(part, "memory", state.initial_memory)
-    state = replace(state, memories=state.memories | {car: federation.states.save(car, memory, None)})
+    state = replace(state, memories=state.memories | {car: federation.memories.save(car, memory, None)})
     if not federation.has_own_models:
         return state
     norms = _put_together(part, "norms", state.initial_norms)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenery import SOLO, on_ranks
 
-from fedsim.aggregation import AGGREGATORS, GeometricMedian, Krum, Mean, Median, MultiKrum, TrimmedMean, kept
+from fedsim.aggregation import AGGREGATORS, GeometricMedian, Krum, Mean, Median, MultiKrum, TrimmedMean, stored
 from fedsim.aggregation.robust import krum_scores
 from fedsim.aggregation.rows import make_rows as usual_rows
 from fedsim.errors import RunError
@@ -164,7 +164,7 @@ def spread(name, ranks, owners, folder=None):
 @pytest.mark.parametrize("block", [2**21, 33])
 def test_the_number_of_ranks_and_files_change_no_bit(name, block, monkeypatch, tmp_path):
     """A rank owns several slots, one, or none. Catches rows in the order of ranks, and blocks cut by a rank's rows."""
-    monkeypatch.setattr(kept, "BLOCK", block)
+    monkeypatch.setattr(stored, "BLOCK", block)
     alone = spread(name, 1, [0] * 7)
     assert [part.shape for part in alone] == [(20,), (20,), ()]
     assert all(part.dtype == torch.float64 for part in alone)
@@ -180,7 +180,7 @@ def test_the_number_of_ranks_and_files_change_no_bit(name, block, monkeypatch, t
 def test_more_blocks_than_one_make_no_difference(name, monkeypatch):
     """Catches distances of the last block alone, and a block beyond the end."""
     one = spread(name, 1, [0] * 7)
-    monkeypatch.setattr(kept, "BLOCK", 33)
+    monkeypatch.setattr(stored, "BLOCK", 33)
     for part, expected in zip(spread(name, 1, [0] * 7), one, strict=True):
         close(part, expected, 1e-12)
 
@@ -188,7 +188,7 @@ def test_more_blocks_than_one_make_no_difference(name, monkeypatch):
 @EVERY
 def test_the_coordinator_never_holds_more_than_a_block(name, monkeypatch):
     """Catches whole contributions gathered at once, and Krum's choice found among all of them gathered again."""
-    monkeypatch.setattr(kept, "BLOCK", 700)
+    monkeypatch.setattr(stored, "BLOCK", 700)
     numbers = []
 
     def act(world):
@@ -242,7 +242,7 @@ def test_what_was_kept_is_given_back_however_it_ends(name, value, monkeypatch):
         made[-1].close = lambda: closed.append(close())
         return made[-1]
 
-    monkeypatch.setattr(kept, "make_rows", make_rows)
+    monkeypatch.setattr(stored, "make_rows", make_rows)
     if value == 1.0:
         combined(RULES[name], torch.full((7, 2), value))
     else:

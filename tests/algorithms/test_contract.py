@@ -14,6 +14,7 @@ import numpy as np
 import papers
 import pytest
 import torch
+from federations import altered
 from quadratics import UNEQUAL, bowls, federation, minimiser, play, regressions, shares
 from scenery import on_ranks
 
@@ -21,7 +22,7 @@ from fedsim.aggregation import AGGREGATORS
 from fedsim.algorithms import ALGORITHMS, BalancedFedADMM, FedADMM, FedAvg, FedDyn, FedNova, FedProx, Scaffold
 from fedsim.algorithms.server_optimizers import SERVER_OPTIMIZERS, Adam, Momentum, Plain
 from fedsim.errors import RunError
-from fedsim.federation.contributions import to_parts
+from fedsim.federation.bundles import to_tensors
 from fedsim.federation.participation import answering_cars, chosen_cars
 from fedsim.federation.rounds import initial_state, run_round
 
@@ -53,20 +54,21 @@ def rounds_of(made, count: int) -> list[papers.Round]:
     """The rounds that a federation will play, as the papers' functions take them."""
     rounds = []
     for number in range(1, count + 1):
-        chosen = chosen_cars(made.seed, number, len(made.cars), made.participation)
-        cars = answering_cars(made.seed, number, chosen, made.car_failures)
-        steps = {i: made.training.steps(made.cars[i].images, number, i) for i in range(len(made.cars))}
-        rounds.append(papers.Round(cars, steps, made.learning_rate(number)))
+        chosen = chosen_cars(made.schedule.seed, number, len(made.fleet.cars), made.schedule.participation)
+        cars = answering_cars(made.schedule.seed, number, chosen, made.schedule.car_failures)
+        steps = {i: made.training.steps(made.fleet.cars[i].images, number, i) for i in range(len(made.fleet.cars))}
+        rounds.append(papers.Round(cars, steps, made.schedule.learning_rate(number)))
     return rounds
 
 
 def paper_of(name: str, made, rounds) -> list[np.ndarray]:
     """theta after each of the rounds, by the paper; None for those in which no car answered are left out."""
-    gradients = [lambda w, car=car: car.gradient(torch.from_numpy(w)).numpy() for _, car in sorted(made.scenes.items())]
-    p = np.array(made.weights) / sum(made.weights)
+    cars = [car for _, car in sorted(made.fleet.scenes.items())]
+    gradients = [lambda w, car=car: car.gradient(torch.from_numpy(w)).numpy() for car in cars]
+    p = np.array(made.fleet.weights) / sum(made.fleet.weights)
     beta = made.training.optimizer.momentum
     theta = np.zeros(4)
-    algorithm, server = made.algorithm, made.server
+    algorithm, server = made.method.algorithm, made.method.server
 
     def matched(cars, steps, lr):
         """kappa / h of the default penalty: h is the mean step length over all cars and numbers of epochs."""
@@ -202,7 +204,7 @@ def test_fednova_keeps_the_right_weights_where_fedavg_weighs_cars_by_their_steps
     def settled(algorithm):
         made = federation(algorithm, cars, **keys)
         training = replace(made.training, batch_size=1)  # as many steps as images; every batch is the whole f_i
-        return play(replace(made, training=training), 150)
+        return play(altered(made, training=training), 150)
 
     by_steps = [replace(car, images=count) for car, count in zip(cars, UNEQUAL, strict=True)]
     assert apart(settled(FedNova()), minimiser(cars)) < 0.2
@@ -266,7 +268,7 @@ class TestEveryAlgorithm:
     def test_a_round_that_no_car_answers_leaves_everything_but_the_counts(self, name):
         """Catches a division by the weight of nobody, and a server optimiser that coasts on."""
         made = federation(FEDERATED[name], bowls(), car_failures=0.999999)
-        state = play(replace(made, car_failures=0.0), 2)
+        state = play(altered(made, car_failures=0.0), 2)
         result = run_round(made, state)
         assert not result.reports and result.failed == [0, 1, 2, 3, 4] and result.step == 0
         assert torch.equal(result.state.shared.theta, state.shared.theta)
@@ -321,7 +323,7 @@ class TestEveryAlgorithm:
         made = federation(FEDERATED[name], bowls(), participation=HALF)
         result = run_round(made, initial_state(made))
         up = {"scaffold": 8, "nova": 5, "nova-prox": 5, "admm-balanced": 9}.get(name, 4)
-        assert sum(part.numel() for part in to_parts(made.contribution_like)) == up
+        assert sum(part.numel() for part in to_tensors(made.contribution_like)) == up
         assert (result.bytes_up, result.bytes_down) == (4 * 2 * up, 4 * 2 * (8 if name == "scaffold" else 4))
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import pytest
 import scenery
 import torch
+from federations import altered
 from quadratics import Bowl, bowls, federation, minimiser, play, shares
 
 from fedsim.algorithms import FedADMM, FedAvg, LocalOnly
@@ -66,8 +67,8 @@ class DualNotRebased(FedADMM):
 
 def invariant_gap(made, state) -> float:
     """‖theta - Σ p_i (w_i + y_i / rho_i)‖ over all cars, those that sat out included."""
-    p = torch.tensor(made.weights, dtype=torch.float64) / made.total_weight
-    memories = [made.memory(state, car) for car in range(len(made.cars))]
+    p = torch.tensor(made.fleet.weights, dtype=torch.float64) / made.fleet.total_weight
+    memories = [made.memory(state, car) for car in range(len(made.fleet.cars))]
     augmented = sum(p[car] * (memory.w + memory.y / memory.rho) for car, memory in enumerate(memories))
     return float(torch.linalg.vector_norm(state.shared.theta - augmented))
 
@@ -201,7 +202,7 @@ def test_the_recorded_mean_dual_is_that_of_all_cars():
     for _ in range(8):
         result = run_round(made, state)
         state = result.state
-        p = shares(list(made.scenes.values()), "images")
+        p = shares(list(made.fleet.scenes.values()), "images")
         mean = sum(p[car] * made.memory(state, car).y for car in range(5))
         assert result.residuals.mean_dual == pytest.approx(float(torch.linalg.vector_norm(mean)), abs=1e-11)
 
@@ -279,7 +280,7 @@ def test_cars_that_never_communicate_reach_their_own_minimisers():
 def test_the_invariant_holds_in_float32_on_a_segnet_with_half_of_the_cars_and_a_moving_penalty():
     """Identity 10 where it matters: unequal cars, BatchNorm, momentum. Catches what float64 would forgive."""
     made = scenery.federation(FedADMM(), [5, 4, 3, 2], local=scenery.training(momentum=0.9), weighting="uniform")
-    made = replace(made, participation=0.5, cosine=True, rounds=12)
+    made = altered(made, participation=0.5, cosine=True, rounds=12)
     state = initial_state(made)
     for _ in range(12):
         state = run_round(made, state).state

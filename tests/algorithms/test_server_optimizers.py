@@ -4,11 +4,12 @@ Each test names a mutation that it was seen to catch. Whole trajectories and fix
 """
 
 import math
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import pytest
 import scenery
 import torch
+from federations import altered
 
 from fedsim.algorithms import FedAvg
 from fedsim.algorithms.server_optimizers import SERVER_OPTIMIZERS, Adagrad, Adam, Momentum, Plain, Yogi
@@ -143,7 +144,7 @@ def test_a_server_optimiser_never_touches_statistics():
     """
     states = []
     for server in (Plain(), Adam(), Momentum(server_step=3.0)):
-        made = replace(scenery.federation(FedAvg(), [3, 1, 2], batchnorm="pooled"), server=server)
+        made = altered(scenery.federation(FedAvg(), [3, 1, 2], batchnorm="pooled"), server=server)
         states.append(run_round(made, initial_state(made)).state)
     plain, *others = states
     for other in others:

@@ -3,12 +3,13 @@
 Each test names a mutation that it was seen to catch.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 import torch
-from quadratics import SOLO, UNEQUAL, Bowl, bowls, federation, play
+from federations import altered
+from quadratics import SOLO, UNEQUAL, Bowl, bowls, federation, play, reports
 from scenery import CPU, on_ranks, scene_set
 
 from fedsim.aggregation import AGGREGATORS, Mean
@@ -18,7 +19,7 @@ from fedsim.classes import VOID
 from fedsim.data.augment import Flip
 from fedsim.data.car_scenes import CarScenes
 from fedsim.federation.attacks import ATTACKS, Attack, Mislabelled, flip_labels, hostile_cars
-from fedsim.federation.contributions import to_parts
+from fedsim.federation.bundles import to_tensors
 from fedsim.federation.rounds import initial_state, run_round
 
 FEDERATED = {name: kind() for name, kind in ALGORITHMS.items() if not (kind.personal or kind.pooled)}
@@ -144,8 +145,8 @@ class Seen(Mean):
 def a_round(name, *, world=SOLO, **others):
     """(federation, what arrives from every car of this rank, the state) of the second round, all cars taking part."""
     made = federation(FEDERATED[name], bowls(images=UNEQUAL), world=world, **others)
-    state, seen = play(replace(made, attack=None, clip_norm=None), 1), Seen()
-    made = replace(made, aggregator=seen)
+    state, seen = play(altered(made, attack=None, clip_norm=None), 1), Seen()
+    made = altered(made, aggregator=seen)
     return made, seen.arrived, state, run_round(made, state)
 
 
@@ -167,7 +168,7 @@ def test_an_attack_changes_what_arrives_of_hostile_cars_and_nothing_else(name, a
     for car in range(5):
         expected = plain[car]
         if car in bad.cars:
-            origin = theta if made.algorithm.sends_model else torch.zeros_like(theta)
+            origin = theta if made.method.algorithm.sends_model else torch.zeros_like(theta)
             assert all(torch.equal(ours, theirs) == (not theirs.ndim)
                        for ours, theirs in zip(arrived[car], expected, strict=True))
             factor = {"sign-flip": -4.0, "scale": 10.0}.get(attack)
@@ -176,10 +177,10 @@ def test_an_attack_changes_what_arrives_of_hostile_cars_and_nothing_else(name, a
                                            atol=1e-13)
         else:
             assert equal(arrived[car], expected)
-        kept = [to_parts(which.memory(end.state, car)) if which.memory(end.state, car) is not None else []
+        kept = [to_tensors(which.memory(end.state, car)) if which.memory(end.state, car) is not None else []
                 for which, end in ((made, honest), (other, result))]
         assert equal([torch.as_tensor(part) for part in kept[0]], [torch.as_tensor(part) for part in kept[1]])
-    assert result.reports == honest.reports and result.step_losses == honest.step_losses
+    assert reports(result) == reports(honest)
     assert not torch.equal(result.state.shared.theta, honest.state.shared.theta)
     if honest.state.mean_dual is not None:
         assert torch.equal(result.state.mean_dual, honest.state.mean_dual)

@@ -1,9 +1,9 @@
 """BatchNorm statistics: pooled exactly, measured with the parameters that the model holds."""
 
-from dataclasses import replace
 
 import numpy as np
 import torch
+from federations import altered
 from scenery import CPU, SOLO, federation, on_ranks, scene_set, segnet, training
 
 from fedsim.algorithms import FedAvg
@@ -114,7 +114,7 @@ def test_a_round_pools_the_statistics_of_its_cars_by_their_weights():
     state = run_round(made, initial_state(made)).state
     model = segnet()
     model.load(state.shared.theta)
-    moments = sum(measured(model, made.scenes[car], car=car) * size for car, size in enumerate(SIZES))
+    moments = sum(measured(model, made.fleet.scenes[car], car=car) * size for car, size in enumerate(SIZES))
     moments /= sum(SIZES)
     assert torch.equal(state.norms.statistics, to_statistics(moments))
 
@@ -128,10 +128,10 @@ def test_a_round_can_pool_the_cars_running_statistics_instead():
     begin = initial_state(made)
     local, alone = training(epochs=2, batch_size=8, augment="none"), []
     for car in range(len(SIZES)):
-        others = {"scenes": {0: made.scenes[car]}, "cars": (made.cars[car],), "homes": (0,), "weights": (1,)}
-        only = replace(made, **others, model=segnet(), training=local)
+        scenes, cars = {0: made.fleet.scenes[car]}, (made.fleet.cars[car],)
+        only = altered(made, scenes=scenes, cars=cars, homes=(0,), weights=(1,), model=segnet(), training=local)
         alone.append(run_round(only, begin).state.norms.statistics)
-    state = run_round(replace(made, training=local), begin).state
+    state = run_round(altered(made, training=local), begin).state
     moments = sum(to_moments(own) * size for own, size in zip(alone, SIZES, strict=True)) / sum(SIZES)
     # A car alone is car 0 and shuffles as such: one batch holds all its scenes, summed in another order.
     assert torch.allclose(state.norms.statistics, to_statistics(moments), rtol=1e-4, atol=1e-5)

@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from quadratics import UNEQUAL, bowls, federation, play
+from quadratics import UNEQUAL, bowls, federation, play, reports
 from scenery import on_ranks
 
 from fedsim.algorithms import ALGORITHMS, FedNova
 from fedsim.algorithms.fednova import Contribution as Direction
 from fedsim.algorithms.scaffold import Contribution as Pair
-from fedsim.federation.contributions import clip, from_parts, move_by, move_norm, to_parts
+from fedsim.federation.bundles import from_tensors, to_tensors
+from fedsim.federation.contributions import clip, move_by, move_norm
 from fedsim.federation.rounds import initial_state, run_round
 
 FEDERATED = {name: kind() for name, kind in ALGORITHMS.items() if not (kind.personal or kind.pooled)}
@@ -43,17 +44,17 @@ def length(of: torch.Tensor) -> float:
 def test_a_tensor_is_its_only_part():
     """Catches a tensor taken for a tuple of its rows."""
     sent = vector(1)
-    parts = to_parts(sent)
-    assert len(parts) == 1 and parts[0] is sent and from_parts(parts, sent) is sent
+    parts = to_tensors(sent)
+    assert len(parts) == 1 and parts[0] is sent and from_tensors(parts, sent) is sent
 
 
 def test_a_named_tuple_comes_back_with_its_vectors_and_floats():
     """To the bit. Catches floats in float32, whose third does not come back, and parts in another order."""
     sent = Mixed(vector(1), 1 / 3, vector(2, torch.float64), 1e300)
-    parts = to_parts(sent)
+    parts = to_tensors(sent)
     assert [(part.ndim, part.dtype) for part in parts] == [
         (1, torch.float32), (0, torch.float64), (1, torch.float64), (0, torch.float64)]
-    back = from_parts(parts, sent)
+    back = from_tensors(parts, sent)
     assert type(back) is Mixed and type(back.count) is float and type(back.share) is float
     assert back.first is sent.first and back.second is sent.second and (back.count, back.share) == (1 / 3, 1e300)
 
@@ -63,11 +64,11 @@ def test_what_every_algorithm_sends_comes_back(name):
     """And begins with a vector, whose move is 0 where the car did not move. Catches a wrong `sends_model`."""
     made = federation(FEDERATED[name], bowls(), theta=torch.ones(4, dtype=torch.float64))
     like = made.contribution_like
-    back = from_parts(to_parts(like), like)
+    back = from_tensors(to_tensors(like), like)
     assert type(back) is type(like)
     assert all(torch.equal(torch.as_tensor(one), torch.as_tensor(other))
-               for one, other in zip(to_parts(back), to_parts(like), strict=True))
-    assert move_norm(like, made.model.theta, made.algorithm.sends_model) == 0
+               for one, other in zip(to_tensors(back), to_tensors(like), strict=True))
+    assert move_norm(like, made.model.theta, made.method.algorithm.sends_model) == 0
 
 
 @MODELS
@@ -200,8 +201,8 @@ def test_what_a_car_reports_and_keeps_is_not_clipped():
     for name in ("scaffold", "admm", "dyn"):
         free, bound = (federation(FEDERATED[name], bowls(), clip_norm=norm) for norm in (None, 0.01))
         results = [run_round(made, initial_state(made)) for made in (free, bound)]
-        assert results[0].reports == results[1].reports
+        assert reports(results[0]) == reports(results[1])
         for car in range(5):
-            ours, theirs = (to_parts(made.memory(result.state, car))
+            ours, theirs = (to_tensors(made.memory(result.state, car))
                             for made, result in zip((free, bound), results, strict=True))
             assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))

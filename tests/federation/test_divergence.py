@@ -3,13 +3,13 @@
 Each test names a mutation that it was seen to catch.
 """
 
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import quadratics
 import scenery
 import torch
+from federations import altered
 from quadratics import UNEQUAL, bowls, federation
 
 from fedsim.algorithms import ALGORITHMS, FedADMM, FedAvg, Scaffold
@@ -181,7 +181,7 @@ def test_a_rollback_undoes_the_round_and_halves_the_learning_rate(algorithm):
         redone.state.round, redone.state.pictures, redone.state.sequential_steps)
     assert after.round == before.round + 1 and after.pictures > before.pictures
     assert result.trouble.endswith(": the round was undone and the learning rate halved")
-    assert result.lr == made.lr and run_round(made, after).lr == made.lr / 2
+    assert result.lr == made.schedule.lr and run_round(made, after).lr == made.schedule.lr / 2
     assert after.watch.steps == (*before.watch.steps, result.step), "what was seen is not forgotten"
 
 
@@ -247,6 +247,6 @@ def test_every_algorithm_as_a_user_gets_it_is_healthy(name, setting):
 @pytest.mark.parametrize("algorithm", [FedADMM(), FedAvg()], ids=["admm", "avg"])
 def test_a_network_in_training_is_healthy(algorithm, participation):
     """12 rounds of SegNet. Catches a jump over 1.5 times the median."""
-    made = replace(scenery.federation(algorithm, [3, 1, 4, 2, 2]), participation=participation, rounds=12)
+    made = altered(scenery.federation(algorithm, [3, 1, 4, 2, 2]), participation=participation, rounds=12)
     results, error = played(made)
     assert error is None and len(results) == 12 and not any(result.trouble for result in results)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedsim.algorithms.fedadmm import Memory
 from fedsim.errors import OutputError, RankError, SettingsError
-from fedsim.federation.memories import make_car_states, memory_bytes
+from fedsim.federation.memories import make_memories, memory_bytes
 
 CPU = torch.device("cpu")
 SPECIAL = [0.0, -0.0, float("inf"), float("nan"), 1e-45, 1 / 3]
@@ -63,7 +63,7 @@ def test_what_a_car_keeps_comes_back_to_the_bit(folder, memory_of):
     comes back as a tuple.
     """
     cars = [11, 3, 400]
-    states = make_car_states(memory_of(0), cars, folder)
+    states = make_memories(memory_of(0), cars, folder)
     handles = {car: states.save(car, memory_of(car), None) for car in cars}
     for car in cars:
         assert same(states.load(handles[car], CPU), memory_of(car))
@@ -72,7 +72,7 @@ def test_what_a_car_keeps_comes_back_to_the_bit(folder, memory_of):
 
 def test_a_round_can_be_undone_and_played_again(folder):
     """Catches one slot a car, a slot that does not alternate, and cars that share rows."""
-    states = make_car_states(admm(0), range(3), folder)
+    states = make_memories(admm(0), range(3), folder)
     before = {car: states.save(car, admm(10 + car), None) for car in range(3)}
     for value in (20, 30, 40):  # each round goes on from the same state
         after = states.save(1, admm(value), before[1])
@@ -85,7 +85,7 @@ def test_a_round_can_be_undone_and_played_again(folder):
 
 def test_a_memory_that_was_replaced_is_not_mistaken_for_what_replaced_it(tmp_path):
     """Catches a handle that says the slot and nothing else."""
-    states = make_car_states(admm(0), [0], tmp_path)
+    states = make_memories(admm(0), [0], tmp_path)
     first = states.save(0, admm(1), None)
     third = states.save(0, admm(3), states.save(0, admm(2), first))
     assert same(states.load(third, CPU), admm(3))
@@ -95,14 +95,14 @@ def test_a_memory_that_was_replaced_is_not_mistaken_for_what_replaced_it(tmp_pat
 
 def test_in_memory_nothing_is_copied():
     """Catches a copy by either."""
-    states, memory = make_car_states(admm(0), [0], None), admm(1)
+    states, memory = make_memories(admm(0), [0], None), admm(1)
     handle = states.save(0, memory, None)
     assert handle is memory and states.load(handle, CPU) is memory
 
 
 def test_on_disk_what_was_loaded_belongs_to_the_caller_and_nothing_lies_in_the_folder(tmp_path):
     """Catches a load that gives views of the file away."""
-    states = make_car_states(admm(0), [0], tmp_path)
+    states = make_memories(admm(0), [0], tmp_path)
     handle = states.save(0, admm(1), None)
     states.load(handle, CPU).w.zero_()
     assert same(states.load(handle, CPU), admm(1)) and not list(tmp_path.iterdir())
@@ -120,14 +120,14 @@ def test_on_disk_what_was_loaded_belongs_to_the_caller_and_nothing_lies_in_the_f
 ])
 def test_a_memory_made_otherwise_is_refused_in_a_sentence(folder, initial, memory, message):
     """Catches a memory that is only counted, not compared, and a check made on disk alone."""
-    states = make_car_states(initial, [5], folder)
+    states = make_memories(initial, [5], folder)
     with pytest.raises(RankError, match=message):
         states.save(5, memory, None)
 
 
 def test_a_number_may_become_another_kind_of_number_or_none(folder):
     """Handles keep numbers as they are. Catches a comparison of their types."""
-    states = make_car_states((0, None, torch.zeros(1)), [0], folder)
+    states = make_memories((0, None, torch.zeros(1)), [0], folder)
     memory = (0.5, True, torch.ones(1))
     assert same(states.load(states.save(0, memory, None), CPU), memory)
 
@@ -139,7 +139,7 @@ def test_a_number_may_become_another_kind_of_number_or_none(folder):
 ])
 def test_a_memory_that_cannot_be_kept_is_refused_before_training(folder, memory, name):
     """Catches a nested tuple that is taken for a number, and a subclass of tuple that would come back as another."""
-    for ask in (lambda: make_car_states(memory, [0], folder), lambda: memory_bytes(memory)):
+    for ask in (lambda: make_memories(memory, [0], folder), lambda: memory_bytes(memory)):
         with pytest.raises(SettingsError, match=f"{name}; what a car keeps is None"):
             ask()
 
@@ -147,12 +147,12 @@ def test_a_memory_that_cannot_be_kept_is_refused_before_training(folder, memory,
 def test_a_folder_that_cannot_be_used_is_named(tmp_path):
     """Catches an OSError on its way to the user."""
     with pytest.raises(OutputError, match=r"missing.*No such file"):
-        make_car_states(admm(0), [0], tmp_path / "missing")
+        make_memories(admm(0), [0], tmp_path / "missing")
 
 
 def test_a_full_disk_leaves_the_memory_before_whole(tmp_path, monkeypatch):
     """The second of two tensors finds no room. Catches a handle to a memory half written."""
-    states, real = make_car_states(admm(0), [0], tmp_path), os.pwrite
+    states, real = make_memories(admm(0), [0], tmp_path), os.pwrite
     older = states.save(0, admm(1), None)
     before = states.save(0, admm(2), older)
     second = states.tables[1].file.fileno()

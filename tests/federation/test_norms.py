@@ -3,11 +3,11 @@
 Each test names a mutation that it was seen to catch. How statistics are measured and pooled is in test_batchnorm.py.
 """
 
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from federations import altered
 from scenery import CLASSES, CPU, SOLO, criterion, federation, on_ranks, scene_set, segnet, training
 from torch import nn
 
@@ -16,8 +16,8 @@ from fedsim.algorithms import FedADMM, FedAvg, LocalOnly, Scaffold
 from fedsim.evaluation.evaluate import evaluate_own
 from fedsim.federation import local_training
 from fedsim.federation.batchnorm import NORM_RULES
+from fedsim.federation.bundles import to_tensors
 from fedsim.federation.car import recalibrate
-from fedsim.federation.contributions import to_parts
 from fedsim.federation.rounds import initial_state, run_round, simulate
 from fedsim.federation.scoring import models, score
 from fedsim.models import MOST_GROUPS, build_model
@@ -98,7 +98,7 @@ def test_a_car_starts_from_its_own_statistics_only_where_it_keeps_them(trained, 
 @pytest.mark.parametrize("batchnorm", OWN)
 def test_a_car_that_sits_out_keeps_its_norms_and_a_new_one_starts_from_the_untrained_ones(trained, batchnorm):
     """One car of four a round. Catches norms that are dropped with the round, and other cars' for a new car."""
-    made = replace(federation(FedAvg(), SIZES, batchnorm=batchnorm), participation=0.25)
+    made = altered(federation(FedAvg(), SIZES, batchnorm=batchnorm), participation=0.25)
     state, kept = initial_state(made), {}
     untrained = state.norms
     for _ in range(6):
@@ -182,7 +182,7 @@ def test_with_local_norms_the_federation_sees_theta_alone(trained, algorithm):
     begin = initial_state(made)
     result = run_round(made, begin)
     d = made.model.theta.numel()
-    assert {part.numel() for part in to_parts(made.contribution_like) if part.ndim} == {d}
+    assert {part.numel() for part in to_tensors(made.contribution_like) if part.ndim} == {d}
     assert result.state.shared.theta.numel() == d < made.model.parameters.numel()
     assert result.state.global_vector().numel() == made.model.parameters.numel()
     if result.state.mean_dual is not None:
@@ -191,7 +191,7 @@ def test_with_local_norms_the_federation_sees_theta_alone(trained, algorithm):
     for place, one in enumerate(affine):
         assert differ(one, begin.norms.affine) and all(differ(one, other) for other in affine[:place])
     if algorithm == FedAvg():
-        only = replace(federation(algorithm, SIZES, batchnorm="local"), participation=0.25)
+        only = altered(federation(algorithm, SIZES, batchnorm="local"), participation=0.25)
         alone = run_round(only, begin)
         car, = alone.reports
         moved = float(torch.linalg.vector_norm(alone.state.shared.theta - begin.shared.theta))
@@ -249,7 +249,7 @@ def test_a_cars_score_is_of_theta_with_its_own_norms_and_the_overall_one_of_the_
 
 def test_a_car_that_never_took_part_is_scored_with_the_global_norms():
     """Catches norms of an untrained model for such a car."""
-    made = replace(federation(FedAvg(), SIZES, batchnorm="local"), participation=0.5)
+    made = altered(federation(FedAvg(), SIZES, batchnorm="local"), participation=0.5)
     result = run_round(made, initial_state(made))
     scored = score(made, result.state, scene_set(5, seed=3), criterion())
     assert [scored.own[car].loss == scored.overall.loss for car in range(4)] == [
@@ -293,7 +293,7 @@ def absurd(made, car: int):
             images, labels = self.scenes.batch(positions, augment)
             return images * 1e4 + 3e4, labels
 
-    return replace(made, scenes=made.scenes | {car: Bright(made.scenes[car])})
+    return altered(made, scenes=made.fleet.scenes | {car: Bright(made.fleet.scenes[car])})
 
 
 @pytest.mark.parametrize("aggregator", [Median(), MultiKrum(), GeometricMedian()], ids=["median", "krum", "geometric"])
@@ -337,7 +337,7 @@ def test_bytes_are_those_of_what_cars_share(batchnorm):
     Catches statistics sent down to cars that keep their own, and a new theta that is not sent to be measured with, or
     that is sent to cars that have failed.
     """
-    made = replace(federation(FedAvg(), SIZES, batchnorm=batchnorm), car_failures=0.5)
+    made = altered(federation(FedAvg(), SIZES, batchnorm=batchnorm), car_failures=0.5)
     result = run_round(made, initial_state(made))
     answered, chosen = len(result.reports), 4
     assert 0 < answered < chosen
@@ -353,7 +353,7 @@ def grouped(batchnorm="recalibrate", **others):
     """A federation of networks without BatchNorm."""
     made = federation(FedAvg(), SIZES, batchnorm=batchnorm, **others)
     torch.manual_seed(0)
-    return replace(made, model=FlatModel(build_model("segnet-small", CLASSES, 4, "group"), CPU))
+    return altered(made, model=FlatModel(build_model("segnet-small", CLASSES, 4, "group"), CPU))
 
 
 @pytest.mark.parametrize("batchnorm", ["recalibrate", "local"])
@@ -367,7 +367,7 @@ def test_a_network_with_group_norm_has_no_statistics_and_trains(batchnorm):
     assert result.state.norms.statistics.shape == (2, 0) and result.step > 0 and not made.has_own_models
     scored = score(made, result.state, scene_set(3), criterion())
     assert scored.own == {} and [name for name, _, _ in models(made, result.state)] == ["model"]
-    robust = replace(made, aggregator=Median())
+    robust = altered(made, aggregator=Median())
     assert run_round(robust, state).step > 0
 
 
@@ -416,7 +416,7 @@ def test_own_norms_are_the_same_on_any_number_of_ranks(batchnorm, aggregator):
     def play(world):
         others = {"aggregator": Median()} if aggregator == "median" else {}
         made = federation(FedAvg(), SIZES, batchnorm=batchnorm, world=world, local=training(momentum=0.5), **others)
-        made = replace(made, participation=0.75, rounds=3)
+        made = altered(made, participation=0.75, rounds=3)
         for result in simulate(made, initial_state(made)):
             state = result.state
         scored = score(made, state, scene_set(9, seed=3), criterion())

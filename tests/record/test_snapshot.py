@@ -63,7 +63,7 @@ def all_of(made, state):
 
 def kept(made, state):
     """What every car of the rank keeps."""
-    return {car: (made.memory(state, car), tuple(state.own_norms.get(car, ()))) for car in made.scenes}
+    return {car: (made.memory(state, car), tuple(state.own_norms.get(car, ()))) for car in made.fleet.scenes}
 
 
 @pytest.mark.parametrize("disk", [False, True], ids=["memory", "disk"])
@@ -156,7 +156,7 @@ def test_what_an_own_algorithm_keeps_comes_back_whatever_it_is(kind, disk, tmp_p
     made, checkpoints = make()
     state = initial_state(made)
     for number in range(1, 5):
-        memories = {car: made.states.save(car, algorithm.remember(made.memory(state, car)), state.memories.get(car))
+        memories = {car: made.memories.save(car, algorithm.remember(made.memory(state, car)), state.memories.get(car))
                     for car in (range(5) if number % 2 else (0, 3))}
         state = replace(state, round=number, memories=state.memories | memories)
         checkpoints.save(state)

@@ -18,11 +18,11 @@ from fedsim.errors import RunError
 BLOCK = 2**21  # numbers of a block: 16 MiB in float64
 
 
-class Kept:
+class StoredContributions:
     """A round's contributions, for `rule` to combine: all ranks call it, and it gives the parts at the coordinator."""
 
-    def __init__(self, rule: Callable[["Kept"], list[Tensor]], like: Sequence[Tensor], owners: Sequence[int],
-                 world: World, folder: Path | None) -> None:
+    def __init__(self, rule: Callable[["StoredContributions"], list[Tensor]], like: Sequence[Tensor],
+                 owners: Sequence[int], world: World, folder: Path | None) -> None:
         self.rule, self.like, self.owners, self.world, self.count = rule, like, owners, world, len(owners)
         self.vectors = [place for place, part in enumerate(like) if part.ndim]
         assert all(like[place].shape == like[0].shape and like[place].dtype == like[0].dtype for place in self.vectors)
