@@ -22,7 +22,7 @@ from fedsim.experiment.dealing import source_of
 from fedsim.experiment.past_run import PastRun
 from fedsim.inference.segmenter import Segmenter
 from fedsim.record.run_directory import default_path, make_empty
-from fedsim.report.robustness import Scored, write_report
+from fedsim.report.robustness import ScoredRun, write_report
 from fedsim.settings.compatible import check_data_root
 from fedsim.settings.fields import CHOICES, MOST_THREADS, Settings
 from fedsim.system.console import LOG, show_steps
@@ -87,7 +87,7 @@ def evaluate(models: tuple[str, ...], asked: tuple[str, ...], eval_split: str | 
     """
     perturbations = expand(asked)
     world = World.join(device, threads=threads)
-    opened = _told_apart([Opened.open(path, world.device) for path in dict.fromkeys(map(Path, models))])
+    opened = _name_apart([Opened.open(path, world.device) for path in dict.fromkeys(map(Path, models))])
     opened = [replace(one, settings=_on(one.settings, data, data_root, classes, eval_split)) for one in opened]
     if len({one.settings.eval_split for one in opened}) > 1:
         raise SettingsError("the runs were scored on different splits; name one with --eval-split")
@@ -104,13 +104,13 @@ def evaluate(models: tuple[str, ...], asked: tuple[str, ...], eval_split: str | 
         folder = default_path("evaluations", "-".join(one.name for one in opened)[:80])
     with show_steps("scoring", 1 + len(perturbations)) as advance:
         results = score_subjects(subjects, perturbations, seed, advance)
-    scored = [Scored(one.name, str(one.path), one.settings.algo, result)
+    scored = [ScoredRun(one.name, str(one.path), one.settings.algo, result)
               for one, result in zip(opened, results, strict=True)]
     write_report(scored, subjects[0].originals, opened[0].settings.eval_split, seed, folder)
 
 
-def _told_apart(opened: Sequence[Opened]) -> list[Opened]:
-    """Those that share a name with another are called by their paths."""
+def _name_apart(opened: Sequence[Opened]) -> list[Opened]:
+    """Return the same with names that differ: models that share a name are called by their paths."""
     names = [one.name for one in opened]
     return [replace(one, name=str(one.path)) if names.count(one.name) > 1 else one for one in opened]
 

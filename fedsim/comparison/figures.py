@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from fedsim.classes import ClassTable
 from fedsim.comparison.trials import Row, curve, spread
-from fedsim.report.figures import STYLE, class_legend, legend_columns, shortened
+from fedsim.report.figures import STYLE, class_legend, legend_columns, shorten
 from fedsim.report.palette import LineStyle, line_styles
 from fedsim.report.scenes import Shown, tiles
 
@@ -81,7 +81,7 @@ def scenes_figure(shown: Shown, predictions: Mapping[str, np.ndarray], classes: 
                 if line == 0:
                     axes.set_title(label, fontsize=8, pad=3)
                 if column == 0:
-                    axes.set_ylabel(shortened(shown.names[line], tall), fontsize=6, labelpad=2)
+                    axes.set_ylabel(shorten(shown.names[line], tall), fontsize=6, labelpad=2)
         class_legend(figure, classes, named)
     return figure
 

@@ -1,4 +1,4 @@
-"""How figures look, and saving them as PNG or SVG.
+"""The look of all figures, and saving them as PNG or SVG.
 
 Importing this imports matplotlib, which takes long: import it when there is something to draw.
 
@@ -35,13 +35,13 @@ def save_png(figure: Figure, path: Path) -> None:
 
 
 def to_svg(figure: Figure) -> str:
-    """Draw a figure as an <svg> element that may stand among others in one page: text is text, no date."""
+    """Draw a figure as an <svg> element for a page that may hold several: text stays text, and there is no date."""
     drawn = io.StringIO()
     _save(figure, drawn, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     element = drawn.getvalue()
     element = element[element.index("<svg "):]
     element = re.sub(r'([\d.]+)pt', lambda size: f"{SCREEN * float(size[1]):.1f}pt", element, count=2)  # width, height
-    # Ids that are only counted would stand in a page once a figure; those that are pointed at are digests.
+    # matplotlib numbers some ids, so that two figures of a page would share them. The ids that are needed are digests.
     return re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", element)
 
 
@@ -61,14 +61,17 @@ def class_legend(figure: Figure, classes: ClassTable, columns: int) -> None:
 
 
 def legend_columns(labels: list[str]) -> int:
-    """In how many columns a legend of 8 points fits a page of 6.6 inches: about 110 letters a row."""
+    """Return the number of columns in which a legend of 8 points fits a page of 6.6 inches.
+
+    About 110 letters stand in a row.
+    """
     beside = 9  # letters' worth of line and space beside a label
     if sum(len(label) + beside for label in labels) <= 110:
         return len(labels)
     return max(1, 110 // (max(map(len, labels)) + beside))
 
 
-def shortened(name: str, inches: float) -> str:
-    """The end of a name, which tells scenes of one drive apart, in as much as fits at 7 points."""
+def shorten(name: str, inches: float) -> str:
+    """Return the end of a scene's name that fits at 7 points. Scenes of one drive differ in the ends of their names."""
     fits = int(inches / 0.062)
     return name if len(name) <= fits else "…" + name[-(fits - 1):]

@@ -1,4 +1,7 @@
-"""Cars against classes, as a picture. Importing this imports matplotlib: do it when there is something to draw."""
+"""Cars against classes as a picture.
+
+Importing this imports matplotlib, which takes long: import it when there is something to draw.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +15,9 @@ from matplotlib.ticker import FuncFormatter
 from fedsim.classes import ClassTable
 from fedsim.report.figures import STYLE, save_png
 
-LEAST = 1e-4  # shares below it have its colour; grey is none at all
-NAMED_CARS = 60  # of more, only some are named
-NUMBERED_CLASSES = 20  # of more, shares are colours alone
+LEAST = 1e-4  # smaller shares have its colour; a share of 0 is grey
+NAMED_CARS = 60  # of more cars, only some are named
+NUMBERED_CLASSES = 20  # with more classes, shares are colours without numbers
 
 
 def draw_heat_map(cars: Sequence[str], classes: ClassTable, shares: np.ndarray, path: Path) -> None:
@@ -23,7 +26,7 @@ def draw_heat_map(cars: Sequence[str], classes: ClassTable, shares: np.ndarray, 
 
 
 def heat_map(cars: Sequence[str], classes: ClassTable, shares: np.ndarray) -> Figure:
-    """Shares (cars, C) of labelled pixels, on a logarithmic scale."""
+    """Draw the shares (cars, C) of each car's labelled pixels on a logarithmic scale."""
     count, numbered = len(cars), len(cars) <= NAMED_CARS and len(classes) <= NUMBERED_CLASSES
     with matplotlib.rc_context(STYLE | {"axes.grid": False}):
         size = (2.6 + (0.42 if numbered else 0.24) * len(classes), 1.5 + min(0.24 * count, 9.0))

@@ -1,4 +1,4 @@
-"""What every car would have, before any training: tables, a heat map, contact sheets, warnings."""
+"""The report on a partition, before training: tables, a heat map, contact sheets, warnings."""
 
 import json
 from collections.abc import Iterator
@@ -31,16 +31,16 @@ class Inspection:
         colours = [ColourStatistics.of(scenes.images, shard.indices) for shard in dealt.shards]
         everywhere = ColourStatistics.of(scenes.images, np.concatenate([shard.indices for shard in dealt.shards]))
         self.colours = colours
-        self.colour_distances = [one.distance(everywhere) for one in colours]  # grey levels
+        self.colour_distances = [statistics.distance(everywhere) for statistics in colours]  # grey levels
         self.lacking = lacking(dealt.shards, scenes.histograms)
 
     @property
     def shares(self) -> np.ndarray:
-        """Of every class in a car's labelled pixels: (cars, C), rows add up to 1."""
+        """The share of each class in each car's labelled pixels, (cars, C); rows add up to 1."""
         return self.pixels / self.pixels.sum(1, keepdims=True)
 
     def warnings(self) -> Iterator[str]:
-        """What is unsound, or uneven beyond degree: in one sentence each."""
+        """Yield a sentence for everything in the partition that is unsound or very uneven."""
         yield from self.dealt.warnings()
         names = [shard.name for shard in self.dealt.shards]
         if short := [f"{names[car]} ({self._names(missing)})" for car, missing in enumerate(self.lacking) if missing]:
@@ -53,7 +53,7 @@ class Inspection:
             yield f"no training scene has {list_names(nowhere, NAMED)}"
 
     def tables(self) -> list[Table]:
-        """A row a car: what it has and how far from the pool it is; its classes."""
+        """Return two tables with a row for each car: its scenes and its distance from the pool; its classes."""
         dealt, scenes = self.dealt, self.dealt.train_set
         rows, shares = [], []
         for car, shard in enumerate(dealt.shards):
@@ -69,8 +69,8 @@ class Inspection:
                        "colours: distance from pool", "lacks"], rows, of_cars=True),
                 Table("Labelled pixels by class, %", ["car", *self.classes], [pool, *shares], of_cars=True)]
 
-    def record(self) -> dict[str, Any]:
-        """All numbers, as JSON has them."""
+    def to_json(self) -> dict[str, Any]:
+        """Return all numbers in the form of inspection.json."""
         scenes = self.dealt.train_set
         return {
             "data": self.dealt.source.name, "training_scenes": len(scenes), "fingerprint": scenes.fingerprint,
@@ -104,7 +104,7 @@ def write_inspection(inspection: Inspection, folder: Path) -> None:
         print(f"WARNING: {warning}")
     text = [*map(markdown, tables), *(f"Warning: {warning}." for warning in warnings)]
     (folder / "inspection.md").write_text("\n\n".join(text) + "\n", encoding="utf-8")
-    (folder / "inspection.json").write_text(json.dumps(inspection.record(), indent=1, ensure_ascii=False) + "\n",
+    (folder / "inspection.json").write_text(json.dumps(inspection.to_json(), indent=1, ensure_ascii=False) + "\n",
                                             encoding="utf-8")
     write_split(folder / SPLIT_FILE, dealt.shards, dealt.train_set, dealt.source.name)
     draw_heat_map([shard.name for shard in dealt.shards], dealt.train_set.classes, inspection.shares,

@@ -15,16 +15,16 @@ class Picture:
 
     content: str | bytes  # an <svg> element, as `fedsim.report.figures.to_svg` makes it, or the bytes of a PNG or JPEG
     caption: str
-    alternative: str  # what it shows, for who cannot see it
+    alternative: str  # says what it shows to people who cannot see it
 
     @property
     def is_drawing(self) -> bool:
-        """Whether it stands in the page as it is, so that its words can be searched and copied."""
+        """True for an <svg> element, which stands in the page itself, so that its words can be searched and copied."""
         return isinstance(self.content, str)
 
     @property
     def address(self) -> str:
-        """A photograph as a data: address."""
+        """The PNG or JPEG as a data: address."""
         assert isinstance(self.content, bytes)
         kind = "png" if self.content.startswith(b"\x89PNG") else "jpeg"
         return f"data:image/{kind};base64,{base64.b64encode(self.content).decode()}"
@@ -32,7 +32,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it, in this order: text, warnings, commands, tables, pictures."""
+    """A heading and its contents, in this order: text, warnings, commands, tables, pictures."""
 
     title: str
     text: Sequence[str] = ()  # a paragraph each
@@ -40,16 +40,16 @@ class Section:
     commands: Sequence[str] = ()  # lines to type
     tables: Sequence[Table] = ()
     pictures: Sequence[Picture] = ()
-    folded: bool = False  # shown when it is clicked on: for what is long and seldom read
+    folded: bool = False  # opened by a click: for long contents that few people read
 
 
 @dataclass(frozen=True)
 class Page:
-    """title: of the whole; facts: what stands in large figures on top, (name, value) each."""
+    """A report: a title, facts in large letters on top, and sections."""
 
     title: str
     subtitle: str
-    facts: Sequence[tuple[str, str]] = ()
+    facts: Sequence[tuple[str, str]] = ()  # name, value
     sections: Sequence[Section] = field(default_factory=list)
 
 

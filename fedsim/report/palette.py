@@ -14,7 +14,7 @@ GREY = "#777777"
 
 
 class LineStyle(NamedTuple):
-    """How a line of a figure is drawn, in words of matplotlib."""
+    """A line's colour, dash and marker, in words of matplotlib."""
 
     colour: str
     dash: str | tuple[int, tuple[float, ...]]

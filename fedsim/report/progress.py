@@ -1,4 +1,4 @@
-"""How a run shows that it advances: a display on a terminal, a plain line a round elsewhere."""
+"""The progress of a run on the screen: a bar on a terminal, elsewhere a line a round."""
 
 import statistics
 import sys
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-MAX_LISTED = 8  # cars whose losses are listed one by one; of more, minimum, median and maximum
+MAX_LISTED = 8  # cars whose losses are listed one by one; more have a minimum, a median and a maximum
 
 
 class Progress:
-    """Shows rounds as they end.
+    """The display of rounds as they end; --quiet shows nothing.
 
-    Where stderr is a terminal: a bar with round, loss, mIoU and remaining time. Where either of stdout and
-    stderr is not: a line a round on stdout, so that `> log.txt` and a batch job keep them. Nothing under --quiet.
+    If stderr is a terminal, a bar shows round, loss, mIoU and remaining time. If stdout or stderr is not a terminal,
+    each round is a line on stdout, so that `> log.txt` and a batch job keep it.
     """
 
     def __init__(self, rounds: int) -> None:
-        """rounds: the number of the last round."""
+        """Start the display. rounds: the number of the last round."""
         self._rounds = rounds
         self._seconds: list[float] = []  # of each round shown, for the remaining time
         self._scores: list[str] = []  # of the round evaluated last
@@ -56,19 +56,19 @@ class Progress:
         self.close()
 
     def _status(self, record: dict) -> str:
-        """What stands beside the bar, e.g. "loss 0.812  mIoU 0.412  about 0:01:12 left"."""
+        """Return the words beside the bar, e.g. "loss 0.812  mIoU 0.412  about 0:01:12 left"."""
         if record["global"] is not None:
             self._scores = _scores(record)[:2]
         parts = list(self._scores)
         left = self._rounds - record["round"]
         if left and self._seconds:
-            # The latest rounds tell most: the first ones carry warm-up.
+            # The latest rounds foretell best: the first ones include warm-up.
             parts.append(f"about {format_duration(left * statistics.median(self._seconds[-5:]))} left")
         return "  ".join(parts)
 
 
 def round_line(record: dict, rounds: int) -> str:
-    """A round in one line, e.g. "round  3/16  loss 0.812  mIoU 0.412  … cars 0.77 0.81  4.1 s"."""
+    """Return a round as one line, e.g. "round  3/16  loss 0.812  mIoU 0.412  … cars 0.77 0.81  4.1 s"."""
     width = len(str(rounds))
     parts = [f"round {record['round']:>{width}}/{rounds}", *_scores(record)]
     losses = [entry["loss"] for entry in record["cars"]]
@@ -82,7 +82,7 @@ def round_line(record: dict, rounds: int) -> str:
 
 
 def detail_line(record: dict) -> str:
-    """What --verbose adds to a round."""
+    """Return the line that --verbose adds to a round."""
     parts = [] if record.get("lr") is None else [f"learning rate {record['lr']:.3g}"]
     parts += [f"{name} {record['seconds'][name]:.2f} s" for name in ("local", "combine", "evaluate")]
     parts += [f"{record[f'bytes_{way}'] / 1e6:.1f} MB {way}" for way in ("up", "down")]

@@ -1,4 +1,4 @@
-"""What `fedsim evaluate` leaves: tables on the screen and as files, a plot, a contact sheet of the perturbations."""
+"""The report of `fedsim evaluate`: tables, a plot, a contact sheet of the perturbations."""
 
 import json
 from collections.abc import Sequence
@@ -7,14 +7,15 @@ from typing import Any, NamedTuple
 
 from fedsim.classes import ClassTable
 from fedsim.data.scene_set import SceneSet
+from fedsim.evaluation.metrics import Scores
 from fedsim.evaluation.robustness import Robustness
 from fedsim.report.palette import line_styles
 from fedsim.report.tables import Table, markdown, print_block, print_tables
 from fedsim.report.words import ABSENT, format_number, format_ratio
 
 
-class Scored(NamedTuple):
-    """A run's model and what it is worth."""
+class ScoredRun(NamedTuple):
+    """A run and the scores of its model."""
 
     name: str
     path: str
@@ -22,20 +23,20 @@ class Scored(NamedTuple):
     result: Robustness
 
 
-def write_report(runs: Sequence[Scored], originals: SceneSet, split: str, seed: int, folder: Path) -> None:
+def write_report(runs: Sequence[ScoredRun], originals: SceneSet, split: str, seed: int, folder: Path) -> None:
     """Print the tables, and write them with figures into an empty folder.
 
-    originals: the scenes with pictures of the data set's own size; the contact sheet shows one of them.
+    originals: the scenes with pictures of the data set's own size. The contact sheet shows one of them.
     """
     classes, perturbed = originals.classes, bool(runs[0].result.perturbed)
     reference = next((run for run in runs if run.algo == "central"), runs[0])
-    tables = [_scores(runs, classes, split)]
+    tables = [_clean_table(runs, classes, split)]
     if perturbed:
-        tables += [_summary(runs, reference), _kinds(runs), _worst_classes(runs, classes)]
+        tables += [_summary_table(runs, reference), _kind_table(runs), _worst_class_table(runs, classes)]
     print_tables(tables)
     written = [folder / "robustness.json", folder / "robustness.md"]
-    record = _record(runs, classes, split, seed, reference)
-    written[0].write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    content = _to_json(runs, classes, split, seed, reference)
+    written[0].write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     written[1].write_text("\n\n".join(markdown(table) for table in tables) + "\n", encoding="utf-8")
     if perturbed:
         # Here, because matplotlib takes long to import.
@@ -47,8 +48,8 @@ def write_report(runs: Sequence[Scored], originals: SceneSet, split: str, seed: 
     print_block("Written", written)
 
 
-def _scores(runs: Sequence[Scored], classes: ClassTable, split: str) -> Table:
-    """Scores of the pictures as they are."""
+def _clean_table(runs: Sequence[ScoredRun], classes: ClassTable, split: str) -> Table:
+    """Tabulate the scores on the pictures as they are."""
     rows = [["mIoU", *(f"{run.result.clean.miou:.3f}" for run in runs)],
             ["pixel accuracy", *(f"{run.result.clean.pixel_accuracy:.3f}" for run in runs)]]
     for index, name in enumerate(classes.names):
@@ -57,8 +58,8 @@ def _scores(runs: Sequence[Scored], classes: ClassTable, split: str) -> Table:
     return Table(f"Pictures as they are, {split} split", ["", *(run.name for run in runs)], rows)
 
 
-def _summary(runs: Sequence[Scored], reference: Scored) -> Table:
-    """One row a run, as a paper prints it."""
+def _summary_table(runs: Sequence[ScoredRun], reference: ScoredRun) -> Table:
+    """Tabulate the means over all kinds, a row for each run, as a paper prints it."""
     rows = []
     for run in runs:
         mean, relative = run.result.mean_miou(), run.result.relative_degradation(reference.result)
@@ -68,8 +69,8 @@ def _summary(runs: Sequence[Scored], reference: Scored) -> Table:
                  ["", "mIoU clean", "mIoU perturbed", "ratio", f"lost, relative to {reference.name}"], rows)
 
 
-def _kinds(runs: Sequence[Scored]) -> Table:
-    """One row a kind."""
+def _kind_table(runs: Sequence[ScoredRun]) -> Table:
+    """Tabulate mIoU and its ratio to the clean mIoU, a row for each kind."""
     rows = []
     for kind in runs[0].result.kinds():
         mious = [(run.result.miou(kind), run.result.clean.miou) for run in runs]
@@ -77,8 +78,8 @@ def _kinds(runs: Sequence[Scored]) -> Table:
     return Table("mIoU by kind, mean over severities, and its ratio to clean", ["", *(run.name for run in runs)], rows)
 
 
-def _worst_classes(runs: Sequence[Scored], classes: ClassTable) -> Table:
-    """One row a kind."""
+def _worst_class_table(runs: Sequence[ScoredRun], classes: ClassTable) -> Table:
+    """Tabulate the class that suffers most, a row for each kind."""
     rows = []
     for kind in runs[0].result.kinds():
         worst = [run.result.worst_class(kind) for run in runs]
@@ -86,13 +87,14 @@ def _worst_classes(runs: Sequence[Scored], classes: ClassTable) -> Table:
     return Table("The class that loses most IoU, by kind", ["", *(run.name for run in runs)], rows)
 
 
-def _record(runs: Sequence[Scored], classes: ClassTable, split: str, seed: int, reference: Scored) -> dict[str, Any]:
-    """All numbers, as JSON has them."""
-    def scores(one: Any) -> dict[str, Any]:
-        return {"miou": one.miou, "pixel_accuracy": one.pixel_accuracy,
-                "class_iou": dict(zip(classes.names, one.class_iou, strict=True))}
+def _to_json(runs: Sequence[ScoredRun], classes: ClassTable, split: str, seed: int,
+             reference: ScoredRun) -> dict[str, Any]:
+    """Return all numbers in the form of robustness.json."""
+    def to_dict(scores: Scores) -> dict[str, Any]:
+        return {"miou": scores.miou, "pixel_accuracy": scores.pixel_accuracy,
+                "class_iou": dict(zip(classes.names, scores.class_iou, strict=True))}
 
     return {"split": split, "seed": seed, "reference": reference.path, "runs": [
-        {"run": run.path, "algo": run.algo, "clean": scores(run.result.clean),
-         "perturbed": {str(perturbation): scores(one) for perturbation, one in run.result.perturbed.items()}}
+        {"run": run.path, "algo": run.algo, "clean": to_dict(run.result.clean),
+         "perturbed": {str(perturbation): to_dict(scores) for perturbation, scores in run.result.perturbed.items()}}
         for run in runs]}

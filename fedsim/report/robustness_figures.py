@@ -1,4 +1,7 @@
-"""The figures of `fedsim evaluate`. Importing this imports matplotlib: do it when there is something to draw."""
+"""The figures of `fedsim evaluate`.
+
+Importing this imports matplotlib, which takes long: import it when there is something to draw.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,9 +22,9 @@ SHOWN_SEVERITY = 3
 
 
 def draw_robustness(results: Mapping[str, Robustness], lines: Sequence[LineStyle], path: Path) -> None:
-    """Draw mIoU against severity, a panel a kind and a line a run, as a PNG at `path`. Severity 0 is the clean set.
+    """Draw mIoU against severity as a PNG at `path`: a panel for each kind, a line for each run.
 
-    lines: how each run's is drawn.
+    Severity 0 is the clean set. lines: the style of each run's line.
     """
     kinds = list(next(iter(results.values())).kinds())
     columns = min(COLUMNS, max(3, len(kinds)))
@@ -31,8 +34,8 @@ def draw_robustness(results: Mapping[str, Robustness], lines: Sequence[LineStyle
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
         for axes, kind in zip(panels, kinds, strict=False):
             for (name, result), line in zip(results.items(), lines, strict=True):
-                points = [(0, result.clean.miou), *((one.severity, score.miou) for one, score
-                                                    in result.perturbed.items() if one.kind == kind)]
+                points = [(0, result.clean.miou), *((perturbation.severity, score.miou) for perturbation, score
+                                                    in result.perturbed.items() if perturbation.kind == kind)]
                 axes.plot(*zip(*points, strict=True), color=line.colour, linestyle=line.dash,
                           linewidth=1.3, marker=line.marker, markersize=3, label=name)
             axes.set_title(kind)
@@ -51,7 +54,7 @@ def draw_robustness(results: Mapping[str, Robustness], lines: Sequence[LineStyle
 def draw_contact_sheet(originals: SceneSet, seed: int, path: Path) -> None:
     """Draw a scene as it is and under every kind at severity 3, as a PNG at `path`.
 
-    originals: scenes with pictures of the data set's own size; the one of most contrast is shown.
+    originals: scenes with pictures of the data set's own size. The scene of most contrast is shown.
     """
     index = max(range(len(originals)), key=lambda index: originals.images[index].std())
     image, name = originals.images[index][None], originals.names[index]

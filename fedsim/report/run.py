@@ -1,4 +1,4 @@
-"""report/index.html: all that there is to know about a run that has ended, on one page that needs nothing else."""
+"""The page of a run that has ended, report/index.html."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,14 +26,14 @@ from fedsim.report.summary import Outcome, cars_table, counts_table, scores_tabl
 from fedsim.report.tables import Table
 from fedsim.report.words import ABSENT, format_number
 
-LONG = 24  # rows of a table that is shown unasked
-LISTED = 8  # cars that are listed by number in a cell
+LONG = 24  # rows; a longer table is folded
+LISTED = 8  # cars at most that a cell lists by number
 PHASES = {"local": "local training", "combine": "combining", "evaluate": "scoring"}
 
 
 @dataclass(frozen=True)
 class Partition:
-    """What every car has to train on."""
+    """The classes that every car has to train on."""
 
     cars: Sequence[str]  # names
     pixels: np.ndarray  # (cars, C) int64 labelled pixels by class
@@ -41,29 +41,29 @@ class Partition:
 
 def write_run_report(outcome: Outcome, overview: Overview, classes: ClassTable, partition: Partition,
                      segmentation: Path, written: Sequence[Path], path: Path) -> None:
-    """Write the page at `path`. segmentation: the picture of scenes; written: the files that the page names.
+    """Write the page at `path`. Raises OSError.
 
-    Raises OSError.
+    segmentation: the PNG of scenes, truth and predictions; written: the files that the page names.
     """
     write_page(Page(overview.path.resolve().name, _subtitle(overview), _facts(outcome), [
-        *_to_know(outcome), *_scores(outcome), *_cars(outcome.records), *_residuals(outcome.records),
+        *_preface(outcome), *_scores(outcome), *_cars(outcome.records), *_residuals(outcome.records),
         *_classes(outcome, classes), *_scenes(segmentation), *_partition(partition, classes), *_costs(outcome.records),
         *_settings(overview), *_environment(overview.environment), *_files(overview.path, written)]), path)
 
 
 def _subtitle(overview: Overview) -> str:
-    told = overview.settings
-    names = {"algo": "{}", "model": "{}", "data": "{}", "image_size": "{}", "partition": "partition {}",
+    settings = overview.settings
+    forms = {"algo": "{}", "model": "{}", "data": "{}", "image_size": "{}", "partition": "partition {}",
              "seed": "seed {}"}
-    return ", ".join(form.format(Path(str(told[name])).name) for name, form in names.items() if name in told)
+    return ", ".join(form.format(Path(str(settings[name])).name) for name, form in forms.items() if name in settings)
 
 
 def _facts(outcome: Outcome) -> list[tuple[str, str]]:
-    """The numbers on top."""
+    """Return the numbers on top of the page."""
     records = outcome.records
     scored = [(score, record["round"]) for record in records
               if (score := number_in(record["global"] or {}, "miou")) is not None]
-    last, best = (scored[-1], max(scored, key=lambda one: one[0])) if scored else ((None, 0), (None, 0))
+    last, best = (scored[-1], max(scored, key=lambda pair: pair[0])) if scored else ((None, 0), (None, 0))
     cars = {entry["car"] for record in records for entry in record["cars"]}
     up, down = (sum(record[key] for record in records) / 1e6 for key in ("bytes_up", "bytes_down"))
     return [(f"mIoU, {outcome.split}, round {last[1]}", format_number(last[0])),
@@ -71,7 +71,7 @@ def _facts(outcome: Outcome) -> list[tuple[str, str]]:
             ("cars that took part", f"{len(cars):,}"), ("MB up", f"{up:,.1f}"), ("MB down", f"{down:,.1f}")]
 
 
-def _to_know(outcome: Outcome) -> Iterator[Section]:
+def _preface(outcome: Outcome) -> Iterator[Section]:
     yield Section("What to know", text=outcome.sentences(),
                   warnings=[f"{trouble[:1].upper()}{trouble[1:]}." for trouble in outcome.troubles()])
 
@@ -79,19 +79,20 @@ def _to_know(outcome: Outcome) -> Iterator[Section]:
 def _scores(outcome: Outcome) -> Iterator[Section]:
     whole = scores_table(outcome)
     short = whole._replace(rows=[row for row in whole.rows if not row[0].startswith("IoU ")])
-    yield Section("Scores", tables=[short], pictures=[_drawn(
+    yield Section("Scores", tables=[short], pictures=[_to_picture(
         miou_figure(outcome.records, outcome.baselines),
-        "mIoU against pictures seen by all cars (left) and against gradient steps taken one after another (right): a "
-        "federation of N cars takes N times fewer of these for the same pictures.", "mIoU curves")])
+        "mIoU against pictures seen by all cars (left) and against gradient steps taken one after another (right). A "
+        "federation of N cars takes N times fewer of these steps for the same pictures.", "mIoU curves")])
 
 
 def _cars(records: list[dict]) -> Iterator[Section]:
-    pictures = [_drawn(loss_figure(records), "Mean training loss of each car and round, and the loss of the model on "
-                       "the evaluated split.", "loss curves of all cars")]
+    pictures = [_to_picture(
+        loss_figure(records), "Mean training loss of each car and round, and the loss of the model on the evaluated "
+        "split.", "loss curves of all cars")]
     if figure := cars_figure(records):
-        pictures.append(_drawn(figure, "Of each car and round: its drift, how far it is from the global vector "
-                               "(where cars never communicate: from their mean), and what else is on record.",
-                               "curves of all cars"))
+        pictures.append(_to_picture(
+            figure, "The drift of each car in each round, which is its distance from the global vector (if cars never "
+            "communicate: from their mean), and the other numbers that are on record.", "curves of all cars"))
     table = cars_table(records)
     short = len(table.rows) <= LONG
     yield Section("Cars", tables=[table] if short and table.rows else [], pictures=pictures)
@@ -101,24 +102,24 @@ def _cars(records: list[dict]) -> Iterator[Section]:
 
 def _residuals(records: list[dict]) -> Iterator[Section]:
     if figure := residual_figure(records):
-        yield Section("Residuals", pictures=[_drawn(
-            figure, "Primal: root mean square distance of the round's cars from the global vector. Dual: penalty times "
-            "the server's step. With a level penalty the mean dual goes to zero where the federation comes to rest: "
-            "a primal residual of zero alone proves nothing; where the penalty rises as the learning rate falls, duals "
-            "rise with it in the last rounds.", "residuals of FedADMM")])
+        yield Section("Residuals", pictures=[_to_picture(
+            figure, "Primal residual: root mean square distance of the round's cars from the global vector. Dual "
+            "residual: penalty times the server's step. With a constant penalty, the mean dual goes to zero when the "
+            "federation comes to rest; a primal residual of zero alone proves nothing. If the penalty rises as the "
+            "learning rate falls, duals rise with it in the last rounds.", "residuals of FedADMM")])
 
 
 def _classes(outcome: Outcome, classes: ClassTable) -> Iterator[Section]:
     if figure := class_figure(outcome.records, classes):
-        yield Section("Classes", pictures=[_drawn(figure, f"Intersection over union of every class on the "
-                                                  f"{outcome.split} split, over rounds and in the end.",
-                                                  "class IoUs")])
+        yield Section("Classes", pictures=[_to_picture(
+            figure, f"Intersection over union of every class on the {outcome.split} split, over rounds and at the end.",
+            "class IoUs")])
 
 
 def _scenes(segmentation: Path) -> Iterator[Section]:
     yield Section("Scenes", pictures=[Picture(
-        segmentation.read_bytes(), "Scenes of the evaluated split, their labels, and what the final model sees in "
-        "them; where cars never communicate, that of the first car.", "scenes, truth and predictions")])
+        segmentation.read_bytes(), "Scenes of the evaluated split, their labels, and the predictions of the final "
+        "model; if cars never communicate, those of the first car's.", "scenes, truth and predictions")])
 
 
 def _partition(partition: Partition, classes: ClassTable) -> Iterator[Section]:
@@ -130,33 +131,33 @@ def _partition(partition: Partition, classes: ClassTable) -> Iterator[Section]:
             "(Jensen-Shannon divergence, mean over cars; 0: alike, 1: nothing in common). "
             f"{lacking:,} of {len(pixels):,} cars lack a class that others have."] if len(distances) > 1 else []
     figure = heat_map(partition.cars, classes, pixels / np.maximum(totals, 1))
-    yield Section("Partition", text=text, pictures=[_drawn(figure, "What every car has to train on.",
-                                                           "heat map of cars and classes")])
+    yield Section("Partition", text=text, pictures=[_to_picture(figure, "The classes that every car trains on.",
+                                                                "heat map of cars and classes")])
 
 
 def _costs(records: list[dict]) -> Iterator[Section]:
-    played = [record["seconds"] for record in records]  # the first: the untrained model's
-    total = sum(seconds["total"] for seconds in played)
+    timings = [record["seconds"] for record in records]  # the first is of scoring the untrained model
+    total = sum(seconds["total"] for seconds in timings)
     rows = []
     for key, name in PHASES.items():
-        spent = [number_in(seconds, key) or 0.0 for seconds in played]
+        spent = [number_in(seconds, key) or 0.0 for seconds in timings]
         rows.append([name, f"{sum(spent):,.1f}", f"{np.mean(spent[1:] or [0]):,.2f}",
                      f"{100 * sum(spent) / total:.1f} %" if total else ABSENT])
     times = Table("Time, on the coordinator's clock", ["", "seconds", "seconds a round", "share"], rows)
     yield Section("Costs", tables=[counts_table(records), times])
-    yield Section("Every round", tables=[_ledger(records)], folded=len(records) > LONG,
+    yield Section("Every round", tables=[_round_table(records)], folded=len(records) > LONG,
                   text=["Bytes are what the cars of a real federation would send and receive, not what the simulation "
-                        "moves; failed are cars that trained and never answered."])
+                        "moves. Failed cars trained and never answered."])
 
 
-def _ledger(records: list[dict]) -> Table:
+def _round_table(records: list[dict]) -> Table:
     rows, up, down = [], 0.0, 0.0
     for record in records:
         up, down, failed = up + record["bytes_up"] / 1e6, down + record["bytes_down"] / 1e6, record.get("failed")
         rows.append([
             f"{record['round']}", format_number(number_in(record["global"] or {}, "miou")),
             format_number(number_in(record, "lr"), ".3g"),
-            f"{len(record['cars']):,}", _failed(failed) if isinstance(failed, list) else ABSENT,
+            f"{len(record['cars']):,}", _list_failed(failed) if isinstance(failed, list) else ABSENT,
             f"{record['bytes_up'] / 1e6:,.2f}", f"{record['bytes_down'] / 1e6:,.2f}", f"{up:,.1f}", f"{down:,.1f}",
             *(f"{number_in(record['seconds'], key) or 0.0:,.2f}" for key in PHASES),
             f"{record['seconds']['total']:,.2f}"])
@@ -178,16 +179,16 @@ def _settings(overview: Overview) -> Iterator[Section]:
 
 
 def _environment(environment: Mapping[str, Any]) -> Iterator[Section]:
-    """Versions, machine, ranks, digests of the data; neither the cars, which have a table, nor what others tell."""
+    """Show versions, machine, ranks and digests of the data, but not what other sections tell."""
     left_out = ("partition", "given", "warnings", "launch")
-    told: dict[str, Any] = {}
+    shown: dict[str, Any] = {}
     for name, value in environment.items():
         if isinstance(value, dict):
-            told |= {f"{name}: {key}": inner for key, inner in value.items()}
+            shown |= {f"{name}: {key}": inner for key, inner in value.items()}
         elif name not in left_out:
-            told[name] = value
-    if told:
-        yield Section("Environment", tables=[_pairs(told)], folded=True)
+            shown[name] = value
+    if shown:
+        yield Section("Environment", tables=[_pairs(shown)], folded=True)
 
 
 def _files(folder: Path, written: Sequence[Path]) -> Iterator[Section]:
@@ -200,11 +201,11 @@ def _pairs(values: Mapping[str, Any]) -> Table:
     return Table("", ["", "value"], [[str(name), str(value)] for name, value in values.items()])
 
 
-def _drawn(figure: Figure, caption: str, alternative: str) -> Picture:
+def _to_picture(figure: Figure, caption: str, alternative: str) -> Picture:
     return Picture(to_svg(figure), caption, alternative)
 
 
-def _failed(cars: list) -> str:
-    """How many cars, and which if they are few."""
+def _list_failed(cars: list) -> str:
+    """Return the number of cars, and their numbers if they are few."""
     named = f" ({', '.join(map(str, cars))})" if 0 < len(cars) <= LISTED else ""
     return f"{len(cars)}{named}"

@@ -17,21 +17,21 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from fedsim.classes import ClassTable
-from fedsim.report.figures import STYLE, class_legend, legend_columns, save_png, shortened
+from fedsim.report.figures import STYLE, class_legend, legend_columns, save_png, shorten
 from fedsim.report.palette import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, line_style
 from fedsim.report.scenes import tiles
 from fedsim.report.words import format_number
 
-# Key of a car's entry -> what it is. The loss has a figure of its own, with the global model's.
+# Key of a car's entry -> title of its panel. The loss has a figure of its own, with the global model's.
 CAR_PANELS = {"drift": "drift ‖w − θ‖", "dual_norm": "dual norm ‖y‖", "train_miou": "mIoU in training",
               "miou": "mIoU of the car's own model", "gradient_norm": "gradient norm of a local step"}
 RESIDUALS = {"primal_residual": "primal residual", "dual_residual": "dual residual", "mean_dual_norm": "mean dual"}
 TICKS = 12  # rounds that are named under the classes
 LINE_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION)  # of cars; black is the global model's
 _CAR_LINES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
-MARKS = 25
+MARKS = 25  # at most, on a curve
 MOST_LETTERS = 28  # of a car's name in a legend
-_NAMED_CARS = 20  # of more, thin grey lines and their median
+_NAMED_CARS = 20  # more cars are thin grey lines, with their median
 _BASELINE_LINES = ((0, (6, 3)), (0, (2, 2)), (0, (8, 2, 2, 2)), (0, (1, 3)))
 
 
@@ -41,9 +41,9 @@ def draw_loss(records: list[dict], path: Path) -> None:
 
 
 def loss_figure(records: list[dict]) -> Figure:
-    """Every car's training loss and the global model's loss against rounds.
+    """Draw every car's training loss and the global model's loss against rounds.
 
-    records: lines of metrics.jsonl. A car that takes part in some rounds only has a mark in each of them.
+    records: lines of metrics.jsonl. A car that does not take part in every round has a mark in each round of its own.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.6, 3.8), layout="constrained")
@@ -54,7 +54,7 @@ def loss_figure(records: list[dict]) -> Figure:
                   markevery=marks(len(rounds)), label=_model_name(records))
         axes.set(xlabel="round", ylabel="loss (cross-entropy)", xlim=(0, 1.02 * max(1, records[-1]["round"])))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        # The global model first: it is what the figure is about. The cars under a heading without a line.
+        # The global model comes first, for the figure is about it. The cars follow under a heading without a line.
         *car_lines, model_line = axes.get_legend_handles_labels()[0]
         heading = Line2D([], [], linestyle="none", label="cars, in training:")
         figure.legend(handles=[model_line, heading, *car_lines], loc="outside right upper", handlelength=2.6,
@@ -68,9 +68,9 @@ def draw_miou(records: list[dict], path: Path, baselines: dict[str, float]) -> N
 
 
 def miou_figure(records: list[dict], baselines: dict[str, float]) -> Figure:
-    """mIoU against pictures seen and against sequential local steps, side by side, in the algorithm's colour.
+    """Draw mIoU against pictures seen and against sequential local steps, side by side, in the algorithm's colour.
 
-    baselines: name -> mIoU of a trivial answer, a dashed line each.
+    baselines: name -> mIoU of a trivial answer; each has a dashed line.
     """
     with matplotlib.rc_context(STYLE):
         # The padding, in inches, keeps the last number of one axis from the other's first.
@@ -131,7 +131,7 @@ def draw_segmentation(images: np.ndarray, labels: np.ndarray, predictions: np.nd
                 axes.set(xticks=[], yticks=[])
                 axes.spines[:].set_visible(False)
                 if row == 0:
-                    axes.set_title(shortened(names[column], tile), fontsize=7, pad=3)
+                    axes.set_title(shorten(names[column], tile), fontsize=7, pad=3)
                 if column == 0:
                     axes.set_ylabel(row_title, fontsize=8, labelpad=3)
         class_legend(figure, classes, legend_columns)
@@ -139,7 +139,7 @@ def draw_segmentation(images: np.ndarray, labels: np.ndarray, predictions: np.nd
 
 
 def cars_figure(records: list[dict]) -> Figure | None:
-    """What the cars' entries have beside the loss, a panel each, against rounds; None where they have nothing."""
+    """Draw each number of the cars but the loss against rounds, in a panel of its own; None without any number."""
     keys = [key for key in CAR_PANELS if any(number_in(entry, key) is not None
                                              for record in records for entry in record["cars"])]
     if not keys:
@@ -150,7 +150,7 @@ def cars_figure(records: list[dict]) -> Figure | None:
         panels = figure.subplots(rows, 2, squeeze=False).ravel()
         for axes, key in zip(panels, keys, strict=False):
             draw_cars(axes, records, key)
-            _by_round(axes, records)
+            _set_rounds(axes, records)
             axes.set_title(CAR_PANELS[key], loc="left")
             axes.set_ylim(bottom=0)
         for axes in panels[len(keys):]:
@@ -161,22 +161,22 @@ def cars_figure(records: list[dict]) -> Figure | None:
 
 
 def residual_figure(records: list[dict]) -> Figure | None:
-    """FedADMM's residuals on a logarithmic scale, and its penalty, against rounds; None of another algorithm."""
+    """Draw FedADMM's residuals, on a logarithmic scale, and its penalty against rounds; None for other algorithms."""
     if not any(number_in(record, key) is not None for record in records for key in RESIDUALS):
         return None
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.6, 2.8), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(3, 2))
         for index, (key, name) in enumerate(RESIDUALS.items()):
-            _curve(left, records, key, color=LINE_COLOURS[index], label=name, positive=True)
+            _draw_curve(left, records, key, color=LINE_COLOURS[index], label=name, positive=True)
         if any(line.get_ydata().size for line in left.lines):
             left.set_yscale("log")
             left.yaxis.set_major_formatter(FuncFormatter(lambda norm, _: f"{norm:g}"))
             left.yaxis.set_minor_formatter(NullFormatter())
-        _by_round(left, records)
+        _set_rounds(left, records)
         left.set_title("norms", loc="left")
-        _curve(right, records, "rho", color="black", label=None)
-        _by_round(right, records)
+        _draw_curve(right, records, "rho", color="black", label=None)
+        _set_rounds(right, records)
         right.set_title("penalty ρ", loc="left")
         right.set_ylim(bottom=0)
         figure.legend(loc="outside lower center", ncols=len(RESIDUALS), handlelength=2.6)
@@ -184,7 +184,7 @@ def residual_figure(records: list[dict]) -> Figure | None:
 
 
 def class_figure(records: list[dict], classes: ClassTable) -> Figure | None:
-    """IoU of every class over the evaluated rounds, and the latest as bars; None where nothing was evaluated."""
+    """Draw the IoU of every class over rounds, and the latest as bars; None if no round was evaluated."""
     scored = [record for record in records if record["global"]]
     if not scored:
         return None
@@ -198,36 +198,37 @@ def class_figure(records: list[dict], classes: ClassTable) -> Figure | None:
         drawn = left.imshow(np.ma.masked_invalid(ious), aspect="auto", interpolation="nearest", cmap="viridis",
                             vmin=0, vmax=1)
         step = -(-len(scored) // TICKS)
-        left.set_xticks(range(0, len(scored), step), [scored[place]["round"] for place in range(0, len(scored), step)])
+        left.set_xticks(range(0, len(scored), step), [record["round"] for record in scored[::step]])
         left.set_yticks(range(count), classes.names)
         left.set(xlabel="round", title="IoU by round (grey: class in neither)")
         figure.colorbar(drawn, ax=left, location="left", aspect=30, pad=0.02)
         latest = ious[:, -1]
         right.barh(range(count), np.nan_to_num(latest), height=0.7, linewidth=0.5, edgecolor="#555555",
                    color=["#{:02x}{:02x}{:02x}".format(*colour) for colour in classes.colours])
-        for place, iou in enumerate(latest):
-            right.text(np.nan_to_num(iou) + 0.015, place, format_number(None if np.isnan(iou) else iou, ".2f"),
+        for row, iou in enumerate(latest):
+            right.text(np.nan_to_num(iou) + 0.015, row, format_number(None if np.isnan(iou) else iou, ".2f"),
                        va="center", fontsize=7)
         right.tick_params(axis="y", length=0)
         right.set(xlim=(0, 1.12), xticks=[0, 0.5, 1], title=f"IoU after round {scored[-1]['round']}", xlabel="IoU")
     return figure
 
 
-def _curve(axes: Axes, records: list[dict], key: str, color: str, label: str | None, positive: bool = False) -> None:
-    """A number of the records against rounds. positive: without what a logarithmic scale cannot show."""
+def _draw_curve(axes: Axes, records: list[dict], key: str, color: str, label: str | None,
+                positive: bool = False) -> None:
+    """Draw a number of the records against rounds. positive: leave out what a logarithmic scale cannot show."""
     points = [(record["round"], value) for record in records
               if (value := number_in(record, key)) is not None and (value > 0 or not positive)]
     axes.plot([number for number, _ in points], [value for _, value in points], color=color, linewidth=1.5,
               marker="o", markersize=3, markevery=marks(len(points)), label=label)
 
 
-def _by_round(axes: Axes, records: list[dict]) -> None:
+def _set_rounds(axes: Axes, records: list[dict]) -> None:
     axes.set(xlabel="round", xlim=(0, 1.02 * max(1, records[-1]["round"])))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
 
 
 def draw_cars(axes: Axes, records: list[dict], key: str) -> None:
-    """Draw what every car's entries have under `key` against rounds; of many cars, thin grey lines and their median."""
+    """Draw the number `key` of every car against rounds; many cars are thin grey lines, with their median."""
     cars = _car_curves(records, key)
     if len(cars) > _NAMED_CARS:
         _draw_many(axes, cars)
@@ -235,11 +236,11 @@ def draw_cars(axes: Axes, records: list[dict], key: str) -> None:
     for index, (name, rounds, values) in enumerate(cars):
         axes.plot(rounds, values, color=LINE_COLOURS[index % len(LINE_COLOURS)],
                   linestyle=_CAR_LINES[index // len(LINE_COLOURS)], linewidth=1.3,
-                  marker="o" if _has_gaps(rounds) else None, markersize=3, label=_middle_left_out(name))
+                  marker="o" if _has_gaps(rounds) else None, markersize=3, label=_cut_middle(name))
 
 
 def _draw_many(axes: Axes, cars: list[tuple[str, list[int], list[float]]]) -> None:
-    """Draw cars as thin grey lines, as one picture inside an SVG, and their median in each round."""
+    """Draw cars as thin grey lines, in an SVG as one embedded picture, and their median in each round."""
     of_round: dict[int, list[float]] = {}
     for _, rounds, values in cars:
         for number, value in zip(rounds, values, strict=True):
@@ -254,49 +255,49 @@ def _draw_many(axes: Axes, cars: list[tuple[str, list[int], list[float]]]) -> No
 
 
 def _car_curves(records: list[dict], key: str) -> list[tuple[str, list[int], list[float]]]:
-    """Of every car that has a number under `key`, in order of cars: its name, its rounds and the number in each."""
-    found: dict[int, tuple[str, list[int], list[float]]] = {}
+    """Return (name, rounds, the number `key` in each) of every car that has such a number, in order of cars."""
+    curves: dict[int, tuple[str, list[int], list[float]]] = {}
     for record in records:
         for entry in record["cars"]:
             if (value := number_in(entry, key)) is not None:
-                _, rounds, values = found.setdefault(entry["car"], (entry["name"], [], []))
+                _, rounds, values = curves.setdefault(entry["car"], (entry["name"], [], []))
                 rounds.append(record["round"])
                 values.append(value)
-    return [found[car] for car in sorted(found)]
+    return [curves[car] for car in sorted(curves)]
 
 
-def number_in(part: dict, key: str) -> float | None:
-    """A number of a record or of a part of one; None where there is none."""
-    value = part.get(key)
+def number_in(entry: dict, key: str) -> float | None:
+    """Return the number `key` of a record, or of an entry in it; None if it has no such number."""
+    value = entry.get(key)
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _evaluated(records: list[dict], key: str) -> tuple[list[int], list[float]]:
-    """The rounds that were evaluated, and the global model's `key` in each."""
+    """Return the rounds that were evaluated, and the global model's `key` in each."""
     pairs = [(record["round"], record["global"][key]) for record in records if record["global"]]
     return [number for number, _ in pairs], [value for _, value in pairs]
 
 
 def _has_gaps(rounds: list[int]) -> bool:
-    """Whether a car sat out rounds between its first and its last; a single round needs its mark too."""
+    """Return whether a line without marks would hide rounds: a car sat some out, or took part only once."""
     return len(rounds) == 1 or any(later - earlier > 1 for earlier, later in pairwise(rounds))
 
 
 def marks(points: int) -> int:
-    """Of how many points of a curve one has a mark: all of a short curve, about twenty of a long one."""
+    """Return n so that every n-th point of a curve has a mark: all of a short curve, about 20 of a long one."""
     return -(-points // MARKS) or 1
 
 
 def _amount(amount: float, _: int) -> str:
-    """A number on an axis; millions would run into each other."""
+    """Write a number on an axis, millions in short: they would run into each other."""
     return f"{amount / 1e6:g} M" if amount >= 1e6 else f"{amount:,.0f}"
 
 
-def _middle_left_out(name: str) -> str:
-    """A name in no more letters than a legend has room for; cars are told apart by either end."""
+def _cut_middle(name: str) -> str:
+    """Shorten a car's name to what a legend has room for. Names of cars differ at either end."""
     return name if len(name) <= MOST_LETTERS else f"{name[:MOST_LETTERS // 2]}…{name[-MOST_LETTERS // 2 + 1:]}"
 
 
 def _model_name(records: list[dict]) -> str:
-    """What `global` is: the global model, or the mean of cars that never communicate."""
+    """Return the name of what records have under `global`."""
     return "mean of cars' own models" if any("worst" in record for record in records) else "global model"

@@ -1,4 +1,4 @@
-"""Which scenes are shown, and pictures of them: panels and contact sheets.
+"""The scenes that are shown, and pictures of them: panels and contact sheets.
 
 They are made without matplotlib. Panels are made during training, while other ranks wait, and there may be a contact
 sheet for each of a thousand cars. PIL is imported when a picture is made, for no rank needs it before.
@@ -50,7 +50,7 @@ def load_shown(scenes: SceneSet, source: Source, split: str) -> Shown:
 
 
 def panel(images: np.ndarray, labels: np.ndarray, predictions: np.ndarray, classes: ClassTable) -> np.ndarray:
-    """Compose three rows, scenes, truth and predictions, a column a scene.
+    """Compose three rows of scenes, truth and predictions, with a column for each scene.
 
     images: (K, h, w, 3) uint8 RGB; labels, predictions: (K, h, w) uint8 class index or VOID. The three may
     have different heights and widths: a tile has the labels' size, scaled down to 320 pixels width at most.
@@ -67,7 +67,7 @@ def panel(images: np.ndarray, labels: np.ndarray, predictions: np.ndarray, class
 
 
 def tiles(images: np.ndarray, labels: np.ndarray, predictions: np.ndarray, classes: ClassTable) -> np.ndarray:
-    """The tiles of a panel, (3, K, height, width, 3) uint8 RGB: scenes, truth and predictions of one size."""
+    """Return scenes, truth and predictions scaled to one size: (3, K, height, width, 3) uint8 RGB."""
     from PIL import Image
 
     height, width = labels.shape[1:]
@@ -75,7 +75,7 @@ def tiles(images: np.ndarray, labels: np.ndarray, predictions: np.ndarray, class
         height, width = max(1, round(height * TILE_WIDTH / width)), TILE_WIDTH
     rows = (
         (images, Image.Resampling.BILINEAR),
-        # Nearest: a colour between two classes' colours is no class.
+        # Nearest, because a colour between those of two classes stands for no class.
         (classes.paint(labels), Image.Resampling.NEAREST),
         (classes.paint(predictions), Image.Resampling.NEAREST),
     )

@@ -1,4 +1,4 @@
-"""What a run came to: the closing table on the screen, and the same in report/summary.md."""
+"""The summary of a run: the closing table on the screen, and the same in report/summary.md."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -11,21 +11,21 @@ from fedsim.report.words import ABSENT, format_number
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to."""
+    """The result of a run, ready to be reported."""
 
     records: list[dict]  # lines of metrics.jsonl, round 0 first, at least one
     classes: Sequence[str]  # names, in order of labels
-    split: str  # the one that scores are of
+    split: str  # that was scored
     baselines: dict[str, float]  # name -> mIoU of a trivial answer
-    notes: Sequence[str]  # sentences on what else has to be known to read the scores
-    warnings: Sequence[str]  # what was said before training, without a full stop
+    notes: Sequence[str]  # further sentences that a reader of the scores must know
+    warnings: Sequence[str]  # from before training, without a full stop
 
     def tables(self) -> list[Table]:
-        """Scores, cars, counts."""
+        """Return the tables of scores, cars and counts."""
         return [scores_table(self), cars_table(self.records), counts_table(self.records)]
 
     def sentences(self) -> list[str]:
-        """What has to be known to read the tables."""
+        """Return the sentences that a reader of the tables must know."""
         said = [f"Scores are of the {self.split} split; mIoU is the mean over classes that occur in labels or "
                 "predictions, void pixels not counted; – is a class that occurs in neither."]
         if _is_local(self.records):
@@ -37,7 +37,7 @@ class Outcome:
         return said
 
     def troubles(self) -> list[str]:
-        """The warnings of the run, those of its rounds last."""
+        """Return the warnings of the run, those of its rounds last."""
         return [*self.warnings, *(f"round {record['round']}: {record['warning']}" for record in self.records
                                   if "warning" in record)]
 
@@ -51,7 +51,7 @@ def print_summary(outcome: Outcome, paths: Sequence[Path]) -> None:
 
 
 def write_summary(outcome: Outcome, paths: Sequence[Path], path: Path) -> None:
-    """Write the same, with every car, as Markdown at `path`; beside it, as JSON, what is in no record."""
+    """Write the same, with every car, as Markdown at `path`, and what no record has as JSON beside it."""
     last = outcome.records[-1]
     lines = [f"# {last['algo']}, {last['round']} rounds", ""]
     for table in outcome.tables():
@@ -68,7 +68,7 @@ def _notes(outcome: Outcome) -> list[str]:
 
 
 def scores_table(outcome: Outcome) -> Table:
-    """The untrained and the latest evaluated model, and baselines beside their mIoU."""
+    """Tabulate the scores of the untrained and of the latest model, with the mIoU of baselines beside theirs."""
     records, baselines = outcome.records, outcome.baselines
     columns = _scored(records)
     rounds = ("untrained" if record["round"] == 0 else f"round {record['round']}" for record in columns)
@@ -91,7 +91,7 @@ def scores_table(outcome: Outcome) -> Table:
 
 
 def cars_table(records: list[dict]) -> Table:
-    """A row for each car that took part, with its latest values and the round they are of."""
+    """Tabulate the latest values of each car that took part, and their round if it is not the last one."""
     latest: dict[int, tuple[int, dict]] = {}
     steps: dict[int, int] = {}
     for record in records:
@@ -114,7 +114,7 @@ def cars_table(records: list[dict]) -> Table:
 
 
 def counts_table(records: list[dict]) -> Table:
-    """What the run took. Bytes and seconds are counted a round, pictures and steps since the start."""
+    """Tabulate rounds, pictures, steps, traffic and time of the whole run."""
     last = records[-1]
     up, down = (sum(record[key] for record in records) / 1e6 for key in ("bytes_up", "bytes_down"))
     seconds = sum(record["seconds"]["total"] for record in records)
@@ -130,11 +130,11 @@ def counts_table(records: list[dict]) -> Table:
 
 
 def _scored(records: list[dict]) -> list[dict]:
-    """The untrained model's record and the latest evaluated one, where there are."""
+    """Return the first and the last record with scores: the untrained model's and the latest."""
     evaluated = [record for record in records if record["global"]]
     return evaluated if len(evaluated) < 2 else [evaluated[0], evaluated[-1]]
 
 
 def _is_local(records: list[dict]) -> bool:
-    """Whether cars never communicated: there is no global model then, only a worst car."""
+    """Return whether cars never communicated, so that records have a worst car and no global model."""
     return any("worst" in record for record in records)

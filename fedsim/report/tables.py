@@ -1,23 +1,23 @@
-"""Tables in words: on the screen, and as Markdown."""
+"""Tables of words, on the screen and as Markdown."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
-PRINTED_CARS = 32
-WIDEST = 1000  # columns of a file or a pipe that a table is written to; it takes no more than it needs
+PRINTED_CARS = 32  # at most, on the screen
+WIDEST = 1000  # columns for a table that is written to a file or a pipe
 
 
 class Table(NamedTuple):
-    """A table in words, for whatever shows it."""
+    """A table whose cells are words already."""
 
     title: str
     header: list[str]
     rows: list[list[str]]  # as many cells as the header; the first names the row
-    of_cars: bool = False  # a row a car: there may be a thousand
+    of_cars: bool = False  # a row for each car, of which there may be a thousand
 
 
 def print_tables(tables: Iterable[Table]) -> None:
-    """Print on stdout; of many cars the first, and how many more there are: files have them all."""
+    """Print tables on stdout. Of many cars, the first are printed and the others counted: files have them all."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table as RichTable
@@ -45,7 +45,7 @@ def print_block(title: str, lines: Iterable[object]) -> None:
 
 
 def markdown(table: Table) -> str:
-    """A heading and the table."""
+    """Return a table as Markdown, with its title as a heading."""
     rule = ["---", *["---:"] * (len(table.header) - 1)]
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
              for row in [table.header, rule, *table.rows]]

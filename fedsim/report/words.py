@@ -1,4 +1,4 @@
-"""How tables and sentences write numbers, ratios, settings and names."""
+"""Numbers, ratios, settings and names as words of a table or a sentence."""
 
 from collections.abc import Sequence
 from numbers import Real

@@ -21,7 +21,7 @@ from fedsim.evaluation.metrics import Scores
 from fedsim.evaluation.robustness import Robustness
 from fedsim.experiment.past_run import PastRun
 from fedsim.report import robustness as robustness_report
-from fedsim.report.robustness import Scored
+from fedsim.report.robustness import ScoredRun
 
 
 @pytest.fixture(scope="module")
@@ -234,6 +234,6 @@ def test_runs_of_one_name_are_called_by_their_paths(evaluate, runs, tmp_path):
 def test_a_model_that_is_always_wrong_has_no_ratio():
     """Catches a division by its mIoU of 0, after all the scoring."""
     nothing = Scores(0.0, 0.0, [0.0])
-    run = Scored("wrong", "runs/wrong", "avg", Robustness(nothing, {Perturbation("fog", 2): nothing}))
-    assert robustness_report._kinds([run]).rows == [["fog", "0.000 (–)"]]
-    assert robustness_report._summary([run], run).rows == [["wrong", "0.000", "0.000", "–", "–"]]
+    run = ScoredRun("wrong", "runs/wrong", "avg", Robustness(nothing, {Perturbation("fog", 2): nothing}))
+    assert robustness_report._kind_table([run]).rows == [["fog", "0.000 (–)"]]
+    assert robustness_report._summary_table([run], run).rows == [["wrong", "0.000", "0.000", "–", "–"]]

@@ -1,6 +1,7 @@
-"""TensorBoard's view of a run: one for the coordinator, one for each car. docs/tensorboard.md has every tag.
+"""The event files of a run for TensorBoard: the coordinator's and each car's.
 
-A tag means the same in every run, so TensorBoard lays the cars, and the coordinator, over each other.
+TensorBoard takes each of them for a run. A tag means the same in all of them, so that one chart shows the coordinator
+and all cars. docs/tensorboard.md lists the tags.
 """
 
 import io
@@ -19,8 +20,8 @@ from fedsim.record.round_record import CarDetail
 from fedsim.report.tensorboard import pages
 from fedsim.report.tensorboard.event_file import EventFile, cut, picture
 
-MAX_CARS = 64  # with a run of its own: more than TensorBoard shows legibly, fewer than open files allowed
-STEP_LOSS = "train_loss/step"  # the only tag that stands at local steps, all others at rounds
+MAX_CARS = 64  # that are written: more than TensorBoard shows legibly, fewer than the limit of open files
+STEP_LOSS = "train_loss/step"  # the only tag whose steps are local steps; those of all others are rounds
 
 # key of a record, or of one of its parts -> tag
 _GLOBAL_TAGS = {key: key for key in ("loss", "miou", "pixel_accuracy")}
@@ -38,8 +39,8 @@ class TensorBoard:
     def __init__(self, directory: Path, car_names: list[str], records: list[dict]) -> None:
         """Open the coordinator's event file. A car's is opened when it first takes part.
 
-        records: of the rounds so far. Events of later ones, which a run that was killed has left, are removed, and
-        those of the run as a whole, which are about to be written anew.
+        records: of the rounds so far. Two kinds of events are removed: those of later rounds, which a run that was
+        killed has left, and those of the run as a whole, which will be written anew.
         """
         self._directory = Path(directory)
         self._car_names = car_names
@@ -54,27 +55,27 @@ class TensorBoard:
         for car in range(min(len(car_names), MAX_CARS)):
             cut(self._folder(car), partial(_came_before, round=last, steps=self._steps.get(car, 0)))
         self._coordinator = EventFile(self._directory / "coordinator")
-        # A run of its own: the HParams page has a column for every tag of the run that it finds settings in.
+        # Scores have an event file of their own: the HParams page shows a column for every tag beside the settings.
         self._result = EventFile(self._directory / "result")
 
     def describe(self, *values: Summary.Value) -> None:
-        """Write what holds for the whole run."""
+        """Write values that hold for the whole run."""
         self._coordinator.write(0, values)
         self._flush()
 
     def compare(self, value: Summary.Value) -> None:
-        """Write what the run is compared with others by."""
+        """Write a value for the HParams page, which compares runs."""
         self._result.write(0, [value])
         self._flush()
 
     def log_round(self, record: dict, details: Mapping[int, CarDetail]) -> None:
-        """Write a round. record: a line of metrics.jsonl; details: car -> what that leaves out."""
+        """Write a round. record: a line of metrics.jsonl; details: by car, what the record leaves out."""
         number, scores = record["round"], record["global"] or {}
         scalars = _pick(scores, _GLOBAL_TAGS) | _pick(record, _COORDINATOR_TAGS)
         scalars |= _by_class("class_iou", scores.get("class_iou", {}))
         if number > 0:
             scalars |= {"bytes_up": record["bytes_up"], "bytes_down": record["bytes_down"]}
-            scalars |= {f"seconds/{part}": seconds for part, seconds in record["seconds"].items()}
+            scalars |= {f"seconds/{phase}": seconds for phase, seconds in record["seconds"].items()}
         if scores:
             self._result.write_scalars(number, _pick(record | scores, _RESULT_TAGS))
         if "worst" in record:
@@ -128,7 +129,7 @@ class TensorBoard:
 
 
 def _came_before(event: Event, round: int, steps: int) -> bool:
-    """Whether a car's event is of this round or step, or of one before."""
+    """Return whether a car's event belongs to this round or local step, or to an earlier one."""
     return event.step <= (steps if STEP_LOSS in _tags(event) else round)
 
 
@@ -137,10 +138,10 @@ def _tags(event: Event) -> set[str]:
 
 
 def _pick(values: Mapping[str, Any], tags: Mapping[str, str]) -> dict[str, float]:
-    """The values that are there, under their tags."""
+    """Return the values that are not None, by their tags."""
     return {tag: values[key] for key, tag in tags.items() if values.get(key) is not None}
 
 
 def _by_class(theme: str, class_iou: Mapping[str, float | None]) -> dict[str, float]:
-    """The IoUs of the classes that have one, under their tags."""
+    """Return the IoUs that are not None, by their tags."""
     return {f"{theme}/{name}": iou for name, iou in class_iou.items() if iou is not None}

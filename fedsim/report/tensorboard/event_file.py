@@ -1,7 +1,7 @@
-"""An event file of TensorBoard: written, and cut where a run goes on from an earlier round.
+"""Writing an event file of TensorBoard, and cutting it if a run goes on from an earlier round.
 
-The events go through tensorboard's RecordWriter at once: SummaryWriter takes six times as long a scalar
-(89 against 14 µs on one CPU core) and starts a thread for every car.
+Events are written by tensorboard's RecordWriter. SummaryWriter takes six times as long for a scalar (89 against 14 µs
+on one CPU core) and starts a thread for every car.
 """
 
 import re
@@ -16,12 +16,12 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from fedsim.system.files import replacing
 
-PREFIX = "events.out.tfevents."  # of the name of an event file; the time that it was made follows
+PREFIX = "events.out.tfevents."  # of the name of an event file, before the time at which it was made
 NAME = re.compile(re.escape(PREFIX) + r"\d+\.\d{6}")
 
 
 class EventFile:
-    """A new event file in the directory of a run of TensorBoard's."""
+    """A new event file in the directory of what TensorBoard calls a run."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -46,14 +46,14 @@ class EventFile:
 
 
 def picture(tag: str, png: bytes) -> Summary.Value:
-    """A PNG, as a value to write."""
-    width, height = struct.unpack(">II", png[16:24])  # its first chunk begins with them
+    """Return a PNG as a value to write."""
+    width, height = struct.unpack(">II", png[16:24])  # a PNG's first chunk begins with them
     return Summary.Value(tag=tag, image=Summary.Image(height=height, width=width, colorspace=3,
                                                       encoded_image_string=png))
 
 
 def cut(directory: Path, keeps: Callable[[Event], bool]) -> None:
-    """Remove from the event files of a directory, which need not be there, the events that are not to be kept."""
+    """Remove the events for which `keeps` is false from a directory's event files. The directory need not exist."""
     from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 
     for path in _event_files(directory):

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a whole run: its charts, its settings, its partition.
+"""TensorBoard's pages on a whole run: its charts, its settings, its partition.
 
 The Custom Scalars page has charts of all cars, of the global model, of FedADMM's residuals and of costs. A chart names
 tags by regular expressions and shows every run that has one. The HParams page compares runs by their settings and
