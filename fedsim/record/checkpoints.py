@@ -1,15 +1,16 @@
-"""Checkpoints: what a run is continued from, to the bit, on any number of ranks, whenever it was killed.
+"""Checkpoints: a run goes on from one to the bit, on any number of ranks, whenever it was killed.
 
     checkpoints/
       round-000012.json                 a checkpoint: its parts with their sizes and SHA-256
       global-000012.safetensors         the coordinator's part
-      car-00003-000011.safetensors      what car 3 keeps since round 11, written by the rank that plays it
+      car-00003-000011.safetensors      the part of car 3, unchanged since round 11, written by the rank of this car
 
-A part is synced to the disk before a checkpoint names it, and never touched while one does; the checkpoint itself is
-written beside its place, synced and renamed. So whatever the latest checkpoint names is whole at any moment. Two are
-kept. What a car keeps is written when it has taken part since the last one, by its own rank: ranks share the folder.
+A part is synced to the disk before a checkpoint names it, and is not changed as long as one does. The checkpoint itself
+is written beside its place, synced and renamed. So all files that the latest checkpoint names are whole at any moment.
+The two latest checkpoints are kept. A car's part is written only if the car has taken part since the checkpoint before,
+by the car's own rank: all ranks share the folder.
 
-Nothing is unpickled, no name of a file comes from a file, and nothing is read before its size is known to be right.
+Nothing is unpickled, no file's name comes from a file, and no file is read before its size is known to be right.
 """
 
 import json
@@ -27,42 +28,51 @@ from fedsim.distributed.world import World
 from fedsim.errors import OutputError, RunError
 from fedsim.federation.federation import Federation
 from fedsim.federation.state import State
-from fedsim.record.part_files import Written, digest_of, read_part, write_part
+from fedsim.record.part_files import PartFile, digest_of, read_part, write_part
 from fedsim.record.run_directory import PART
-from fedsim.record.snapshot import Part, Unfit, car_part, global_part, keeps_nothing, part_bytes, with_car, with_global
+from fedsim.record.snapshot import (
+    InvalidPart,
+    Tensors,
+    car_tensors,
+    global_tensors,
+    is_empty,
+    max_part_bytes,
+    restore_car,
+    restore_global,
+)
 from fedsim.system.files import replacing, sync
 from fedsim.version import __version__
 
 T = TypeVar("T")
 
-FORMAT = 1  # raise it when a checkpoint would be read otherwise
+FORMAT = 1  # raise it if older checkpoints cannot be read any more
 KEPT = 2  # checkpoints
-RECORD_HEAD, RECORD_CAR = 2**10, 2**8  # more bytes than a round-N.json takes, and than each car takes in it
-HEADER = 2**20  # bytes that a part may take beside its tensors: names and shapes
+RECORD_BYTES, RECORD_BYTES_PER_CAR = 2**10, 2**8  # a round-N.json is smaller than both together
+HEADER_BYTES = 2**20  # a part is at most that much larger than its tensors, by their names and shapes
 RECORD = re.compile(r"round-(\d{6,})\.json")
-OWN = re.compile(rf"{RECORD.pattern}|\.round-\d{{6,}}\.part\.json|{PART.pattern}")  # the second one: left by a kill
+LEFT_BY_A_KILL = re.compile(r"\.round-\d{6,}\.part\.json")
 
 
 class Checkpoints:
-    """The checkpoints of a run. Every rank has an object of these, and all call its methods together."""
+    """The checkpoints of a run. Every rank has such an object, and all ranks call its methods together."""
 
     def __init__(self, folder: Path, federation: Federation, identity: str) -> None:
-        """identity: a digest of all that decides the run's result; a checkpoint of another one is refused."""
+        """identity: a digest of all that decides the run's result; a checkpoint with another one is refused."""
         self.folder, self._federation, self._identity = folder, federation, identity
-        self._cars: dict[int, Written] = {}  # the parts of all cars; complete at the coordinator alone
-        self._saved: dict[int, Any] = {}  # car of this rank -> what its part holds: a handle of its memory, its norms
-        self._kept: dict[int, set[str]] = {}  # round of a checkpoint -> the files that belong to it
+        self._parts: dict[int, PartFile] = {}  # car -> its part; all cars at the coordinator, this rank's elsewhere
+        self._saved: dict[int, tuple[Any, ...]] = {}  # car of this rank -> what its part was written from
+        self._files_by_round: dict[int, set[str]] = {}  # round of a checkpoint -> the files that belong to it
 
     def save(self, state: State) -> None:
-        """Write a checkpoint, and remove what belongs to neither it nor the one before.
+        """Write a checkpoint, and remove the files that belong neither to it nor to the one before.
 
-        Raises RunError on every rank where a disk refuses; the one before it is then the latest, and whole.
+        Raises RunError on every rank if a disk refuses. The checkpoint before is then still the latest, and whole.
         """
         world = self._federation.world
         world.doing = f"writing the checkpoint of round {state.round}"
         fresh = world.together(lambda: self._or_run_error(state, lambda: self._write_cars(state)))
-        for text in _texts(world, json.dumps(fresh)):
-            self._cars |= {int(car): Written(*written) for car, written in json.loads(text).items()}
+        for text in _gather_texts(world, json.dumps(fresh)):
+            self._parts |= {int(car): PartFile(*file) for car, file in json.loads(text).items()}
         if world.is_coordinator:
             world.together(lambda: self._or_run_error(state, lambda: self._commit(state)))
             self._remove_others()
@@ -70,18 +80,18 @@ class Checkpoints:
             world.together(lambda: None)
 
     def load(self, state: State, log: Logger) -> State:
-        """The state of the latest checkpoint that is whole; `state`, that of round 0, where there is none yet.
+        """Return the state of the latest checkpoint that is whole, or `state` if there are no checkpoints yet.
 
-        Of one that is damaged `log` is told, and the one before is taken. Raises OutputError on every rank where there
-        are some and none of them can be used.
+        state: that of round 0. `log` is warned of each damaged checkpoint, and the one before it is tried.
+        Raises OutputError on every rank if there are checkpoints and none of them can be used.
         """
         world = self._federation.world
         world.doing = "reading a checkpoint"
         rounds = json.loads(world.broadcast_text(json.dumps(self._rounds()) if world.is_coordinator else ""))
         faults: list[str] = []
-        for number in rounds:
+        for round_number in rounds:
             try:
-                return world.together(lambda number=number: self._read(state, number))  # type: ignore[misc]
+                return world.together(lambda latest=round_number: self._read(state, latest))  # type: ignore[misc]
             except OutputError as error:
                 faults.append(str(error))
                 log.warning("%s", error)
@@ -91,73 +101,75 @@ class Checkpoints:
         return state
 
     def _rounds(self) -> list[int]:
-        """Of the checkpoints there are, the latest first."""
+        """Return the rounds of the checkpoints in the folder, the latest first."""
         return sorted((int(match[1]) for path in self.folder.glob("round-*.json")
                        if (match := RECORD.fullmatch(path.name))), reverse=True)
 
-    def _write_cars(self, state: State) -> dict[int, Written]:
-        """Write what this rank's cars keep and no part holds yet."""
+    def _write_cars(self, state: State) -> dict[int, PartFile]:
+        """Write the parts of this rank's cars that have changed since the checkpoint before."""
         fresh = {}
-        for car, kept in _kept(state).items():
+        for car, sources in _sources_of_parts(state).items():
             before = self._saved.get(car, ())
-            if len(before) == len(kept) and all(one is other for one, other in zip(before, kept, strict=True)):
+            if len(before) == len(sources) and all(one is other for one, other in zip(before, sources, strict=True)):
                 continue
-            part = car_part(self._federation, state, car)
-            if car in self._saved or not keeps_nothing(state, part):
-                fresh[car] = write_part(self.folder / _part_name(state.round, car), part, state.round)
-                self._saved[car] = kept
+            tensors = car_tensors(self._federation, state, car)
+            if car in self._saved or not is_empty(state, tensors):
+                fresh[car] = write_part(self.folder / _part_name(state.round, car), tensors, state.round)
+                self._saved[car] = sources
         if fresh:
             sync(self.folder)
         return fresh
 
     def _commit(self, state: State) -> None:
         """Write the coordinator's part, then the checkpoint itself."""
-        number = state.round
-        written = write_part(self.folder / _part_name(number), global_part(state), number)
-        content = {"format": FORMAT, "fedsim": __version__, "run": self._identity, "round": number,
-                   "theta_sha256": state.digest(), "global": written, "cars": dict(sorted(self._cars.items()))}
+        file = write_part(self.folder / _part_name(state.round), global_tensors(state), state.round)
+        content = {"format": FORMAT, "fedsim": __version__, "run": self._identity, "round": state.round,
+                   "theta_sha256": state.digest(), "global": file, "cars": dict(sorted(self._parts.items()))}
         text = json.dumps(content)
-        path = self.folder / _record_name(number)
-        with replacing(path) as new:
-            with open(new, "w", encoding="utf-8") as file:
-                file.write(f'{{"sha256": "{digest_of(text.encode())}", "checkpoint": {text}}}\n')
-            sync(self.folder)  # the name of the part is on the disk before the checkpoint is
+        with replacing(self.folder / _record_name(state.round)) as new:
+            with open(new, "w", encoding="utf-8") as record:
+                record.write(f'{{"sha256": "{digest_of(text.encode())}", "checkpoint": {text}}}\n')
+            sync(self.folder)  # the part has its name on the disk before the checkpoint names it
         sync(self.folder)
-        self._kept[number] = self._files(number)
+        self._files_by_round[state.round] = self._files(state.round)
 
-    def _read(self, state: State, number: int) -> State:
-        """What this rank needs of a checkpoint. Raises OutputError."""
-        path = self.folder / _record_name(number)
-        content = _read_record(path, self._identity, RECORD_HEAD + RECORD_CAR * len(self._federation.fleet.cars))
-        cars: dict[int, Written] = content["cars"]
-        most = part_bytes(state) + 16 * number + HEADER
-        found = self._fit(self.folder / _part_name(number), content["global"], most, partial(with_global, state))
-        if found.round != number or found.digest() != content["theta_sha256"]:
+    def _read(self, state: State, round_number: int) -> State:
+        """Return the state of one checkpoint, with the memories of this rank's cars. Raises OutputError."""
+        path = self.folder / _record_name(round_number)
+        content = _read_record(path, self._identity, RECORD_BYTES + RECORD_BYTES_PER_CAR * len(self._federation.fleet.cars))
+        parts: dict[int, PartFile] = content["cars"]
+        # The watch keeps two float64 of every round.
+        max_bytes = max_part_bytes(state) + 16 * round_number + HEADER_BYTES
+        found = self._use_part(self.folder / _part_name(round_number), content["global"], max_bytes,
+                               partial(restore_global, state))
+        if found.round != round_number or found.digest() != content["theta_sha256"]:
             raise OutputError(f"{path} and its parts do not belong together")
         for car in self._federation.fleet.scenes:
-            if car in cars:
-                part_path = self.folder / _part_name(cars[car].round, car)
-                found = self._fit(part_path, cars[car], most, partial(with_car, self._federation, found, car))
-        self._cars, self._saved = cars, _kept(found)
-        self._kept = {number: self._files(number)}
+            if car in parts:
+                found = self._use_part(self.folder / _part_name(parts[car].round, car), parts[car], max_bytes,
+                                       partial(restore_car, self._federation, found, car))
+        self._parts, self._saved = parts, _sources_of_parts(found)
+        self._files_by_round = {round_number: self._files(round_number)}
         return found
 
-    def _fit(self, path: Path, written: Written, most: int, use: Callable[[Part], T]) -> T:
+    def _use_part(self, path: Path, file: PartFile, max_bytes: int, use: Callable[[Tensors], T]) -> T:
         try:
-            return use(read_part(path, written, most))
-        except Unfit as error:
+            return use(read_part(path, file, max_bytes))
+        except InvalidPart as error:
             raise OutputError(f"{path} cannot be used: {error}") from error
 
-    def _files(self, number: int) -> set[str]:
-        return {_record_name(number), _part_name(number),
-                *(_part_name(written.round, car) for car, written in self._cars.items())}
+    def _files(self, round_number: int) -> set[str]:
+        return {_record_name(round_number), _part_name(round_number),
+                *(_part_name(file.round, car) for car, file in self._parts.items())}
 
     def _remove_others(self) -> None:
-        """Remove the files of checkpoints that are not kept. Best effort: a file that stays does no harm."""
-        self._kept = {number: self._kept[number] for number in sorted(self._kept)[-KEPT:]}
-        needed = set().union(*self._kept.values())
+        """Remove the files of checkpoints that are not kept. A file that cannot be removed stays and does no harm."""
+        latest = sorted(self._files_by_round)[-KEPT:]
+        self._files_by_round = {round_number: self._files_by_round[round_number] for round_number in latest}
+        needed = set().union(*self._files_by_round.values())
         for path in [*self.folder.iterdir()]:
-            if OWN.fullmatch(path.name) and path.name not in needed:
+            is_own = any(pattern.fullmatch(path.name) for pattern in (RECORD, PART, LEFT_BY_A_KILL))
+            if is_own and path.name not in needed:
                 with suppress(OSError):
                     path.unlink()
 
@@ -170,26 +182,28 @@ class Checkpoints:
                            "checkpoint before it is whole") from error
 
 
-def _kept(state: State) -> dict[int, tuple[Any, ...]]:
-    """What each car of this rank keeps: replaced as a whole when it changes, so identity tells."""
+def _sources_of_parts(state: State) -> dict[int, tuple[Any, ...]]:
+    """Return what each car's part is written from: the handle of its memory, and its norms.
+
+    Both are replaced as a whole when they change, so a part is up to date if these are the same objects.
+    """
     return {car: (handle, state.own_norms.get(car)) for car, handle in state.memories.items()}
 
 
-def _record_name(number: int) -> str:
-    return f"round-{number:06d}.json"
+def _record_name(round_number: int) -> str:
+    return f"round-{round_number:06d}.json"
 
 
-def _part_name(number: int, car: int | None = None) -> str:
-    return f"{'global' if car is None else f'car-{car:05d}'}-{number:06d}.safetensors"
+def _part_name(round_number: int, car: int | None = None) -> str:
+    return f"{'global' if car is None else f'car-{car:05d}'}-{round_number:06d}.safetensors"
 
 
-def _read_record(path: Path, identity: str, most: int) -> dict[str, Any]:
-    """The content of a round-N.json. Raises OutputError where it is damaged, another run's or another version's."""
+def _read_record(path: Path, identity: str, max_bytes: int) -> dict[str, Any]:
+    """Read the content of a round-N.json. Raises OutputError if it is damaged, another run's or another version's."""
     try:
-        if path.stat().st_size > most:
+        if path.stat().st_size > max_bytes:
             raise ValueError
-        whole = path.read_text(encoding="utf-8")
-        read = json.loads(whole)
+        read = json.loads(path.read_text(encoding="utf-8"))
         digest, content = read["sha256"], read["checkpoint"]
         version = content["format"]
         damaged = digest != digest_of(json.dumps(content).encode())
@@ -201,26 +215,26 @@ def _read_record(path: Path, identity: str, most: int) -> dict[str, Any]:
         raise OutputError(f"{path} is a checkpoint of format {version}, written by another version of fedsim; this one "
                           f"({__version__}) reads format {FORMAT}: go on with that version")
     if damaged:
-        raise OutputError(f"{path} is damaged: its digest is another than was written")
+        raise OutputError(f"{path} is damaged: its digest is not the one that was written")
     if content.get("run") != identity:
         raise OutputError(f"{path} is a checkpoint of another run: its settings or its data were others")
     try:
-        cars = {int(car): _written(written) for car, written in content["cars"].items()}
-        return content | {"global": _written(content["global"]), "cars": cars}
+        parts = {int(car): _to_part_file(file) for car, file in content["cars"].items()}
+        return content | {"global": _to_part_file(content["global"]), "cars": parts}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise OutputError(f"{path} is no checkpoint: it does not name its parts") from error
 
 
-def _written(read: Any) -> Written:
-    """Raises ValueError, TypeError."""
-    written = Written(*read)
-    if not type(written.round) is type(written.bytes) is int or written.round < 0:
+def _to_part_file(read: Any) -> PartFile:
+    """Return an entry of a round-N.json as a PartFile. Raises ValueError or TypeError if it is not one."""
+    file = PartFile(*read)
+    if not type(file.round) is type(file.bytes) is int or file.round < 0:
         raise ValueError
-    return written
+    return file
 
 
-def _texts(world: World, text: str) -> Iterable[str]:
-    """Every rank's text at the coordinator; nothing elsewhere."""
+def _gather_texts(world: World, text: str) -> Iterable[str]:
+    """Return every rank's text at the coordinator, and nothing elsewhere."""
     own = text.encode()
     lengths = world.table({world.rank: [len(own)]}, world.size, 1)[:, 0].astype(int)
     padded = torch.zeros(int(lengths.max()), dtype=torch.uint8)

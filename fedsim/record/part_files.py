@@ -1,4 +1,4 @@
-"""Parts of a state as safetensors files: written down to the disk with their digests, read if these still hold."""
+"""Parts of a checkpoint as safetensors files: synced to the disk, and checked by size and digest when read."""
 
 import hashlib
 import json
@@ -8,28 +8,28 @@ from typing import NamedTuple
 
 import torch
 
-from fedsim.record.snapshot import Part, Unfit
+from fedsim.record.snapshot import InvalidPart, Tensors
 
 DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
           torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL"}
 
 
-class Written(NamedTuple):
-    """A part on disk."""
+class PartFile(NamedTuple):
+    """A part's file, as a checkpoint names it."""
 
-    round: int  # in which what it holds came about
+    round: int  # after which it was written
     bytes: int
     sha256: str
 
 
-def write_part(path: Path, part: Part, number: int) -> Written:
-    """Write a part as a safetensors file, down to the disk. Raises OSError.
+def write_part(path: Path, tensors: Tensors, round_number: int) -> PartFile:
+    """Write a part as a safetensors file and sync it to the disk. Raises OSError if the disk refuses.
 
-    Straight from the tensors, digest included: the library's own writer copies them twice, which takes as long as the
-    disk does.
+    It writes straight from the tensors and takes the digest on the way. The library's own writer copies the tensors
+    twice, which takes as long as the disk does.
     """
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in part.items()}
-    path.unlink(missing_ok=True)  # a copy of the run may share the file
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    path.unlink(missing_ok=True)  # a copy of the run may share the file by a hard link
     digest, size = hashlib.sha256(), 0
     with open(path, "xb", buffering=0) as file:
         for piece in (_header(tensors), *(_bytes(tensor) for tensor in tensors.values())):
@@ -38,17 +38,17 @@ def write_part(path: Path, part: Part, number: int) -> Written:
             while piece:
                 piece = piece[file.write(piece):]
         os.fsync(file.fileno())
-    return Written(number, size, digest.hexdigest())
+    return PartFile(round_number, size, digest.hexdigest())
 
 
-def _header(tensors: Part) -> memoryview:
-    """What a safetensors file begins with: its own length, then names, types, shapes and places as JSON."""
+def _header(tensors: Tensors) -> memoryview:
+    """Return the header of a safetensors file: its own length, then names, types, shapes and offsets as JSON."""
     entries, end = {}, 0
     for name, tensor in tensors.items():
         start, end = end, end + tensor.numel() * tensor.itemsize
         entries[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(entries).encode()
-    text += b" " * (-len(text) % 8)  # what follows is aligned
+    text += b" " * (-len(text) % 8)  # so that the tensors are aligned
     return memoryview(len(text).to_bytes(8, "little") + text)
 
 
@@ -56,25 +56,29 @@ def _bytes(tensor: torch.Tensor) -> memoryview:
     return memoryview(tensor.reshape(-1).view(torch.uint8).numpy().data)
 
 
-def read_part(path: Path, written: Written, most: int) -> Part:
-    """Read a part, checked by size and digest. Raises Unfit."""
+def read_part(path: Path, file: PartFile, max_bytes: int) -> Tensors:
+    """Read a part whose size and digest a checkpoint names as `file`.
+
+    Raises InvalidPart if the file is missing or another one, or larger than `max_bytes`.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     try:
         size = path.stat().st_size
-        if size != written.bytes or size > most:
-            raise Unfit(f"it has {size} bytes and should have {min(written.bytes, most)}")
+        if size != file.bytes or size > max_bytes:
+            raise InvalidPart(f"it has {size} bytes and should have {min(file.bytes, max_bytes)}")
         data = path.read_bytes()
     except OSError as error:
-        raise Unfit(f"{error.strerror or error}") from error
-    if digest_of(data) != written.sha256:
-        raise Unfit("it is damaged: its digest is another than was written")
+        raise InvalidPart(f"{error.strerror or error}") from error
+    if digest_of(data) != file.sha256:
+        raise InvalidPart("it is damaged: its digest is not the one that was written")
     try:
         return load(data)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise Unfit(f"it holds no tensors ({error})") from error
+        raise InvalidPart(f"it holds no tensors ({error})") from error
 
 
 def digest_of(data: bytes) -> str:
+    """Return the SHA-256 of some bytes, as checkpoints write it."""
     return hashlib.sha256(data).hexdigest()

@@ -1,6 +1,7 @@
-"""The state between rounds as named tensors, and back, to the bit.
+"""The state between two rounds as named tensors, and back, to the bit.
 
-What every rank makes anew from the settings, the state before the first round, is not kept.
+A checkpoint has a part for the coordinator and one for each car. What every rank can make anew from the settings, such
+as the state before the first round, is in no part.
 """
 
 from dataclasses import replace
@@ -14,124 +15,131 @@ from fedsim.federation.divergence import Watch
 from fedsim.federation.federation import Federation
 from fedsim.federation.state import State
 
-# Some of a state. A number is a float64, int64 or bool without axes, None an empty vector.
-Part = dict[str, Tensor]
+# The content of a part, by name. A number is a float64, int64 or bool tensor without axes, None an empty vector.
+Tensors = dict[str, Tensor]
 COUNTS = ("round", "pictures", "sequential_steps")
 
 
-class Unfit(ValueError):
-    """A part that is not one of this run's; the message says why."""
+class InvalidPart(ValueError):
+    """A part that does not fit this run; the message says why."""
 
 
-def global_part(state: State) -> Part:
-    """What the coordinator keeps."""
-    part: Part = {}
+def global_tensors(state: State) -> Tensors:
+    """Return the coordinator's part of a state."""
+    tensors: Tensors = {}
     for name, bundle in (*_global(state).items(), *((name, getattr(state, name)) for name in (*COUNTS, "lr_factor"))):
-        _take_apart(part, name, bundle)
+        _add(tensors, name, bundle)
     for name in ("steps", "duals"):
-        part[f"watch.{name}"] = torch.tensor(getattr(state.watch, name), dtype=torch.float64)
-    _take_apart(part, "watch.warned", int(state.watch.warned))
-    return part
+        tensors[f"watch.{name}"] = torch.tensor(getattr(state.watch, name), dtype=torch.float64)
+    _add(tensors, "watch.warned", int(state.watch.warned))
+    return tensors
 
 
-def with_global(state: State, part: Part) -> State:
-    """The state that a global part is of; `state` is that of round 0. Raises Unfit."""
-    counts = {name: _put_together(part, name, 0) for name in COUNTS}
-    lr_factor, warned = _put_together(part, "lr_factor", 1.0), _put_together(part, "watch.warned", 0)
+def restore_global(state: State, tensors: Tensors) -> State:
+    """Return the state that the coordinator's part describes, without the cars' parts.
+
+    state: that of round 0. Raises InvalidPart.
+    """
+    counts = {name: _take(tensors, name, 0) for name in COUNTS}
+    lr_factor, warned = _take(tensors, "lr_factor", 1.0), _take(tensors, "watch.warned", 0)
     if not all(type(count) is int and count >= 0 for count in counts.values()):
-        raise Unfit("its counts are none")
+        raise InvalidPart("its round counters are missing or negative")
     if type(lr_factor) is not float or not 0 < lr_factor <= 1:
-        raise Unfit("its lr_factor is none")
-    steps, duals = (tuple(_floats(part, f"watch.{name}")) for name in ("steps", "duals"))
-    found = replace(state, **{name: _put_together(part, name, like) for name, like in _global(state).items()}, **counts,
+        raise InvalidPart("its lr_factor is not a number above 0 and at most 1")
+    steps, duals = (tuple(_take_floats(tensors, f"watch.{name}")) for name in ("steps", "duals"))
+    found = replace(state, **{name: _take(tensors, name, like) for name, like in _global(state).items()}, **counts,
                     lr_factor=lr_factor, watch=Watch(steps, duals, bool(warned)))
     _check_finite(found.shared.theta, *found.norms)
     return found
 
 
-def car_part(federation: Federation, state: State, car: int) -> Part:
-    """What a car of this rank keeps, which has taken part."""
-    part: Part = {}
-    _take_apart(part, "memory", federation.memory(state, car))
+def car_tensors(federation: Federation, state: State, car: int) -> Tensors:
+    """Return the part of a car of this rank that has taken part: its memory, and its norms if it has its own."""
+    tensors: Tensors = {}
+    _add(tensors, "memory", federation.memory(state, car))
     if car in state.own_norms:
-        _take_apart(part, "norms", state.own_norms[car])
-    return part
+        _add(tensors, "norms", state.own_norms[car])
+    return tensors
 
 
-def with_car(federation: Federation, state: State, car: int, part: Part) -> State:
-    """The state with what a car of this rank keeps. Raises Unfit."""
-    memory = _put_together(part, "memory", state.initial_memory)
+def restore_car(federation: Federation, state: State, car: int, tensors: Tensors) -> State:
+    """Return the state with the memory and the norms of a car of this rank. Raises InvalidPart."""
+    memory = _take(tensors, "memory", state.initial_memory)
     state = replace(state, memories=state.memories | {car: federation.memories.save(car, memory, None)})
     if not federation.has_own_models:
         return state
-    norms = _put_together(part, "norms", state.initial_norms)
+    norms = _take(tensors, "norms", state.initial_norms)
     _check_finite(*norms)
     return replace(state, own_norms=state.own_norms | {car: norms})
 
 
-def keeps_nothing(state: State, part: Part) -> bool:
-    """Whether a car's part is empty, as that of a car that has not taken part: it need not be written."""
-    initial: Part = {}
-    _take_apart(initial, "memory", state.initial_memory)
-    return not any(tensor.numel() for tensor in (*initial.values(), *part.values()))
+def is_empty(state: State, tensors: Tensors) -> bool:
+    """Return whether a car's part holds no number, and that of a car that has not taken part neither.
+
+    Such a part need not be written.
+    """
+    initial: Tensors = {}
+    _add(initial, "memory", state.initial_memory)
+    return not any(tensor.numel() for tensor in (*initial.values(), *tensors.values()))
 
 
-def part_bytes(state: State) -> int:
-    """More than the tensors of any part of a run take up, whose state before the first round this is."""
+def max_part_bytes(state: State) -> int:
+    """Return an upper bound, in bytes, on the tensors of any part but those of its watch. state: that of round 0."""
     bundles = [*_global(state).values(), state.initial_memory]
-    return 16 * len(state.watch.steps) + sum(
-        part.numel() * part.itemsize for bundle in bundles for part in parts_of(bundle) if isinstance(part, Tensor))
+    return sum(part.numel() * part.itemsize for bundle in bundles for part in parts_of(bundle)
+               if isinstance(part, Tensor))
 
 
 def _global(state: State) -> dict[str, Any]:
     return {"shared": state.shared, "server": state.server, "norms": state.norms, "mean_dual": state.mean_dual}
 
 
-def _take_apart(part: Part, name: str, bundle: Any) -> None:
+def _add(tensors: Tensors, name: str, bundle: Any) -> None:
+    """Add a bundle, part by part, under names that begin with `name`."""
     for own, value in zip(names_of(name, bundle), parts_of(bundle), strict=True):
-        part[own] = value if isinstance(value, Tensor) else _number(value)
+        tensors[own] = value if isinstance(value, Tensor) else _to_tensor(value)
 
 
-def _number(value: float | None) -> Tensor:
-    if value is None:
+def _to_tensor(number: float | None) -> Tensor:
+    if number is None:
         return torch.empty(0)
-    kind = torch.bool if isinstance(value, bool) else torch.float64 if isinstance(value, float) else torch.int64
-    return torch.tensor(value, dtype=kind)
+    kind = torch.bool if isinstance(number, bool) else torch.float64 if isinstance(number, float) else torch.int64
+    return torch.tensor(number, dtype=kind)
 
 
-def _put_together(part: Part, name: str, like: Any) -> Any:
-    """The bundle of a part that is called `name`, made like another."""
-    return put_together(like, [_value(part, own, was) for own, was in
+def _take(tensors: Tensors, name: str, like: Any) -> Any:
+    """Return the bundle that `_add` added as `name`; it must be of the same form as `like`. Raises InvalidPart."""
+    return put_together(like, [_take_one(tensors, own, was) for own, was in
                                zip(names_of(name, like), parts_of(like), strict=True)])
 
 
-def _value(part: Part, name: str, like: Any) -> Any:
-    if name not in part:
-        raise Unfit(f"it has no {name}")
-    value = part[name]
+def _take_one(tensors: Tensors, name: str, like: Any) -> Any:
+    if name not in tensors:
+        raise InvalidPart(f"it has no {name}")
+    value = tensors[name]
     if not isinstance(like, Tensor):
-        return _from_number(name, value)
+        return _to_number(name, value)
     if value.shape != like.shape or value.dtype != like.dtype:
-        raise Unfit(f"its {name} is {tuple(value.shape)} {value.dtype}, not {tuple(like.shape)} {like.dtype}")
+        raise InvalidPart(f"its {name} is {tuple(value.shape)} {value.dtype}, not {tuple(like.shape)} {like.dtype}")
     return value.to(like.device)
 
 
-def _from_number(name: str, value: Tensor) -> int | float | None:
+def _to_number(name: str, value: Tensor) -> int | float | None:
     if value.shape == (0,):
         return None
     if value.shape != () or value.dtype not in (torch.float64, torch.int64, torch.bool):
-        raise Unfit(f"its {name} is no number")
+        raise InvalidPart(f"its {name} is not a number")
     return value.item()
 
 
-def _check_finite(*tensors: Tensor) -> None:
-    """Of the model alone: algorithms may keep what they like."""
-    if not all(bool(tensor.isfinite().all()) for tensor in tensors):
-        raise Unfit("its model holds numbers that are not finite")
-
-
-def _floats(part: Part, name: str) -> list[float]:
-    value = part.get(name)
+def _take_floats(tensors: Tensors, name: str) -> list[float]:
+    value = tensors.get(name)
     if value is None or value.ndim != 1 or value.dtype != torch.float64 or not bool(value.isfinite().all()):
-        raise Unfit(f"its {name} are no numbers")
+        raise InvalidPart(f"its {name} are not numbers")
     return value.tolist()
+
+
+def _check_finite(*tensors: Tensor) -> None:
+    """Raise InvalidPart if the model has infinite numbers. A memory may have some: algorithms keep what they like."""
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors):
+        raise InvalidPart("its model holds numbers that are not finite")

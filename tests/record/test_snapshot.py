@@ -20,7 +20,7 @@ from fedsim.federation.batchnorm import NORM_RULES
 from fedsim.federation.divergence import Watch
 from fedsim.federation.rounds import initial_state, run_round, simulate
 from fedsim.record.checkpoints import Checkpoints
-from fedsim.record.snapshot import Unfit, car_part, global_part, keeps_nothing, with_car, with_global
+from fedsim.record.snapshot import InvalidPart, car_tensors, global_tensors, is_empty, restore_car, restore_global
 
 EVERY = {name: kind() for name, kind in ALGORITHMS.items()}
 EVERY |= {"balanced": BalancedFedADMM(), "own-start": FedADMM(rho=1.0, local_start="own")}
@@ -47,10 +47,10 @@ def play(made, state, rounds):
 
 def through(made, fresh, state):
     """The state of a federation as a fresh one puts it together."""
-    found = with_global(initial_state(fresh), global_part(state))
+    found = restore_global(initial_state(fresh), global_tensors(state))
     for car in state.memories:
-        part = car_part(made, state, car)
-        found = found if keeps_nothing(state, part) else with_car(fresh, found, car, part)
+        part = car_tensors(made, state, car)
+        found = found if is_empty(state, part) else restore_car(fresh, found, car, part)
     return found
 
 
@@ -202,22 +202,22 @@ def test_a_warning_is_given_once_in_a_run_also_if_it_goes_on():
     ("shared.theta", torch.zeros(4), "float32, not"),
     ("shared.theta", torch.full((4,), math.nan, dtype=torch.float64), "not finite"),
     ("shared.theta", torch.full((4,), math.inf, dtype=torch.float64), "not finite"),
-    ("round", None, "has no round"), ("round", torch.tensor(-1), "counts are none"),
-    ("pictures", torch.empty(0), "counts are none"), ("round", torch.tensor(1.0).double(), "counts are none"),
-    ("round", torch.tensor([1, 2]), "round is no number"), ("round", torch.tensor(1.0), "no number"),
-    ("round", torch.tensor(1, dtype=torch.int8), "no number"),
-    ("lr_factor", torch.empty(0), "lr_factor is none"), ("lr_factor", torch.tensor(math.nan).double(), "is none"),
-    ("lr_factor", torch.tensor(2.0).double(), "is none"),
-    ("watch.steps", None, "watch.steps are no numbers"), ("watch.duals", torch.zeros(2, 2).double(), "no numbers"),
-    ("watch.steps", torch.tensor([math.nan]).double(), "no numbers"),
+    ("round", None, "has no round"), ("round", torch.tensor(-1), "counters are"),
+    ("pictures", torch.empty(0), "counters are"), ("round", torch.tensor(1.0).double(), "counters are"),
+    ("round", torch.tensor([1, 2]), "round is not a number"), ("round", torch.tensor(1.0), "not a number"),
+    ("round", torch.tensor(1, dtype=torch.int8), "not a number"),
+    ("lr_factor", torch.empty(0), "lr_factor is not"), ("lr_factor", torch.tensor(math.nan).double(), "not a number"),
+    ("lr_factor", torch.tensor(2.0).double(), "not a number"),
+    ("watch.steps", None, "watch.steps are not numbers"), ("watch.duals", torch.zeros(2, 2).double(), "not numbers"),
+    ("watch.steps", torch.tensor([math.nan]).double(), "not numbers"),
 ])
 def test_a_part_that_is_not_of_this_run_is_refused_by_name(name, value, says):
     """Catches each check left out."""
     made = quadratics.federation(FedAvg(), bowls())
-    part = global_part(play(made, initial_state(made), 1))
+    part = global_tensors(play(made, initial_state(made), 1))
     if value is None:
         del part[name]
     else:
         part[name] = value
-    with pytest.raises(Unfit, match=says):
-        with_global(initial_state(made), part)
+    with pytest.raises(InvalidPart, match=says):
+        restore_global(initial_state(made), part)
