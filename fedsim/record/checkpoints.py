@@ -135,8 +135,8 @@ class Checkpoints:
 
     def _read(self, state: State, round_number: int) -> State:
         """Return the state of one checkpoint, with the memories of this rank's cars. Raises OutputError."""
-        path = self.folder / _record_name(round_number)
-        content = _read_record(path, self._identity, RECORD_BYTES + RECORD_BYTES_PER_CAR * len(self._federation.fleet.cars))
+        path, fleet = self.folder / _record_name(round_number), self._federation.fleet
+        content = _read_record(path, self._identity, RECORD_BYTES + RECORD_BYTES_PER_CAR * len(fleet.cars))
         parts: dict[int, PartFile] = content["cars"]
         # The watch keeps two float64 of every round.
         max_bytes = max_part_bytes(state) + 16 * round_number + HEADER_BYTES
@@ -144,7 +144,7 @@ class Checkpoints:
                                partial(restore_global, state))
         if found.round != round_number or found.digest() != content["theta_sha256"]:
             raise OutputError(f"{path} and its parts do not belong together")
-        for car in self._federation.fleet.scenes:
+        for car in fleet.scenes:
             if car in parts:
                 found = self._use_part(self.folder / _part_name(parts[car].round, car), parts[car], max_bytes,
                                        partial(restore_car, self._federation, found, car))
