@@ -28,10 +28,12 @@ LAYERS = [
     ["federation"],
     ["evaluation", "aggregation"],
     ["models", "data", "distributed"],
-    ["algorithms", "system", "classes", "seeds", "errors", "version"],
+    ["algorithms", "system", "classes", "seeds"],
+    ["options", "errors", "version"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-FOR_ALGORITHMS = {"__future__", "collections", "dataclasses", "math", "typing", "torch", "fedsim.algorithms"}
+FOR_ALGORITHMS = {"__future__", "collections", "dataclasses", "math", "typing", "torch", "fedsim.algorithms",
+                  "fedsim.options"}
 LATE = ["PIL", "google.protobuf", "matplotlib", "rich", "tensorboard", "torch._dynamo", "torchvision"]
 
 

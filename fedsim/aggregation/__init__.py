@@ -5,13 +5,7 @@ from fedsim.aggregation.mean import Mean
 from fedsim.aggregation.robust import GeometricMedian, Krum, Median, MultiKrum, TrimmedMean
 
 AGGREGATORS: dict[str, type[Aggregator]] = {
-    "mean": Mean,
-    "median": Median,
-    "trimmed-mean": TrimmedMean,
-    "krum": Krum,
-    "multi-krum": MultiKrum,
-    "geometric-median": GeometricMedian,
-}
+    aggregator.name: aggregator for aggregator in (Mean, Median, TrimmedMean, Krum, MultiKrum, GeometricMedian)}
 
 __all__ = ["AGGREGATORS", "Aggregator", "Gathering", "GeometricMedian", "Krum", "Mean", "Median", "MultiKrum",
            "TrimmedMean"]

@@ -5,13 +5,17 @@ A contribution is a list of parts: part 0 a (d,) vector in the model's dtype, fu
 contributions to a gathering; then every rank combines. The number of ranks changes no bit of what comes out.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from pathlib import Path
 
-from fedsim.distributed.world import World
+    from torch import Tensor
+
+    from fedsim.distributed.world import World
 
 
 class Gathering(Protocol):
@@ -34,6 +38,8 @@ class Gathering(Protocol):
 
 class Aggregator(Protocol):
     """A way to combine contributions. Settings of the rule are fields, refused with a ValueError when constructed."""
+
+    name: ClassVar[str]  # what --aggregator takes
 
     @property
     def minimum(self) -> int:

@@ -1,14 +1,17 @@
 """The weighted mean, exact."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from torch import Tensor
+if TYPE_CHECKING:  # the command line lists aggregators, and torch takes seconds to import
+    from pathlib import Path
 
-from fedsim.aggregation.exact_sum import ExactSum
-from fedsim.distributed.world import World
+    from torch import Tensor
+
+    from fedsim.distributed.world import World
 
 
 @dataclass(frozen=True)
@@ -19,10 +22,11 @@ class Mean:
     Decentralized Data", AISTATS, arXiv:1602.05629. A single car can move it anywhere.
     """
 
+    name: ClassVar[str] = "mean"
     minimum: ClassVar[int] = 1
     robust: ClassVar[bool] = False
 
-    def gather(self, like: Sequence[Tensor], owners: Sequence[int], world: World, folder: Path | None) -> "MeanOfParts":
+    def gather(self, like: Sequence[Tensor], owners: Sequence[int], world: World, folder: Path | None) -> MeanOfParts:
         return MeanOfParts(like, world)
 
 
@@ -30,6 +34,8 @@ class MeanOfParts:
     """A sum for each part; contributions are not kept, so there is nothing to put into files."""
 
     def __init__(self, like: Sequence[Tensor], world: World) -> None:
+        from fedsim.aggregation.exact_sum import ExactSum
+
         self.world = world
         self.sums = [ExactSum(part) for part in like]
 

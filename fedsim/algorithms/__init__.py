@@ -10,17 +10,21 @@ from fedsim.algorithms.fednova import FedNova
 from fedsim.algorithms.fedprox import FedProx
 from fedsim.algorithms.local import LocalOnly
 from fedsim.algorithms.scaffold import Scaffold
+from fedsim.options import option
 
-ALGORITHMS: dict[str, type[Algorithm]] = {
-    "avg": FedAvg,
-    "prox": FedProx,
-    "admm": FedADMM,
-    "scaffold": Scaffold,
-    "dyn": FedDyn,
-    "nova": FedNova,
-    "central": Central,
-    "local": LocalOnly,
-}
+# In the order of tables: federated algorithms, then the two yardsticks.
+ALGORITHMS: dict[str, type[Algorithm]] = {algorithm.name: algorithm for algorithm in (
+    FedAvg,
+    FedProx,
+    FedADMM,
+    Scaffold,
+    FedDyn,
+    FedNova,
+    LocalOnly,
+    Central,
+)}
+# A variant takes the place of its algorithm if only its options take the values that are asked for: --rho balanced.
+VARIANTS: dict[type[Algorithm], tuple[type[Algorithm], ...]] = {FedADMM: (BalancedFedADMM,)}
 
-__all__ = ["ALGORITHMS", "Algorithm", "BalancedFedADMM", "Central", "FedADMM", "FedAvg", "FedDyn", "FedNova", "FedProx",
-           "Local", "LocalOnly", "Scaffold", "Shared"]
+__all__ = ["ALGORITHMS", "VARIANTS", "Algorithm", "BalancedFedADMM", "Central", "FedADMM", "FedAvg", "FedDyn",
+           "FedNova", "FedProx", "Local", "LocalOnly", "Scaffold", "Shared", "option"]

@@ -6,9 +6,14 @@ cars, of m in all | p_i a car's weight, Σ p_i = 1 over all m cars | P_S = Σ_{i
 Nothing is written in place: a vector handed in may be held by somebody else.
 """
 
-from typing import Any, ClassVar, Literal, NamedTuple
+from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+
+from fedsim.options import check
+
+if TYPE_CHECKING:  # the command line lists algorithms and their options, and torch takes seconds to import
+    from torch import Tensor
 
 
 class Local(NamedTuple):
@@ -35,6 +40,8 @@ class Algorithm:
     made without arguments: its options are dataclass fields with defaults.
     """
 
+    name: ClassVar[str] = ""  # what --algo takes
+    aliases: ClassVar[tuple[str, ...]] = ()  # further names that --algo takes
     title: ClassVar[str] = ""  # its name in tables; by default the class's
     paper: ClassVar[str] = ""  # where it is from
     weighting: ClassVar[Literal["images", "uniform"]] = "images"  # p_i: the paper's own
@@ -44,6 +51,9 @@ class Algorithm:
     free_server_step: ClassVar[bool] = False  # True: a server optimiser may take the step that `update` proposes
     rests_on_mean: ClassVar[str] = ""  # what is lost when contributions are combined by another rule than the mean
     server_only: ClassVar[tuple[str, ...]] = ()  # fields of the shared state that no car is sent
+
+    def __post_init__(self) -> None:
+        check(self)
 
     @property
     def needs_step_length(self) -> bool:

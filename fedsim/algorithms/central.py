@@ -12,6 +12,7 @@ class Central(FedAvg):
     A round takes as many steps as all cars of a federation together, one after another.
     """
 
+    name = "central"
     title = "centralised"
     paper = "–"
     pooled = True

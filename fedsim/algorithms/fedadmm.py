@@ -1,13 +1,16 @@
 """FedADMM."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from fedsim.algorithms.base import Algorithm, Local
+from fedsim.options import option
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Shared(NamedTuple):
@@ -42,22 +45,22 @@ class FedADMM(Algorithm):
     cars diverges.
     """
 
-    rho: float | None = None  # penalty, > 0; None matches it to each round's local work
-    kappa: float = 0.7  # what rho times the local step length is then: the share of a gradient a dual takes up
-    server_step: float | None = None  # eta, > 0; None is P_S
-    local_start: Literal["global", "own"] = "global"  # local training starts at theta, or at the car's own w
+    rho: float | None = option(None, "Penalty: a number; auto, which matches it to the local work; or balanced, which "
+                               "starts as auto does and follows the residuals.", words=("auto",), at_least=1e-30,
+                               at_most=1e30)
+    server_step: float | None = option(None, "How far the server goes along the combined move; with admm, every step "
+                                       "but the default is biased.", default_text="the cars' weight", above=0,
+                                       at_most=1e38)
+    local_start: Literal["global", "own"] = option("global", "Where a car starts its local training: at the global "
+                                                   "vector or at its own.")
+    kappa: float = option(0.7, "rho = auto times the local step length: the share of a gradient that a dual variable "
+                          "takes up in a round.", flag=False, above=0, at_most=1e30)
+    name = "admm"
+    aliases = ("fedadmm",)
     title = "FedADMM"
     paper = "Gong et al. 2022, arXiv:2204.03529"
     weighting = "uniform"
     rests_on_mean = "theta is no longer the mean of w + y/rho over all cars, so it settles elsewhere"
-
-    def __post_init__(self) -> None:
-        if self.rho is not None and not 0 < self.rho < math.inf:
-            raise ValueError(f"rho is {self.rho}; ADMM's penalty is above 0")
-        if self.server_step is not None and not 0 < self.server_step < math.inf:
-            raise ValueError(f"server_step is {self.server_step}; it is above 0")
-        if self.local_start not in ("global", "own"):
-            raise ValueError(f"local_start is {self.local_start!r}; it is global or own")
 
     @property
     def needs_step_length(self) -> bool:
@@ -67,7 +70,7 @@ class FedADMM(Algorithm):
         return Shared(theta, math.inf if self.rho is None else self.rho)
 
     def init_memory(self, theta: Tensor) -> Memory:
-        return Memory(theta, torch.zeros_like(theta), math.inf)  # y = 0: nothing heard but theta itself
+        return Memory(theta, theta.new_zeros(theta.shape), math.inf)  # y = 0: nothing heard but theta itself
 
     def begin_round(self, shared: Shared, step_length: float | None) -> Shared:
         if self.rho is not None or step_length is None:

@@ -1,14 +1,17 @@
 """FedADMM whose penalty follows its residuals."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
 
 from fedsim.algorithms.base import Local
 from fedsim.algorithms.fedadmm import FedADMM, Memory
+from fedsim.options import option
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 IMBALANCE = 10.0  # one residual more than so many times the other moves rho ...
 FACTOR = 2.0  # ... by this factor: mu and tau of Boyd et al. 2011, eq. 3.13
@@ -49,11 +52,13 @@ class BalancedFedADMM(FedADMM):
     cars measure the change of w + y/rho with one penalty, this round's.
     """
 
+    rho: float | None = option(None, "Penalty that starts as auto does and follows the residuals.", words=("balanced",),
+                               at_least=1e-30, at_most=1e30)
     server_only = ("first_rho", "mean_dual", "changes", "calm")
 
     def init_shared(self, theta: Tensor) -> Shared:
         rho = math.inf if self.rho is None else self.rho
-        return Shared(theta, rho, rho, torch.zeros_like(theta), 0.0, 0.0)
+        return Shared(theta, rho, rho, theta.new_zeros(theta.shape), 0.0, 0.0)
 
     def begin_round(self, shared: Shared, step_length: float | None) -> Shared:  # type: ignore[override]
         if math.isfinite(shared.rho) or step_length is None:
@@ -72,7 +77,7 @@ class BalancedFedADMM(FedADMM):
         theta = shared.theta + (self.server_step or participation) * mean.change
         mean_dual = shared.mean_dual + participation * mean.dual_change
         rho = self._balanced(shared, math.sqrt(mean.squared_gap),
-                             shared.rho * float(torch.linalg.vector_norm(theta - shared.theta)))
+                             shared.rho * float((theta - shared.theta).norm()))
         if rho == shared.rho:
             return shared._replace(theta=theta, mean_dual=mean_dual, calm=shared.calm + 1)
         return shared._replace(theta=theta + mean_dual * (1 / rho - 1 / shared.rho), rho=rho, mean_dual=mean_dual,

@@ -13,6 +13,8 @@ class FedAvg(Algorithm):
     McMahan, Moore, Ramage, Hampson, Agüera y Arcas 2017, arXiv:1602.05629, Algorithm 1.
     """
 
+    name = "avg"
+    aliases = ("fedavg",)
     title = "FedAvg"
     paper = "McMahan et al. 2017, arXiv:1602.05629"
     sends_model = True

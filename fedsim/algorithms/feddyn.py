@@ -1,13 +1,16 @@
 """FedDyn."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
 
 from fedsim.algorithms.base import Algorithm, Local
+from fedsim.options import option
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Shared(NamedTuple):
@@ -33,8 +36,11 @@ class FedDyn(Algorithm):
     every car's latest.
     """
 
-    alpha: float | None = None  # > 0; None matches it to each round's local work, as FedADMM's rho
-    kappa: float = 0.7  # what alpha times the local step length is then
+    alpha: float | None = option(None, "Weight of the dynamic regularisation: a number, or auto, which matches it to "
+                                 "the local work.", name="dyn_alpha", words=("auto",), at_least=1e-30, at_most=1e30)
+    kappa: float = option(0.7, "alpha = auto times the local step length.", flag=False, above=0, at_most=1e30)
+    name = "dyn"
+    aliases = ("feddyn",)
     title = "FedDyn"
     paper = "Acar et al. 2021, arXiv:2111.04263"
     weighting = "uniform"
@@ -42,19 +48,15 @@ class FedDyn(Algorithm):
     rests_on_mean = "h is no longer the mean of the cars' linear terms, so theta settles elsewhere"
     server_only = ("h",)
 
-    def __post_init__(self) -> None:
-        if self.alpha is not None and not 0 < self.alpha < math.inf:
-            raise ValueError(f"alpha is {self.alpha}; FedDyn's is above 0")
-
     @property
     def needs_step_length(self) -> bool:
         return self.alpha is None
 
     def init_shared(self, theta: Tensor) -> Shared:
-        return Shared(theta, math.inf if self.alpha is None else self.alpha, torch.zeros_like(theta))
+        return Shared(theta, math.inf if self.alpha is None else self.alpha, theta.new_zeros(theta.shape))
 
     def init_memory(self, theta: Tensor) -> Tensor:
-        return torch.zeros_like(theta)  # g_i
+        return theta.new_zeros(theta.shape)  # g_i
 
     def begin_round(self, shared: Shared, step_length: float | None) -> Shared:
         if self.alpha is not None or step_length is None:

@@ -1,12 +1,16 @@
 """FedNova."""
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from __future__ import annotations
 
-from torch import Tensor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fedsim.algorithms.base import Local
 from fedsim.algorithms.fedprox import FedProx
+from fedsim.options import option
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Contribution(NamedTuple):
@@ -29,7 +33,9 @@ class FedNova(FedProx):
     with a proximal term (mu > 0). With equal local work it is FedAvg, with mu FedProx.
     """
 
-    mu: float = 0.0
+    mu: float = option(0.0, "Weight of the proximal term.", at_least=0, at_most=1e38)
+    name = "nova"
+    aliases = ("fednova",)
     title = "FedNova"
     paper = "Wang et al. 2020, arXiv:2007.07481"
     sends_model = False

@@ -1,12 +1,15 @@
 """FedProx."""
 
-import math
-from dataclasses import dataclass
-from typing import Any
+from __future__ import annotations
 
-from torch import Tensor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from fedsim.algorithms.fedavg import FedAvg
+from fedsim.options import option
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -18,13 +21,12 @@ class FedProx(FedAvg):
     and averaged by their images.
     """
 
-    mu: float = 0.01  # >= 0; the authors search 0.001 to 1
+    # The authors search 0.001 to 1.
+    mu: float = option(0.01, "Weight of the proximal term.", at_least=0, at_most=1e38)
+    name = "prox"
+    aliases = ("fedprox",)
     title = "FedProx"
     paper = "Li et al. 2020, arXiv:1812.06127"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.mu < math.inf:
-            raise ValueError(f"mu is {self.mu}; the weight of FedProx's proximal term is at least 0")
 
     def correction(self, w: Tensor, shared: Any, memory: Any) -> Tensor:
         return self.mu * (w - shared.theta)

@@ -1,10 +1,14 @@
 """Local-only training: the lower yardstick of a federation."""
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-from torch import Tensor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fedsim.algorithms.base import Algorithm, Local, Shared
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -14,6 +18,7 @@ class LocalOnly(Algorithm):
     The mean of their models is formed for the record's digest alone; no car and no score ever sees it.
     """
 
+    name = "local"
     title = "cars alone"
     paper = "–"
     personal = True

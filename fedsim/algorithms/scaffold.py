@@ -1,12 +1,14 @@
 """SCAFFOLD."""
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from fedsim.algorithms.base import Algorithm, Local
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Shared(NamedTuple):
@@ -39,6 +41,7 @@ class Scaffold(Algorithm):
     Invariant after every round, whoever took part: c = Σ p_i c_i over all cars.
     """
 
+    name = "scaffold"
     title = "SCAFFOLD"
     paper = "Karimireddy et al. 2020, arXiv:1910.06378"
     weighting = "uniform"
@@ -47,10 +50,10 @@ class Scaffold(Algorithm):
     rests_on_mean = "c is no longer the mean of the cars' control variates, so the correction is biased"
 
     def init_shared(self, theta: Tensor) -> Shared:
-        return Shared(theta, torch.zeros_like(theta))
+        return Shared(theta, theta.new_zeros(theta.shape))
 
     def init_memory(self, theta: Tensor) -> Tensor:
-        return torch.zeros_like(theta)  # c_i
+        return theta.new_zeros(theta.shape)  # c_i
 
     def correction(self, w: Tensor, shared: Shared, memory: Tensor) -> Tensor:
         return shared.c - memory

@@ -7,16 +7,24 @@ Hsu, Qi, Brown 2019, arXiv:1909.06335 (FedAvgM); Reddi, Charles, Zaheer, Garrett
 "Adaptive Federated Optimization", ICLR, arXiv:2003.00295, Algorithm 2 (FedAdagrad, FedAdam, FedYogi).
 """
 
-import math
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+
+from fedsim.options import check, option
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class ServerOptimizer(Protocol):
     """Takes the server step."""
+
+    name: ClassVar[str]  # what --server-optimizer takes
+    algo: ClassVar[str]  # what --algo takes: FedAvg with this server step
+    title: ClassVar[str]  # the name of that in tables
+    paper: ClassVar[str]
 
     def init_state(self, theta: Tensor) -> Any:
         """What the coordinator keeps between rounds."""
@@ -27,50 +35,45 @@ class ServerOptimizer(Protocol):
         ...
 
 
-def _check(optimizer: Any, **allowed: tuple[bool, str]) -> None:
-    for name, (holds, text) in allowed.items():
-        if not holds:
-            raise ValueError(f"{name} is {getattr(optimizer, name)}; it must be {text}")
-
-
-def _above_zero(value: float) -> tuple[bool, str]:
-    return 0 < value < math.inf, "above 0"
-
-
-def _below_one(value: float) -> tuple[bool, str]:
-    return 0 <= value < 1, "at least 0 and below 1"
+STEP, MOMENTUM = "How far the server goes along the combined move.", "beta of momentum, beta1 of adam and yogi."
 
 
 @dataclass(frozen=True)
 class Plain:
     """theta <- theta + step D; step 1 is the proposal itself, to the bit."""
 
-    server_step: float = 1.0
+    server_step: float = option(1.0, STEP, above=0, at_most=1e38)
+    name: ClassVar[str] = ""
+    algo: ClassVar[str] = ""
+    title: ClassVar[str] = ""
     paper: ClassVar[str] = "McMahan et al. 2017, arXiv:1602.05629"
 
     def __post_init__(self) -> None:
-        _check(self, server_step=_above_zero(self.server_step))
+        check(self)
 
     def init_state(self, theta: Tensor) -> None:
         return None
 
     def step(self, theta: Tensor, proposed: Tensor, state: None) -> tuple[Tensor, None]:
-        return torch.lerp(theta.double(), proposed, self.server_step), None  # with 1, lerp gives its end itself
+        return theta.double().lerp(proposed, self.server_step), None  # with 1, lerp gives its end itself
 
 
 @dataclass(frozen=True)
 class Momentum:
     """v <- beta v + D;  theta <- theta + step v.   FedAvgM: no (1 - beta), so v grows to D / (1 - beta)."""
 
-    server_step: float = 1.0
-    server_momentum: float = 0.9
+    server_step: float = option(1.0, STEP, above=0, at_most=1e38)
+    server_momentum: float = option(0.9, MOMENTUM, at_least=0, below=1)
+    name: ClassVar[str] = "momentum"
+    algo: ClassVar[str] = "avgm"  # the name of FedAvg with this server step
+    title: ClassVar[str] = "FedAvgM"
     paper: ClassVar[str] = "Hsu et al. 2019, arXiv:1909.06335"
 
     def __post_init__(self) -> None:
-        _check(self, server_step=_above_zero(self.server_step), server_momentum=_below_one(self.server_momentum))
+        check(self)
 
     def init_state(self, theta: Tensor) -> Tensor:
-        return torch.zeros_like(theta, dtype=torch.float64)
+        return theta.new_zeros(theta.shape).double()
 
     def step(self, theta: Tensor, proposed: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         velocity = self.server_momentum * state + (proposed - theta)
@@ -91,23 +94,24 @@ class _Adaptive:
     No bias correction, tau outside the root, v starts at tau²: Algorithm 2.
     """
 
-    server_step: float = 0.03
-    server_tau: float = 0.01  # degree of adaptivity: coordinates that move less are hardly scaled
+    server_step: float = option(0.03, STEP, above=0, at_most=1e38)
+    server_tau: float = option(0.01, "Adaptivity: coordinates that move by less are hardly scaled.", above=0,
+                               at_most=1e38)
 
     def __post_init__(self) -> None:
-        _check(self, server_step=_above_zero(self.server_step), server_tau=_above_zero(self.server_tau))
+        check(self)
 
     @property
     def _beta1(self) -> float:
         return 0.0
 
     def init_state(self, theta: Tensor) -> Moments:
-        zeros = torch.zeros_like(theta, dtype=torch.float64)
-        return Moments(zeros, torch.full_like(zeros, self.server_tau**2))
+        zeros = theta.new_zeros(theta.shape).double()
+        return Moments(zeros, zeros + self.server_tau**2)
 
     def step(self, theta: Tensor, proposed: Tensor, state: Moments) -> tuple[Tensor, Moments]:
         move = proposed - theta
-        m = torch.lerp(move, state.m, self._beta1)
+        m = move.lerp(state.m, self._beta1)
         v = self._second_moment(state.v, move.square())
         return theta + self.server_step * m / (v.sqrt() + self.server_tau), Moments(m, v)
 
@@ -119,6 +123,9 @@ class _Adaptive:
 class Adagrad(_Adaptive):
     """v <- v + D², without a first moment (beta1 = 0)."""
 
+    name: ClassVar[str] = "adagrad"
+    algo: ClassVar[str] = "adagrad"  # the name of FedAvg with this server step
+    title: ClassVar[str] = "FedAdagrad"
     paper: ClassVar[str] = "Reddi et al. 2021, arXiv:2003.00295"
 
     def _second_moment(self, v: Tensor, square: Tensor) -> Tensor:
@@ -129,33 +136,32 @@ class Adagrad(_Adaptive):
 class Adam(_Adaptive):
     """v <- beta2 v + (1 - beta2) D²."""
 
-    server_momentum: float = 0.9  # beta1
-    server_beta2: float = 0.99
+    server_momentum: float = option(0.9, MOMENTUM, at_least=0, below=1)  # beta1
+    server_beta2: float = option(0.99, "beta2 of adam and yogi.", at_least=0, below=1)
+    name: ClassVar[str] = "adam"
+    algo: ClassVar[str] = "adam"  # the name of FedAvg with this server step
+    title: ClassVar[str] = "FedAdam"
     paper: ClassVar[str] = "Reddi et al. 2021, arXiv:2003.00295"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check(self, server_momentum=_below_one(self.server_momentum), server_beta2=_below_one(self.server_beta2))
 
     @property
     def _beta1(self) -> float:
         return self.server_momentum
 
     def _second_moment(self, v: Tensor, square: Tensor) -> Tensor:
-        return torch.lerp(square, v, self.server_beta2)
+        return square.lerp(v, self.server_beta2)
 
 
 @dataclass(frozen=True)
 class Yogi(Adam):
     """v <- v - (1 - beta2) D² sign(v - D²): the second moment changes by little whatever D is."""
 
+    name: ClassVar[str] = "yogi"
+    algo: ClassVar[str] = "yogi"  # the name of FedAvg with this server step
+    title: ClassVar[str] = "FedYogi"
+
     def _second_moment(self, v: Tensor, square: Tensor) -> Tensor:
-        return v - (1 - self.server_beta2) * square * torch.sign(v - square)
+        return v - (1 - self.server_beta2) * square * (v - square).sign()
 
 
 SERVER_OPTIMIZERS: dict[str, type[ServerOptimizer]] = {
-    "momentum": Momentum,
-    "adagrad": Adagrad,
-    "adam": Adam,
-    "yogi": Yogi,
-}
+    optimizer.name: optimizer for optimizer in (Momentum, Adagrad, Adam, Yogi)}

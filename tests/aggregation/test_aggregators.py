@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from scenery import SOLO, on_ranks
 
 from fedsim.aggregation import AGGREGATORS, GeometricMedian, Krum, Mean, Median, MultiKrum, TrimmedMean, stored
-from fedsim.aggregation.robust import krum_scores
+from fedsim.aggregation.rules import krum_scores
 from fedsim.aggregation.rows import make_rows as usual_rows
+from fedsim.aggregation.rules import krum_scores
 from fedsim.errors import RunError
 
 RULES = {name: made() for name, made in AGGREGATORS.items()}
