@@ -13,8 +13,8 @@ from test_torchrun import start
 
 from fedsim.errors import SettingsError
 from fedsim.main import main
+from fedsim.options import flag
 from fedsim.settings.fields import CHOICES, Settings
-from fedsim.settings.registry import flag
 
 FAST = ["--cars", "2", "--rounds", "1", "--image-size", "32x24", "--width", "4", "--threads", "1"]
 

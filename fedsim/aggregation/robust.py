@@ -60,11 +60,11 @@ class _ByCoordinate(_Rule):
 class _ByWeights(_Rule):
     """A rule that looks at part 0 and weighs contributions; all parts are combined with these weights."""
 
-    def combined(self, kept: Kept) -> list[Tensor]:
+    def combined(self, stored: StoredContributions) -> list[Tensor]:
         from fedsim.aggregation.rules import combination
 
-        weights = self.weigh(kept)
-        kept.world.broadcast_(weights)  # so that a rank only sends contributions that are used
+        weights = self.weigh(stored)
+        stored.world.broadcast_(weights)  # so that a rank only sends contributions that are used
         used = weights.nonzero().flatten()
         return stored.by_columns(used.tolist(), lambda u: combination(u, weights[used]))
 
@@ -135,11 +135,11 @@ class Krum(_ByWeights):
         """How many of `count` contributions are averaged."""
         return 1
 
-    def weigh(self, kept: Kept) -> Tensor:
+    def weigh(self, stored: StoredContributions) -> Tensor:
         from fedsim.aggregation.rules import krum_scores, lowest, squared_distances
 
-        squared = kept.over_pairs(squared_distances)
-        return lowest(krum_scores(squared, self.hostile), self.chosen(kept.count))
+        squared = stored.over_pairs(squared_distances)
+        return lowest(krum_scores(squared, self.hostile), self.chosen(stored.count))
 
 
 @dataclass(frozen=True)
@@ -163,9 +163,9 @@ class GeometricMedian(_ByWeights):
 
     name: ClassVar[str] = "geometric-median"
 
-    def weigh(self, kept: Kept) -> Tensor:
+    def weigh(self, stored: StoredContributions) -> Tensor:
         from fedsim.aggregation.rules import geometric_median, inner_products, medoid, squared_distances
 
-        q = kept.shares()
-        origin = medoid(kept.over_pairs(squared_distances), q)
-        return geometric_median(kept.over_pairs(lambda u: inner_products(u, origin)), q, origin)
+        q = stored.shares()
+        origin = medoid(stored.over_pairs(squared_distances), q)
+        return geometric_median(stored.over_pairs(lambda u: inner_products(u, origin)), q, origin)

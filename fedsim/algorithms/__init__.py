@@ -12,17 +12,16 @@ from fedsim.algorithms.local import LocalOnly
 from fedsim.algorithms.scaffold import Scaffold
 from fedsim.options import option
 
+
+def _by_name(*algorithms: type[Algorithm]) -> dict[str, type[Algorithm]]:
+    found = {algorithm.name: algorithm for algorithm in algorithms}
+    assert len(found) == len(algorithms) and all("name" in vars(algorithm) for algorithm in algorithms), \
+        "every algorithm has a name of its own"
+    return found
+
+
 # In the order of tables: federated algorithms, then the two yardsticks.
-ALGORITHMS: dict[str, type[Algorithm]] = {algorithm.name: algorithm for algorithm in (
-    FedAvg,
-    FedProx,
-    FedADMM,
-    Scaffold,
-    FedDyn,
-    FedNova,
-    LocalOnly,
-    Central,
-)}
+ALGORITHMS = _by_name(FedAvg, FedProx, FedADMM, Scaffold, FedDyn, FedNova, LocalOnly, Central)
 # A variant takes the place of its algorithm if only its options take the values that are asked for: --rho balanced.
 VARIANTS: dict[type[Algorithm], tuple[type[Algorithm], ...]] = {FedADMM: (BalancedFedADMM,)}
 

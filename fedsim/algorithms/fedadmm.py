@@ -48,13 +48,13 @@ class FedADMM(Algorithm):
     rho: float | None = option(None, "Penalty: a number; auto, which matches it to the local work; or balanced, which "
                                "starts as auto does and follows the residuals.", words=("auto",), at_least=1e-30,
                                at_most=1e30)
+    kappa: float = option(0.7, "rho = auto times the local step length: the share of a gradient that a dual variable "
+                          "takes up in a round.", flag=False, above=0, at_most=1e30)
     server_step: float | None = option(None, "How far the server goes along the combined move; with admm, every step "
                                        "but the default is biased.", default_text="the cars' weight", above=0,
                                        at_most=1e38)
     local_start: Literal["global", "own"] = option("global", "Where a car starts its local training: at the global "
                                                    "vector or at its own.")
-    kappa: float = option(0.7, "rho = auto times the local step length: the share of a gradient that a dual variable "
-                          "takes up in a round.", flag=False, above=0, at_most=1e30)
     name = "admm"
     aliases = ("fedadmm",)
     title = "FedADMM"

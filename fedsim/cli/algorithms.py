@@ -1,6 +1,6 @@
 """fedsim algorithms: what there is to choose from, read off the code itself."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import click
@@ -10,11 +10,11 @@ from torch import Tensor
 from fedsim.aggregation import AGGREGATORS
 from fedsim.algorithms import Local
 from fedsim.cli.command import Command
-from fedsim.experiment.methods import check_algorithm
+from fedsim.experiment.checks import check_algorithm
 from fedsim.federation.bundles import to_tensors
+from fedsim.options import Option, options_of
 from fedsim.report.words import ABSENT
 from fedsim.settings import registry
-from fedsim.settings.registry import flag
 
 
 class Row(NamedTuple):
@@ -62,25 +62,18 @@ def row(name: str) -> Row:
     kind = registry.algorithm_class(name)
     algorithm, theta = kind(), torch.zeros(1)
     check_algorithm(algorithm, theta, name)
-    own = {field: vars(kind).get(field) for field in ("title", "paper")} if ":" in name else {}
     shared = algorithm.begin_round(algorithm.init_shared(theta), 1.0)
     memory = algorithm.init_memory(theta)
     sent = algorithm.contribute(Local(theta, 1, 1, 1.0), shared, memory)[0]
     down = [value for field, value in shared._asdict().items() if field not in algorithm.server_only]
     server = registry.COMBINATIONS.get(name)
-    paper = registry.server_class(server).paper if server else algorithm.paper
+    paper = registry.server_class(server).paper if server else (vars(kind) if ":" in name else {"paper": kind.paper}
+                                                                ).get("paper", ABSENT)
     together = algorithm.pooled or algorithm.personal
-    title = f"Fed{_capitals(name)}" if server else algorithm.title
-    if own:  # not what it inherits from an algorithm of ours
-        title, paper = own["title"] or kind.__name__, own["paper"] or ABSENT
-    return Row(name, title, paper,
+    return Row(name, registry.title_of(name), paper or ABSENT,
                ABSENT if together else algorithm.weighting, _vectors(memory),
                ABSENT if together else _vectors(tuple(to_tensors(sent))), ABSENT if together else _vectors(tuple(down)),
                ", ".join(_options(kind, server, algorithm.free_server_step)) or ABSENT)
-
-
-def _capitals(name: str) -> str:
-    return {"avgm": "AvgM"}.get(name, name.capitalize())
 
 
 def _vectors(values: Any) -> str:
@@ -94,25 +87,22 @@ def _vectors(values: Any) -> str:
 
 
 def _options(kind: type, server: str | None, free_server_step: bool) -> Iterator[str]:
-    fields = registry.fields_of(kind)
-    flags: Mapping[str, str] = {field: flag(setting) for setting, field in registry.ALGORITHM_OPTIONS.items()}
-    words = {"rho": "auto", "alpha": "auto", "server_step": "the cars' weight"}
-    for field, default in fields.items():
-        if field in flags or field == "server_step":
-            yield f"{flags.get(field, flag(field))} [{words.get(field, '') if default is None else default}]"
+    """Yield every option of an algorithm with its default; those of its server step with it."""
+    yield from map(_with_default, options_of(kind).values())
     if free_server_step:
         if server is None:
             yield "--server-optimizer [none]"
-        for field, default in registry.fields_of(registry.server_class(server)).items():
-            yield f"{flag(field)} [{default:g}]"
+        yield from map(_with_default, options_of(registry.server_class(server)).values())
+
+
+def _with_default(option: Option) -> str:
+    return f"{option.typed} [{option.shown_default}]"
 
 
 def _further() -> Iterator[str]:
-    """What combines with them."""
+    """Yield what combines with algorithms."""
     servers = ", ".join(registry.COMBINATIONS.values())
     yield f"--server-optimizer {servers}: with every algorithm that has the option."
-    options = {field: flag(setting) for setting, field in registry.AGGREGATOR_OPTIONS.items()}
     for name, kind in AGGREGATORS.items():
-        read = ", ".join(f"{options[field]} [{default}]" for field, default in registry.fields_of(kind).items()
-                         if field in options)
+        read = ", ".join(map(_with_default, options_of(kind).values()))
         yield f"--aggregator {name}{f': {read}' if read else ''}"

@@ -21,9 +21,10 @@ from fedsim.comparison.trials import Tuning
 from fedsim.distributed.world import World
 from fedsim.errors import RunError, SettingsError
 from fedsim.experiment.past_run import PastRun
+from fedsim.options import flag
 from fedsim.record.run_directory import default_path, make_empty
 from fedsim.settings.fields import Settings
-from fedsim.settings.registry import NAMES, flag
+from fedsim.settings.registry import NAMES
 from fedsim.system.console import show_steps
 
 HELP = """Train several algorithms with several seeds, or take runs that are there, and report on them side by side.

@@ -1,7 +1,7 @@
 """The command line: every setting is an option, a preset file sets any of them, the command line wins."""
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,22 +11,18 @@ from click.shell_completion import CompletionItem
 from fedsim.cli.command import PATH, Command, Option, in_a_sentence
 from fedsim.data.partition import PARTITIONS, SPLIT_FILE
 from fedsim.errors import SettingsError
-from fedsim.models import MODELS
+from fedsim.options import flag
 from fedsim.settings import compatible
-from fedsim.settings.fields import CHOICES, Settings, read_settings, type_name
-from fedsim.settings.registry import NAMES, check_own_code, flag
+from fedsim.settings.fields import FLAGGED, Settings, read_settings, type_name
+from fedsim.settings.registry import check_own_code
 from fedsim.system.console import LOG
 
 HELP = """Train one segmentation network from many cars that never share their pictures.
 
 Ranks are started by torchrun: torchrun --nproc_per_node=4 -m fedsim.main --algo admm. Without it, one rank
 plays all cars."""
-FORMS = {"algo": "|".join((*NAMES, "MODULE:CLASS")), "rho": "auto|balanced|X", "dyn_alpha": "auto|X",
-         "local_epochs": "N|LEAST:MOST", "image_size": "WIDTHxHEIGHT", "partition": "|".join((*PARTITIONS, "FILE")),
-         "resume": "RUN|auto"}
 PLAIN = {"int": "N", "float": "X", "str": "TEXT"}
 TYPES = {"int": click.INT, "float": click.FLOAT, "str": click.STRING}
-WORDS = CHOICES | {"algo": NAMES, "partition": PARTITIONS, "model": MODELS}  # what a shell completes
 PATHS = ("data_root", "out", "resume")
 DECIDING = {"algo", "partition", "aggregator", "server_optimizer"}  # what other settings belong to
 
@@ -53,7 +49,8 @@ def asked_for(values: dict[str, Any], algos: Sequence[str] = ()) -> Asked:
     algos: that are played in the place of the preset's; it keeps what one of them reads. Raises SettingsError.
     """
     preset = values.pop("config")
-    given = {name: value for name, value in values.items() if value is not None}
+    given = {name: value for name, value in values.items() if value not in (None, ())}
+    given |= _named_options(given)
     if preset is None:
         return Asked(Settings(**given), given)
     path = Path(preset)
@@ -63,21 +60,30 @@ def asked_for(values: dict[str, Any], algos: Sequence[str] = ()) -> Asked:
         raise SettingsError(f"--config {path}: cannot read it ({error.strerror})") from error
     except ValueError as error:
         raise SettingsError(f"--config {path}: not a TOML file ({error})") from error
-    settings = Settings.from_values(loaded | given, origin=f"--config {path}")
+    settings = Settings.from_values(_overridden(loaded, given), origin=f"--config {path}")
     check_own_code(settings.algo, given, f"--config {path}")
     if loaded.get("partition") not in (None, *PARTITIONS) and "partition" not in given:
         loaded |= {"partition": str(_beside(path, Path(loaded["partition"])))}
     if given.keys() & DECIDING:
         loaded = _fitting(loaded, [given | {"algo": algo} for algo in algos] or [given], path)
-    return Asked(Settings.from_values(loaded | given, origin=f"--config {path}"), loaded | given)
+    asked = _overridden(loaded, given)
+    return Asked(Settings.from_values(asked, origin=f"--config {path}"), asked)
+
+
+def _overridden(loaded: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Return a preset's settings, overridden by those of the command line; so are its options one by one."""
+    both = loaded.get("option"), given.get("option")
+    return loaded | given | ({"option": both[0] | both[1]} if isinstance(both[0], dict) and both[1] else {})
 
 
 def _fitting(loaded: dict[str, Any], asked: Sequence[dict[str, Any]], path: Path) -> dict[str, Any]:
-    """A preset without what no algorithm or partition that was asked for in the place of its own reads."""
-    kept = {name for given in asked for name in compatible.fitting(loaded, given)}
-    if left_out := [flag(name) for name in loaded if name not in kept]:
+    """Return a preset without what is read by no algorithm or partition that is asked for instead of its own."""
+    fitted: dict[str, Any] = {}
+    for given in asked:
+        fitted = _overridden(fitted, compatible.fitting(loaded, given))
+    if left_out := [flag(name) for name in loaded if name not in fitted]:
         LOG.info("--config %s: left out is %s, which does not go with what was asked for", path, ", ".join(left_out))
-    return {name: value for name, value in loaded.items() if name in kept}
+    return {name: fitted[name] if name == "option" else value for name, value in loaded.items() if name in fitted}
 
 
 def _beside(config: Path, split: Path) -> Path:
@@ -101,18 +107,45 @@ def setting_options(names: Collection[str]) -> list[click.Parameter]:
     return options
 
 
+def as_arguments(values: Mapping[str, Any]) -> list[str]:
+    """Return a command line that asks for these values of options; None was not given."""
+    words = []
+    for name, value in values.items():
+        for one in value if isinstance(value, tuple) else [value] if value is not None else []:
+            words += [flag(name), str(one)]
+    return words
+
+
 def _option(setting: "dataclasses.Field[Any]") -> Option:
-    text, theme = setting.metadata["help"], setting.metadata["theme"]
-    if setting.default is not None:
+    text, theme, choices = (setting.metadata[key] for key in ("help", "theme", "choices"))
+    if setting.default not in (None, dataclasses.MISSING):
         text += f"  [default: {setting.default}]"
-    choices = CHOICES.get(setting.name)
     kind = type_name(setting.type).removesuffix(" | None")
-    words = WORDS.get(setting.name, ())
+    words = choices or setting.metadata["suggests"]
 
     def completed(context: click.Context, option: click.Parameter, begun: str) -> list[CompletionItem]:
         return [CompletionItem(word) for word in words if word.startswith(begun)]
 
-    return Option(flag(setting.name), theme=theme, default=None, help=text,
-                  type=PATH if setting.name in PATHS else TYPES[kind],
+    return Option(flag(setting.name), theme=theme, default=None, help=text, multiple=setting.name == "option",
+                  type=PATH if setting.name in PATHS else TYPES.get(kind, click.STRING),
                   shell_complete=completed if words else None,
-                  metavar="|".join(choices) if choices else FORMS.get(setting.name, PLAIN[kind]))
+                  metavar="|".join(choices) or setting.metadata["metavar"] or PLAIN[kind])
+
+
+def _named_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `--option NAME=VALUE` asks for: `option` by name, and the settings that are options too.
+
+    Raises SettingsError.
+    """
+    found: dict[str, str] = {}
+    for text in given.get("option", ()):
+        name, equals, value = text.partition("=")
+        name = name.strip().replace("-", "_")
+        if not (name and equals):
+            raise SettingsError(f"--option is {text!r}; write NAME=VALUE, e.g. --option kappa=0.5")
+        if name in found or given.get(name) is not None:
+            raise SettingsError(f"--option {name} is given twice; give it once")
+        found[name] = value
+    with_flag = {name: value for name, value in found.items() if name in FLAGGED}
+    without = {name: value for name, value in found.items() if name not in FLAGGED}
+    return with_flag | ({"option": without} if "option" in given else {})

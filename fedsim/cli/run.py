@@ -7,14 +7,9 @@ from typing import Any
 import click
 
 from fedsim.cli.command import Command, Option, loudness
-from fedsim.cli.options import asked_for, setting_options
-from fedsim.distributed.devices import ranks_that_fit
-from fedsim.experiment.dealing import cars_of
-from fedsim.experiment.methods import make_algorithm
-from fedsim.experiment.resuming import continued, run_to_continue
-from fedsim.experiment.run import run as play
+from fedsim.cli.options import as_arguments, asked_for, setting_options
+from fedsim.settings import registry
 from fedsim.settings.fields import Settings
-from fedsim.settings.registry import flag
 
 HELP = """Train one segmentation network from many cars that never share their pictures.
 
@@ -23,21 +18,26 @@ that are not given are those of --config, if any, else the defaults."""
 
 
 def _run(ranks: int | None, **values: Any) -> int:
-    """Returns the exit status."""
+    """Train, and return the exit status."""
+    # Late: the help of this command, and a shell that completes its options, need no torch.
+    from fedsim.distributed.devices import ranks_that_fit
+    from fedsim.distributed.torchrun import start
+    from fedsim.experiment.dealing import cars_of
+    from fedsim.experiment.resuming import continued, run_to_continue
+    from fedsim.experiment.run import run as play
+
     asked = asked_for(dict(values))
     going_on = run_to_continue(asked.settings)
     settings = continued(Path(going_on), asked.given) if going_on else asked.settings
     if ranks is None:
         cars = cars_of(settings, ranks=1)
         # Central training is one rank's work, which all cores may share.
-        ranks = 1 if make_algorithm(settings).pooled else min(cars, ranks_that_fit(settings.device, settings.threads))
+        pooled = registry.algorithm_class(settings.algo).pooled
+        ranks = 1 if pooled else min(cars, ranks_that_fit(settings.device, settings.threads))
     if ranks == 1:
         play(asked.settings, asked.given)
         return 0
-    from fedsim.distributed.torchrun import start
-
-    arguments = [word for name, value in values.items() if value is not None for word in (flag(name), str(value))]
-    return start(ranks, [*arguments, *loudness()])
+    return start(ranks, [*as_arguments(values), *loudness()])
 
 
 run: click.Command = Command(

@@ -13,12 +13,12 @@ from fedsim.errors import OutputError, SettingsError
 from fedsim.experiment.dealing import cars_of, source_of
 from fedsim.experiment.past_run import PastRun
 from fedsim.experiment.resuming import FREE
+from fedsim.options import flag
 from fedsim.record.metrics_file import check_records, read_metrics
 from fedsim.record.run_directory import LOCK, hold, make_empty, not_empty
 from fedsim.report.words import format_setting
 from fedsim.settings import compatible, registry
 from fedsim.settings.fields import Settings, read_settings
-from fedsim.settings.registry import flag
 from fedsim.system.console import LOG
 from fedsim.system.files import beside, write_whole
 

@@ -15,8 +15,8 @@ import torch
 from fedsim.comparison.plan import Job, writing
 from fedsim.errors import Stopped
 from fedsim.experiment.signals import Signals
+from fedsim.options import flag
 from fedsim.settings.fields import Settings
-from fedsim.settings.registry import flag
 from fedsim.system.console import LOG, show_steps
 
 POLL = 0.2  # seconds

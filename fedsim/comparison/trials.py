@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedsim.errors import SettingsError
+from fedsim.options import flag
 from fedsim.report.words import ABSENT, format_setting
 from fedsim.settings.fields import Settings
-from fedsim.settings.registry import flag
 
 # What two runs of one row may differ in: which of the repetitions it is, and where it was played.
 FREE = ("algo", "seed", "out", "resume", "data_root", "device", "backend", "threads", "timeout", "car_states",

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from fedsim.algorithms import Algorithm
 from fedsim.data.augment import augmentation
 from fedsim.data.car_scenes import CarScenes
 from fedsim.data.partition.dealt import Dealt
@@ -18,30 +17,22 @@ from fedsim.data.partition.schemes import Shard
 from fedsim.data.scene_set import SceneSet
 from fedsim.distributed.world import World
 from fedsim.errors import SettingsError
+from fedsim.experiment.checks import check_algorithm, check_cars, warnings
 from fedsim.experiment.dealing import alpha_of, cars_of, deal, source_of
-from fedsim.experiment.methods import (
-    check_algorithm,
-    make_aggregator,
-    make_algorithm,
-    make_attack,
-    make_server,
-    server_name,
-    warnings,
-)
-from fedsim.federation.attacks import Mislabelled
+from fedsim.federation.attacks import Attack, Mislabelled, hostile_cars
 from fedsim.federation.batchnorm import NORM_RULES
 from fedsim.federation.federation import Car, Federation, Fleet, Method, Schedule
 from fedsim.federation.local_training import LocalTraining
 from fedsim.federation.memories import make_memories
 from fedsim.federation.optimizers import SGD, Adam
-from fedsim.federation.participation import number_of_cars, place_cars
+from fedsim.federation.participation import place_cars
 from fedsim.models import build_model, check_image_size, check_single_scene
 from fedsim.models.card import ModelCard
 from fedsim.models.flat import FlatModel
 from fedsim.models.loss import CrossEntropy, class_counts, class_weights
 from fedsim.seeds import seed_torch
-from fedsim.settings import registry
 from fedsim.settings.fields import Settings
+from fedsim.settings.methods import Methods
 from fedsim.version import __version__
 
 
@@ -78,11 +69,14 @@ class Experiment:
                          config(settings)).metadata()
 
 
-def assemble(settings: Settings, world: World, log: Logger) -> Experiment:
-    """Everything a run needs, on every rank; `log` is told about it. Raises UserError, the same on all ranks."""
+def assemble(settings: Settings, methods: Methods, world: World, log: Logger) -> Experiment:
+    """Put together all that a run needs, on every rank; `log` is told about it.
+
+    methods: made from the settings by `compatible.check`. Raises UserError, the same on all ranks.
+    """
     cars = world.together(lambda: cars_of(settings, world.size))
-    algorithm = make_algorithm(settings)
-    _check_cars(settings, cars)
+    algorithm = methods.algorithm
+    check_cars(settings, methods.aggregator, cars)
     if cars < world.size and not algorithm.pooled:
         raise SettingsError(f"{cars} cars on {world.size} ranks: every rank plays at least one car; "
                             f"start {cars} ranks, or raise --cars to {world.size}")
@@ -97,25 +91,27 @@ def assemble(settings: Settings, world: World, log: Logger) -> Experiment:
         world.together(lambda: check_single_scene(settings.model, module, size))
     for warning in dealt.warnings():
         log.warning("%s", warning)
-    federation, criterion = _federation(settings, world, dealt.train_set, shards, module, algorithm)
+    federation, criterion = _federation(settings, methods, world, dealt.train_set, shards, module)
     log.info(f"{len(shards)} car(s) on {world.size} rank(s), {world.device.type} with {world.threads} thread(s) a "
              f"rank, {world.backend} ({world.backend_reason}); {settings.model} with "
              f"{federation.model.parameters.numel():,} parameters")
-    for warning in warnings(federation, settings.aggregator):
+    for warning in warnings(federation):
         log.warning("%s", warning)
-    resolved = replace(settings, **_resolved(settings, federation), cars=cars, image_size=f"{size[0]}x{size[1]}",
+    resolved = replace(settings, **_resolved(settings, methods, federation), cars=cars,
+                       image_size=f"{size[0]}x{size[1]}",
                        alpha=alpha_of(settings),
                        data_root=settings.data_root and str(Path(settings.data_root).resolve()))
     return Experiment(resolved, dealt, federation, criterion)
 
 
-def _federation(settings: Settings, world: World, train_set: SceneSet, shards: list[Shard], module: nn.Module,
-                algorithm: Algorithm) -> tuple[Federation, CrossEntropy]:
-    """The federation, and the loss that its cars train with and its model is scored by."""
+def _federation(settings: Settings, methods: Methods, world: World, train_set: SceneSet, shards: list[Shard],
+                module: nn.Module) -> tuple[Federation, CrossEntropy]:
+    """Return the federation, and the loss that its cars train with and its model is scored by."""
+    algorithm = methods.algorithm
     homes = place_cars([len(shard.indices) for shard in shards], world.size)
     mine = [car for car, home in enumerate(homes) if home == world.rank]
     criterion = _criterion(settings, world, train_set, [shards[car] for car in mine])
-    attack = make_attack(settings, len(shards))
+    attack = _attack(settings, len(shards))
     weighting, rule = settings.weighting or algorithm.weighting, NORM_RULES[settings.batchnorm or "recalibrate"]
 
     def scenes_of(car: int) -> CarScenes:
@@ -123,7 +119,7 @@ def _federation(settings: Settings, world: World, train_set: SceneSet, shards: l
         return kind(train_set, shards[car].indices, world.device)
 
     model = FlatModel(module, world.device, rule.own_affine)
-    method = Method(algorithm, make_aggregator(settings), make_server(settings), rule, settings.clip_norm, attack)
+    method = Method(algorithm, methods.aggregator, methods.server, rule, settings.clip_norm, attack)
     schedule = Schedule(
         rounds=settings.rounds, lr=settings.lr, cosine=settings.lr_schedule == "cosine",
         participation=settings.participation, seed=settings.seed, car_failures=settings.car_failures,
@@ -138,43 +134,21 @@ def _federation(settings: Settings, world: World, train_set: SceneSet, shards: l
     return Federation(world, model, training, method, schedule, fleet, memories), criterion
 
 
-def _resolved(settings: Settings, federation: Federation) -> dict[str, Any]:
-    """What was left to others to decide, and what they have decided."""
-    method = federation.method
-    algorithm, server, aggregator = method.algorithm, method.server, method.aggregator
-    found: dict[str, Any] = {
+def _resolved(settings: Settings, methods: Methods, federation: Federation) -> dict[str, Any]:
+    """Return what the settings left open, as it was decided."""
+    algorithm, attack = federation.method.algorithm, federation.method.attack
+    return methods.resolved(settings) | {
         "threads": federation.world.threads,
         "weighting": None if algorithm.pooled or algorithm.personal else settings.weighting or algorithm.weighting,
-        "batchnorm": (settings.batchnorm or "recalibrate") if settings.norm == "batch" else None}
-    found |= {
-        setting: getattr(algorithm, field) for setting, field in registry.ALGORITHM_OPTIONS.items()
-        if field in registry.fields_of(type(algorithm))}
-    for name in ("rho", "dyn_alpha"):
-        if name in found:
-            found[name] = getattr(settings, name) or "auto"
-    if algorithm.free_server_step:
-        found |= {name: getattr(server, name) for name in registry.SERVER_OPTIONS
-                  if name in registry.fields_of(type(server))}
-        found["server_optimizer"] = server_name(settings)
-    found |= {setting: getattr(aggregator, field) for setting, field in registry.AGGREGATOR_OPTIONS.items()
-              if field in registry.fields_of(type(aggregator))}
-    if method.attack:
-        found["attack"] = method.attack.name
-    return found
+        "batchnorm": (settings.batchnorm or "recalibrate") if settings.norm == "batch" else None,
+        "attack": attack.name if attack else None}
 
 
-def _check_cars(settings: Settings, cars: int) -> None:
-    """Raise SettingsError where so many cars are too few for what is asked of them."""
-    taking_part, aggregator = number_of_cars(cars, settings.participation), make_aggregator(settings)
-    if not taking_part:
-        raise SettingsError(f"--participation is {settings.participation}, which of {cars} cars selects none; take at "
-                            f"least {1 / cars:.3g}, one car")
-    if settings.attackers >= cars:
-        raise SettingsError(f"--attackers is {settings.attackers}, but there are {cars} cars, and one at least must be "
-                            f"honest; take at most {cars - 1}")
-    if taking_part < aggregator.minimum:
-        raise SettingsError(f"--aggregator {settings.aggregator} needs at least {aggregator.minimum} cars in a round, "
-                            f"and {taking_part} take part; raise --cars or --participation")
+def _attack(settings: Settings, cars: int) -> Attack | None:
+    """Draw the hostile cars; None if there are none."""
+    if not settings.attackers:
+        return None
+    return Attack(settings.attack or "sign-flip", hostile_cars(settings.seed, cars, settings.attackers), settings.seed)
 
 
 def make_module(settings: Settings, classes: int, size: tuple[int, int]) -> nn.Module:
@@ -214,6 +188,6 @@ def current_versions() -> dict[str, str]:
 
 
 def config(settings: Settings) -> dict[str, Any]:
-    """The settings as a preset that repeats the run, wherever it goes."""
+    """Return the settings as a preset that repeats the run, wherever it goes."""
     return {name: value for name, value in asdict(settings).items()
-            if value is not None and name not in ("out", "resume")}
+            if value is not None and value != {} and name not in ("out", "resume")}

@@ -16,9 +16,11 @@ from fedsim.distributed.world import World
 from fedsim.errors import DataError, OutputError, SettingsError
 from fedsim.experiment.assembly import config, current_versions
 from fedsim.experiment.past_run import PastRun
+from fedsim.options import flag, options_of
 from fedsim.record.overview import read_environment
+from fedsim.settings import registry
 from fedsim.settings.fields import Settings
-from fedsim.settings.registry import check_own_code, flag
+from fedsim.settings.registry import check_own_code
 
 # Settings that decide how long and where a run goes on, and not what it computes; what data is there, its digest tells.
 FREE = ("rounds", "backend", "timeout", "car_states", "evaluate_every", "checkpoint_every", "device", "data_root")
@@ -67,7 +69,7 @@ def continued(path: Path, given: Mapping[str, Any]) -> Settings:
     asked = Settings(**{name: value for name, value in given.items() if name not in OF_THE_COMMAND})
     for name in given.keys() - {*OF_THE_COMMAND, *FREE}:
         was, wanted = getattr(settings, name), getattr(asked, name)
-        if was != wanted and not _says_the_same(name, was, wanted):
+        if was != wanted and not _says_the_same(settings, name, was, wanted):
             raise SettingsError(f"{flag(name)} is {wanted}, but {path} was run with {was}, and that would change the "
                                 f"result: leave {flag(name)} out, or start a new run")
     return replace(settings, out=str(path), **{name: getattr(asked, name) for name in given.keys() & set(FREE)})
@@ -115,8 +117,15 @@ def _own_run(settings: Settings) -> Path | None:
     return max(begun, key=lambda path: (path / "config.toml").stat().st_mtime, default=None)
 
 
-def _says_the_same(name: str, was: Any, wanted: Any) -> bool:
-    """Whether two values of a setting mean the same although they are written differently."""
+def _says_the_same(settings: Settings, name: str, was: Any, wanted: Any) -> bool:
+    """Return whether two values of a setting mean the same although they are written differently.
+
+    settings: of the run.
+    """
+    if name == "option":
+        known = options_of(registry.algorithm_class(settings.algo))
+        return all(option in known and known[option].read(value) == was.get(option, known[option].default)
+                   for option, value in wanted.items())
     if name == "partition" and wanted not in PARTITIONS and was not in PARTITIONS:
         return _content(Path(wanted)) == _content(Path(was))
     return False

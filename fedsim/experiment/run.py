@@ -23,7 +23,7 @@ from fedsim.distributed.world import World
 from fedsim.errors import FedsimError, RankError, SettingsError, Stopped
 from fedsim.evaluation.evaluate import predict
 from fedsim.experiment.assembly import Experiment, assemble, config
-from fedsim.experiment.methods import notes, warnings
+from fedsim.experiment.checks import notes, warnings
 from fedsim.experiment.resuming import check_same, continued, identity, launch_id, run_to_continue
 from fedsim.experiment.signals import RunSignals
 from fedsim.federation.divergence import REMEDY
@@ -39,7 +39,6 @@ from fedsim.record.weights import weights_of
 from fedsim.report.scenes import load_shown, shown_indices
 from fedsim.settings import compatible
 from fedsim.settings.fields import Settings
-from fedsim.settings.registry import NAMES
 from fedsim.system.console import LOG, SILENT
 from fedsim.system.machine import fits_in_memory
 
@@ -53,8 +52,7 @@ def run(settings: Settings, given: Mapping[str, Any]) -> Path:
     given: what the command line or its preset asks for, by setting; a run that goes on takes the rest from its own.
     Raises UserError before training for a user's mistake, RunError for a fault in the run, Stopped after a signal.
     """
-    if settings.resume is None:
-        compatible.check(settings)
+    methods = None if settings.resume else compatible.check(settings)
     world = World.join(settings.device, settings.backend, settings.threads, settings.timeout)
     try:
         found = world.together(lambda: run_to_continue(settings) if world.is_coordinator else None)
@@ -62,8 +60,9 @@ def run(settings: Settings, given: Mapping[str, Any]) -> Path:
         if path:
             settings = world.together(lambda: continued(Path(path), given))
             world.use_threads(settings.threads)
-        world.together(lambda: compatible.check(settings))
-        experiment = assemble(settings, world, _log(world))
+        if path or methods is None:
+            methods = world.together(lambda: compatible.check(settings))
+        experiment = assemble(settings, methods, world, _log(world))
         with ExitStack() as held:
             directory = _directory(experiment, path, given, held)
             with _told_apart(experiment):
@@ -108,7 +107,7 @@ def _new_directory(experiment: Experiment, given: Mapping[str, Any]) -> RunDirec
 
 def _warnings(experiment: Experiment) -> list[str]:
     """What was said before training."""
-    return [*experiment.dealt.warnings(), *warnings(experiment.federation, experiment.settings.aggregator)]
+    return [*experiment.dealt.warnings(), *warnings(experiment.federation)]
 
 
 @contextmanager
@@ -123,7 +122,7 @@ def _told_apart(experiment: Experiment) -> Iterator[None]:
         where = f" ({error.filename})" if error.filename else ""
         raise RankError(f"rank {world.rank}, while {world.doing}: {error.strerror or error}{where}") from error
     except Exception as error:
-        if settings.algo not in NAMES and (place := _in_own_code(error, experiment.federation.method.algorithm)):
+        if ":" in settings.algo and (place := _in_own_code(error, experiment.federation.method.algorithm)):
             said = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise RankError(f"rank {world.rank}, while {world.doing}: --algo {settings.algo} raises {said} "
                             f"({place})") from error
@@ -260,7 +259,7 @@ def _open_journal(experiment: Experiment, directory: RunDirectory, last: int, st
     if federation.method.algorithm.pooled:
         pixels = pixels.sum(0, keepdims=True)
     return Journal(directory, dealt.train_set.classes, federation.fleet.cars, config(experiment.settings), last=last,
-                   notes=[*notes(federation, experiment.settings.aggregator)], pixels=pixels,
+                   notes=[*notes(federation)], pixels=pixels,
                    duals=state.mean_dual is not None,
                    shown=lambda: load_shown(dealt.eval_set, dealt.source, dealt.eval_split))
 

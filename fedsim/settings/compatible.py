@@ -6,43 +6,52 @@ from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
-from fedsim.aggregation import AGGREGATORS
-from fedsim.algorithms import Algorithm, FedADMM
+from fedsim.algorithms import Algorithm
 from fedsim.data.partition import DEFAULT_ALPHA, PARTITIONS
 from fedsim.errors import SettingsError
+from fedsim.options import flag, options_of
 from fedsim.settings import registry
 from fedsim.settings.fields import Settings
-from fedsim.settings.registry import flag
+from fedsim.settings.methods import Methods, make_methods
 
 
-def check(settings: Settings) -> None:
-    """Raise SettingsError for the first contradiction."""
-    algorithm = registry.algorithm_class(settings.algo)
-    _check_algorithm(settings, algorithm)
-    _check_server(settings, algorithm)
-    _check_robustness(settings)
-    if algorithm.pooled or algorithm.personal:
+def check(settings: Settings) -> Methods:
+    """Return how a federation learns, made from settings. Raises SettingsError for the first contradiction."""
+    methods = make_methods(settings)
+    if settings.attack and not settings.attackers:
+        raise SettingsError(f"--attack {settings.attack} needs cars that attack: say how many with --attackers")
+    if methods.algorithm.pooled or methods.algorithm.personal:
         _check_without_federation(settings)
-    _check_training(settings, algorithm)
+    _check_training(settings, methods.algorithm)
     _check_data(settings)
+    return methods
 
 
 def fitting(values: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
-    """Fixed settings, and of some others those that go together with them.
+    """Return fixed settings, and those of the other `values` that go together with them.
 
-    They are tried in the order of `Settings`, where what another builds on stands before it. Left out is what
-    contradicts those before it, and only what an algorithm, an aggregator or a partition reads or does not read.
+    Settings are added one by one in the order of `Settings`, in which a setting stands after those it depends on. A
+    setting that contradicts the ones before it is dropped. Only settings that belong to an algorithm, an aggregator or
+    a partition can be dropped.
     """
-    belongs = {setting.name for setting in fields(Settings)
-               if setting.metadata["theme"] in ("Federation", "Algorithm", "Robustness")} | {"alpha"}
+    belongs = {one.name for one in fields(Settings)
+               if one.metadata["theme"] in ("Federation", "Algorithm", "Robustness")} | {"alpha"}
     others = {name: value for name, value in values.items() if name not in belongs} | dict(fixed)
     kept = {name: value for name, value in others.items() if name == "partition"}
-    for name in [setting.name for setting in fields(Settings) if setting.name in belongs]:
+    for name in [one.name for one in fields(Settings) if one.name in belongs]:
         if name in fixed:
             kept[name] = fixed[name]
+        elif name == "option" and name in values:
+            kept[name] = _fitting_options(values[name], kept.get("algo", Settings.algo))
         elif name in values and (_goes(more := kept | {name: values[name]}) or not _goes(kept)):
             kept = more
-    return others | kept
+    return {name: value for name, value in (others | kept).items() if value != {}}
+
+
+def _fitting_options(given: Mapping[str, Any], algo: str) -> dict[str, Any]:
+    """Return the options without a flag of their own that an algorithm has."""
+    known = options_of(registry.algorithm_class(algo))
+    return {name: value for name, value in given.items() if name in known}
 
 
 def _goes(values: Mapping[str, Any]) -> bool:
@@ -50,49 +59,6 @@ def _goes(values: Mapping[str, Any]) -> bool:
         check(Settings(**values))
         return True
     return False
-
-
-def _check_algorithm(settings: Settings, algorithm: type[Algorithm]) -> None:
-    for setting, field in registry.ALGORITHM_OPTIONS.items():
-        if getattr(settings, setting) is not None and field not in registry.fields_of(algorithm):
-            raise SettingsError(f"{flag(setting)} belongs to {registry.readers(setting)}; {settings.algo} has no such "
-                                "option: leave it out")
-    if settings.rho == "balanced" and algorithm is not FedADMM:
-        raise SettingsError(f"--rho balanced belongs to admm itself; {settings.algo} has its own rule: leave it out")
-
-
-def _check_server(settings: Settings, algorithm: type[Algorithm]) -> None:
-    own, name = registry.COMBINATIONS.get(settings.algo), settings.server_optimizer
-    if own and name not in (None, own):
-        raise SettingsError(f"--algo {settings.algo} is avg with --server-optimizer {own}, so {name} contradicts it: "
-                            f"take --algo avg --server-optimizer {name}")
-    if name and not algorithm.free_server_step:
-        reason = ("there is no server step in it" if algorithm.pooled or algorithm.personal
-                  else "its own server step is part of the method")
-        raise SettingsError(f"--server-optimizer {name} does not go with {settings.algo}: {reason}; take avg, prox, "
-                            "nova or scaffold")
-    readers = set(registry.fields_of(registry.server_class(own or name))) if algorithm.free_server_step else set()
-    readers |= set(registry.fields_of(algorithm))
-    for setting in registry.SERVER_OPTIONS:
-        if getattr(settings, setting) is not None and setting not in readers:
-            who = ("algorithms that leave the server step free, and to admm" if setting == "server_step"
-                   else f"--server-optimizer {registry.readers(setting)}")
-            raise SettingsError(f"{flag(setting)} belongs to {who}; {_with_server(settings)} does not read it: leave "
-                                "it out")
-
-
-def _with_server(settings: Settings) -> str:
-    return settings.algo + (f" with {settings.server_optimizer}" if settings.server_optimizer else "")
-
-
-def _check_robustness(settings: Settings) -> None:
-    for setting, field in registry.AGGREGATOR_OPTIONS.items():
-        known = registry.fields_of(AGGREGATORS[settings.aggregator])
-        if getattr(settings, setting) is not None and field not in known:
-            raise SettingsError(f"{flag(setting)} belongs to --aggregator {registry.readers(setting)}; "
-                                f"{settings.aggregator} does not read it: leave it out")
-    if settings.attack and not settings.attackers:
-        raise SettingsError(f"--attack {settings.attack} needs cars that attack: say how many with --attackers")
 
 
 def _check_without_federation(settings: Settings) -> None:
@@ -108,15 +74,15 @@ def _check_without_federation(settings: Settings) -> None:
                             f"{settings.algo} take recalibrate or pooled")
 
 
-def _check_training(settings: Settings, algorithm: type[Algorithm]) -> None:
+def _check_training(settings: Settings, algorithm: Algorithm) -> None:
     if settings.optimizer == "adam" and settings.momentum != type(settings).momentum:
         raise SettingsError("--momentum belongs to --optimizer sgd; adam has its own: leave it out")
-    number = next((setting for setting in ("rho", "dyn_alpha")
-                   if registry.ALGORITHM_OPTIONS[setting] in registry.fields_of(algorithm)), None)
-    if settings.optimizer == "adam" and number and settings.number_or_word(number, "auto", "balanced") is None:
-        raise SettingsError(f"{flag(number)} {getattr(settings, number) or 'auto'} matches it to the length of sgd's "
-                            f"steps, which adam's do not have: give a number, e.g. {flag(number)} 0.01")
-    if settings.optimizer == "adam" and not number and algorithm().needs_step_length:
+    if settings.optimizer == "adam" and algorithm.needs_step_length:
+        matched = [(name, option) for name, option in options_of(type(algorithm)).items()
+                   if option.words and getattr(algorithm, option.field) is None]
+        for name, option in matched:
+            raise SettingsError(f"{option.typed} {option.word(None)} matches it to the length of sgd's steps, which "
+                                f"adam's do not have: give a number, e.g. {flag(name)} 0.01")
         raise SettingsError(f"--optimizer adam does not go with {settings.algo}, which divides by the length of sgd's "
                             "steps: adam's do not scale with the gradient")
     if settings.norm == "group" and settings.batchnorm is not None:

@@ -5,167 +5,153 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from fedsim.aggregation import AGGREGATORS
 from fedsim.algorithms.server_optimizers import SERVER_OPTIMIZERS
-from fedsim.data import AUGMENTATIONS
 from fedsim.data.datasets import SOURCES
+from fedsim.data.partition import PARTITIONS
 from fedsim.errors import SettingsError
-from fedsim.federation.attacks import ATTACKS
-from fedsim.federation.batchnorm import NORM_RULES
-from fedsim.federation.divergence import ACTIONS
-from fedsim.models import MOST_CHANNELS, NORMS
-from fedsim.models.loss import CLASS_WEIGHTS
+from fedsim.options import BadOption, Option, flag
 from fedsim.settings import registry
-from fedsim.settings.registry import flag
 
-CHOICES = {
-    "server_optimizer": tuple(SERVER_OPTIMIZERS),
-    "aggregator": tuple(AGGREGATORS),
-    "attack": tuple(ATTACKS),
-    "local_start": ("global", "own"),
-    "on_divergence": ACTIONS,
-    "car_states": ("auto", "memory", "disk"),
-    "optimizer": ("sgd", "adam"),
-    "lr_schedule": ("cosine", "constant"),
-    "weighting": ("images", "uniform"),
-    "batchnorm": tuple(NORM_RULES),
-    "norm": NORMS,
-    "class_weights": tuple(CLASS_WEIGHTS),
-    "data": SOURCES,
-    "augment": tuple(AUGMENTATIONS),
-    "eval_split": ("train", "val", "test"),
-    "device": ("auto", "cpu", "cuda"),
-    "backend": ("auto", "gloo", "nccl"),
-}
 MOST_THREADS = 1024
-WORDS = ("rho", "dyn_alpha", "local_epochs")  # settings that are numbers or words: a number in TOML needs no quotes
+MOST_CHANNELS = 2**16  # of a network's first stage
 
 
-def option(theme: str, default: Any, text: str) -> Any:
-    """A setting that is also an option of the command line, with its help text and its theme there."""
-    return field(default=default, metadata={"theme": theme, "help": text})
+def setting(theme: str, default: Any, text: str, choices: tuple[str, ...] = (), metavar: str = "",
+            suggests: tuple[str, ...] = ()) -> Any:
+    """Make a setting, which is an option of the command line with its theme and its help there.
+
+    choices: the only words that it takes. suggests: words that a shell completes, if it takes others too. metavar: what
+    the help shows in the place of a value.
+    """
+    return field(default=default, metadata={"theme": theme, "help": text, "choices": choices, "metavar": metavar,
+                                            "suggests": suggests})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """All that decides what a run computes, and where it leaves its results. None: decided by others.
+class CommonSettings:
+    """The settings that every method has; `Settings` has the options of methods as well."""
 
-    Each is checked by itself; `compatible.check` tells whether they go together.
-    """
+    algo: str = setting("Federation", "admm",
+        "The algorithm, by name, or one of your own, as mypackage.mymodule:MyAlgorithm. central trains one model on "
+        "the scenes of all cars; with local, cars never communicate. `fedsim algorithms` lists them all.",
+        suggests=registry.NAMES, metavar="|".join((*registry.NAMES, "MODULE:CLASS")))
+    cars: int | None = setting("Federation", None,
+        "Number of cars. Default: as many as a partition file has; otherwise 4, or the number of ranks if that is "
+        "larger.")
+    rounds: int = setting("Federation", 16, "Number of rounds.")
+    participation: float = setting("Federation", 1.0,
+        "Share of the cars that take part in a round, above 0 and at most 1.")
+    car_failures: float = setting("Federation", 0.0,
+        "Probability that a car of a round downloads and trains, but never answers, at least 0 and below 1.")
+    weighting: str | None = setting("Federation", None,
+        "Weight of a car in every mean: its number of images, or the same for all. Default: as in the algorithm's "
+        "paper; `fedsim algorithms` tells which.", choices=("images", "uniform"))
+    batchnorm: str | None = setting("Federation", None,
+        "What cars share of BatchNorm layers. recalibrate measures the statistics again with the new parameters on "
+        "each car's scenes; pooled combines the cars' running statistics; average averages them plainly; with "
+        "local-statistics (SiloBN) each car keeps its statistics; with local (FedBN) it keeps weights and biases too. "
+        "Default: recalibrate.", choices=("recalibrate", "pooled", "average", "local-statistics", "local"))
+    seed: int = setting("Federation", 0, "Seed of every random draw.")
 
-    algo: str = option("Federation", "admm", "avg, prox, admm, scaffold, dyn, nova: FedAvg, FedProx, FedADMM, "
-                       "SCAFFOLD, FedDyn, FedNova; avgm, adagrad, adam, yogi: avg with that --server-optimizer; "
-                       "central: one model on the scenes of all cars pooled; local: cars that never communicate; or "
-                       "your own, as mypackage.mymodule:MyAlgorithm. `fedsim algorithms` tells more.")
-    cars: int | None = option("Federation", None, "Cars. Default: a partition file's; else 4, or as many as ranks "
-                              "where those are more.")
-    rounds: int = option("Federation", 16, "Rounds.")
-    participation: float = option("Federation", 1.0, "Share of the cars that take part in a round, above 0 "
-                                  "and at most 1.")
-    car_failures: float = option("Federation", 0.0, "Probability that a car of a round downloads, trains and never "
-                                 "answers, at least 0 and below 1.")
-    weighting: str | None = option("Federation", None, "Weight of a car in every mean: its images, or "
-                                   "uniform. Default: the paper's; `fedsim algorithms` has it.")
-    batchnorm: str | None = option("Federation", None, "BatchNorm layers: recalibrate re-estimates statistics with "
-                                   "the new parameters on each car's scenes, pooled combines the cars' running ones, "
-                                   "average averages them plainly; with local-statistics (SiloBN) they stay with the "
-                                   "car, with local (FedBN) weights and biases too. Default: recalibrate.")
-    seed: int = option("Federation", 0, "Seed of every random draw.")
+    server_optimizer: str | None = setting("Algorithm", None,
+        "Server optimiser that takes the place of the plain server step; with avg, prox, nova and scaffold. Default: "
+        "the plain step.", choices=tuple(SERVER_OPTIMIZERS))
+    on_divergence: str = setting("Algorithm", "warn",
+        "What to do when the step of theta or the mean dual variable keeps growing: warn once, stop, or rollback, "
+        "which undoes the round and halves the learning rate.", choices=("warn", "stop", "rollback"))
+    option: Mapping[str, Any] = field(default_factory=dict, hash=False, metadata={
+        "theme": "Algorithm", "choices": (), "suggests": (), "metavar": "NAME=VALUE",
+        "help": "Option of the algorithm that has no flag of its own, such as an option of your own algorithm; may be "
+                "given several times. `fedsim algorithms` lists them."})
 
-    mu: float | None = option("Algorithm", None, "Weight of the proximal term of prox and nova, at least 0. Default: "
-                              "0.01 with prox, 0 with nova.")
-    rho: str | None = option("Algorithm", None, "Penalty of admm: a number > 0; auto, which matches it to each round's "
-                             "local work; or balanced, which starts so and follows the residuals. Default: auto.")
-    dyn_alpha: str | None = option("Algorithm", None, "alpha of dyn: a number > 0, or auto, which matches it to each "
-                                   "round's local work. Default: auto.")
-    local_start: str | None = option("Algorithm", None, "Where a car of admm starts its local training: at the global "
-                                     "vector or at its own. Default: global.")
-    server_step: float | None = option("Algorithm", None, "How far the server goes along the combined move, above 0. "
-                                       "Default: 1, of adaptive server optimisers 0.03, of admm the weight of the "
-                                       "round's cars (any other is biased).")
-    server_optimizer: str | None = option("Algorithm", None, "What takes the server step in the place of a plain one, "
-                                          "with avg, prox, nova and scaffold. Default: none.")
-    server_momentum: float | None = option("Algorithm", None, "beta of momentum, beta1 of adam and yogi. Default: 0.9.")
-    server_beta2: float | None = option("Algorithm", None, "beta2 of adam and yogi. Default: 0.99.")
-    server_tau: float | None = option("Algorithm", None, "Adaptivity of adagrad, adam and yogi: coordinates that move "
-                                      "by less are hardly scaled. Default: 0.01.")
-    on_divergence: str = option("Algorithm", "warn", "When the step of theta or the mean dual grows and grows: warn "
-                                "once, stop, or rollback: undo the round and halve the learning rate.")
+    aggregator: str = setting("Robustness", "mean",
+        "How contributions are combined. All but mean and geometric-median give every car the same weight.",
+        choices=tuple(AGGREGATORS))
+    clip_norm: float | None = setting("Robustness", None,
+        "Largest norm of a car's move, above 0: a longer move is shortened to it. Default: no limit.")
+    attackers: int = setting("Robustness", 0, "Number of cars that send bad updates, drawn once.")
+    attack: str | None = setting("Robustness", None,
+        "What attackers send: their move, four times as long in the opposite direction; noise ten times as long; the "
+        "move ten times as long; or what they learned from flipped labels. Default with --attackers: sign-flip.",
+        choices=("sign-flip", "gaussian", "scale", "label-flip"))
 
-    aggregator: str = option("Robustness", "mean", "How contributions are combined. All but the mean and the "
-                             "geometric median give every car the same weight.")
-    trim_fraction: float | None = option("Robustness", None, "Share of the cars that trimmed-mean drops at each end, "
-                                         "at least 0 and below 0.5. Default: 0.2.")
-    krum_hostile: int | None = option("Robustness", None, "Hostile cars that krum and multi-krum expect. Default: 1.")
-    clip_norm: float | None = option("Robustness", None, "Shorten longer moves of a car to this norm, above 0. "
-                                     "Default: no bound.")
-    attackers: int = option("Robustness", 0, "Cars that send bad updates, drawn once.")
-    attack: str | None = option("Robustness", None, "What they send: their move with its sign flipped and four times "
-                                "as long, noise ten times as long, the move ten times as long, or what they learned "
-                                "from flipped labels. Default with --attackers: sign-flip.")
+    local_epochs: str = setting("Local training", "1",
+        "Local epochs of a car in a round, or LEAST:MOST: then each car draws its own number in every round.",
+        metavar="N|LEAST:MOST")
+    batch_size: int = setting("Local training", 2, "Scenes in a local step.")
+    optimizer: str = setting("Local training", "sgd",
+        "Local optimiser; it starts anew in every round.", choices=("sgd", "adam"))
+    lr: float = setting("Local training", 0.2, "Learning rate of the first round.")
+    lr_schedule: str = setting("Local training", "cosine",
+        "How the learning rate changes over the rounds.", choices=("cosine", "constant"))
+    momentum: float = setting("Local training", 0.9, "Momentum of sgd, at least 0 and below 1.")
+    weight_decay: float = setting("Local training", 0.0, "Weight decay, which is added to the gradient.")
+    augment: str = setting("Local training", "flip",
+        "How scenes are varied in training: flip mirrors a scene with probability 1/2; standard also changes gamma, "
+        "saturation, scale and crop; perturb also applies a driving perturbation with probability 1/2.",
+        choices=("none", "flip", "standard", "perturb"))
+    class_weights: str = setting("Local training", "sqrt-median-frequency",
+        "Class weights of the loss, from the class frequencies over all cars.",
+        choices=("none", "median-frequency", "sqrt-median-frequency"))
 
-    local_epochs: str = option("Local training", "1", "Epochs over a car's scenes in a round, or LEAST:MOST, of which "
-                               "each car and round draws its own number.")
-    batch_size: int = option("Local training", 2, "Scenes a step.")
-    optimizer: str = option("Local training", "sgd", "Local optimiser, fresh every round.")
-    lr: float = option("Local training", 0.2, "Learning rate of the first round.")
-    lr_schedule: str = option("Local training", "cosine", "Learning rate over the rounds.")
-    momentum: float = option("Local training", 0.9, "Momentum of sgd, 0 <= momentum < 1.")
-    weight_decay: float = option("Local training", 0.0, "Weight decay, added to the gradient.")
-    augment: str = option("Local training", "flip", "Other views of a scene: flip mirrors it with probability 1/2; "
-                          "standard adds gamma, saturation, scale and crop; perturb puts it with probability 1/2 under "
-                          "a driving perturbation as well.")
-    class_weights: str = option("Local training", "sqrt-median-frequency", "Class weights of the loss, from "
-                                "the frequencies over all cars.")
+    model: str = setting("Model", "segnet-small", "Network: segnet-small, segnet-basic, segnet or torchvision:NAME.",
+        suggests=("segnet-small", "segnet-basic", "segnet"))
+    width: int | None = setting("Model", None,
+        "Channels of a SegNet's first stage; the other stages change in proportion.")
+    norm: str = setting("Model", "batch",
+        "Normalisation layers: batch, or group, which needs no statistics of the batch.", choices=("batch", "group"))
 
-    model: str = option("Model", "segnet-small", "segnet-small, segnet-basic, segnet or torchvision:NAME.")
-    width: int | None = option("Model", None, "Channels of a SegNet's first stage, the others in proportion.")
+    data: str = setting("Data", "streets",
+        "Data set: streets is drawn by fedsim; camvid is read in any of three layouts; a drive of cityscapes is a "
+        "city, a drive of cityscapes-sequences is a recorded sequence; folder is your own.", choices=tuple(SOURCES))
+    data_root: str | None = setting("Data", None, "Folder of the data set.")
+    classes: int | None = setting("Data", None,
+        "Number of classes: 32 trains on all original classes of camvid, if the layout has them. Default: 11.")
+    image_size: str | None = setting("Data", None,
+        "Size in pixels of the pictures that the network sees; scores are at the labels' own size. Default: streets "
+        "80x60, camvid 120x90, cityscapes 256x128, folder 120 wide.", metavar="WIDTHxHEIGHT")
+    partition: str = setting("Data", "drive",
+        "How scenes are dealt to cars: drive gives each car a drive (parts of one if there are more cars than "
+        "drives); iid deals at random; with dirichlet a car prefers some classes, with classes it favours a few; "
+        "quantity makes sizes follow a power law; condition is drive, with a driving condition for each car; FILE is "
+        "a partition file of a run or of `fedsim data inspect`.",
+        suggests=PARTITIONS, metavar="|".join((*PARTITIONS, "FILE")))
+    alpha: float | None = setting("Data", None,
+        "Skew of the partition; a smaller value makes cars more unequal. Default: 0.5 for dirichlet, 1 for quantity, "
+        "2 for classes (the number of classes that a car favours).")
+    eval_split: str = setting("Data", "val", "Split that the model is scored on.", choices=("train", "val", "test"))
+    evaluate_every: int = setting("Data", 1, "Rounds between scores; the last round is always scored.")
 
-    norm: str = option("Model", "batch", "Normalisation layers: batch, or group, which has no statistics of the batch.")
-
-    data: str = option("Data", "streets", "streets: procedural, built in. In a folder of yours: camvid, in any of "
-                       "three layouts; cityscapes, a drive a city, or cityscapes-sequences, a drive a recorded "
-                       "sequence; folder: your own.")
-    data_root: str | None = option("Data", None, "Folder of the data set.")
-    classes: int | None = option("Data", None, "32 trains on all original classes of camvid, where the layout has "
-                                 "them. Default: 11.")
-    image_size: str | None = option("Data", None, "WIDTHxHEIGHT in pixels that the network sees; scores are at the "
-                                    "labels' own size. Default: streets 80x60, camvid 120x90, cityscapes 256x128, "
-                                    "folder 120 wide.")
-    partition: str = option("Data", "drive", "How scenes are dealt to cars: a drive each (cut in time, if there are "
-                            "more cars); iid; by Dirichlet preferences over classes; by a few favoured classes a car; "
-                            "in power-law quantities; a drive each under a condition of the car's own; or as a file "
-                            "has it that a run or `fedsim data inspect` has written.")
-    alpha: float | None = option("Data", None, "Skew of a partition, the smaller the more. Default: dirichlet 0.5, "
-                                 "quantity 1, classes 2 (favoured classes of a car).")
-    eval_split: str = option("Data", "val", "Split that the model is scored on.")
-    evaluate_every: int = option("Data", 1, "Rounds between scores; the last round is always scored.")
-
-    out: str | None = option("Machine", None, "Run directory, new or empty. Default: runs/ALGO-DATA-TIME.")
-    device: str = option("Machine", "auto", "auto: a CUDA device for every rank if there is one, else the "
-                         "CPU.")
-    backend: str = option("Machine", "auto", "auto: NCCL if every rank has its own CUDA device, else gloo.")
-    threads: int | None = option("Machine", None, "CPU threads a rank. Default: cores shared among local "
-                                 "ranks.")
-    car_states: str = option("Machine", "auto", "Where what cars keep between rounds lies: in memory, in memory-mapped "
-                             "files under the run directory (disk), or auto: there if memory would not hold it.")
-    timeout: float = option("Machine", 600.0, "Seconds to wait for another rank before giving up; longer than "
-                            "the busiest rank trains in a round.")
-    checkpoint_every: int = option("Machine", 1, "Rounds between checkpoints; the last round always has one.")
-    resume: str | None = option("Machine", None, "Go on from the latest checkpoint of a run, to the same bits as if it "
-                                "had never stopped; --rounds may grow. auto goes on with --out if a run is there, and "
-                                "starts it if not. Default: a new run.")
+    out: str | None = setting("Machine", None, "Run directory, new or empty. Default: runs/ALGO-DATA-TIME.")
+    device: str = setting("Machine", "auto",
+        "Device: auto takes a CUDA device for every rank if there is one, otherwise the CPU.",
+        choices=("auto", "cpu", "cuda"))
+    backend: str = setting("Machine", "auto",
+        "Communication: auto takes NCCL if every rank has a CUDA device of its own, otherwise gloo.",
+        choices=("auto", "gloo", "nccl"))
+    threads: int | None = setting("Machine", None,
+        "CPU threads of a rank. Default: the cores, shared among the ranks of this machine.")
+    car_states: str = setting("Machine", "auto",
+        "Where cars keep their memory between rounds: in main memory; in memory-mapped files in the run directory "
+        "(disk); or auto, which takes disk if main memory is too small.", choices=("auto", "memory", "disk"))
+    timeout: float = setting("Machine", 600.0,
+        "Seconds to wait for another rank before the run stops; more than the busiest rank trains in a round.")
+    checkpoint_every: int = setting("Machine", 1, "Rounds between checkpoints; the last round always has one.")
+    resume: str | None = setting("Machine", None,
+        "Run directory of a run to continue from its latest checkpoint, to the same bits as if it had never stopped; "
+        "--rounds may grow. auto continues the run in --out if there is one, and starts it otherwise. Default: a new "
+        "run.", metavar="RUN|auto")
 
     def __post_init__(self) -> None:
-        for setting in fields(self):
-            object.__setattr__(self, setting.name, _typed(setting, getattr(self, setting.name)))
+        for one in fields(self):
+            object.__setattr__(self, one.name, _typed(one, getattr(self, one.name)))
         object.__setattr__(self, "algo", registry.short_name(self.algo))
+        self._spread_options()
         for name, allowed in CHOICES.items():
             value = getattr(self, name)
             if value is not None and value not in allowed:
@@ -174,35 +160,39 @@ class Settings:
             _check(self, name, lambda value: value >= 1, "at least 1")
         _check(self, "width", lambda value: 1 <= value <= MOST_CHANNELS, f"at least 1 and at most {MOST_CHANNELS}")
         _check(self, "threads", lambda value: 1 <= value <= MOST_THREADS, f"at least 1 and at most {MOST_THREADS}")
-        for name in ("lr", "alpha", "clip_norm", "server_step", "server_tau"):
+        for name in ("lr", "alpha", "clip_norm"):
             _check(self, name, lambda value: 0 < value <= 1e38, "above 0 and at most 1e38")
-        for name in ("weight_decay", "mu"):
-            _check(self, name, lambda value: 0 <= value <= 1e38, "at least 0 and at most 1e38")
-        for name in ("momentum", "server_momentum", "server_beta2", "car_failures"):
+        _check(self, "weight_decay", lambda value: 0 <= value <= 1e38, "at least 0 and at most 1e38")
+        for name in ("momentum", "car_failures"):
             _check(self, name, lambda value: 0 <= value < 1, "at least 0 and below 1")
         _check(self, "timeout", lambda value: 0 < value <= 1e6, "above 0 and at most a million")
         _check(self, "participation", lambda value: 0 < value <= 1, "above 0 and at most 1")
-        _check(self, "trim_fraction", lambda value: 0 <= value < 0.5, "at least 0 and below 0.5")
-        _check(self, "krum_hostile", lambda value: value >= 0, "at least 0")
         _check(self, "attackers", lambda value: value >= 0, "at least 0")
         self.epochs()
         self.input_size()
-        self.number_or_word("rho", "auto", "balanced")
-        self.number_or_word("dyn_alpha", "auto")
 
-    def number_or_word(self, name: str, *words: str) -> float | None:
-        """A setting's number, 1e-30 to 1e30; None where it is one of the words, the first of which is its default."""
-        text = getattr(self, name)
-        if text is None or text in words:
-            return None
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not 1e-30 <= value <= 1e30:
-            raise SettingsError(f"{flag(name)} is {text!r}; it must be {', '.join(words)} or a number from 1e-30 to "
-                                f"1e30, e.g. {flag(name)} 0.01")
-        return value
+    def _spread_options(self) -> None:
+        """Check the options of methods by themselves; `option` may name those that are settings too."""
+        own = {}
+        for name, value in self.option.items():
+            if name not in FLAGGED:
+                own[name] = value
+            elif getattr(self, name) is not None:
+                raise SettingsError(f"--option {name} and {flag(name)} say the same: leave one of them out")
+            else:
+                object.__setattr__(self, name, value)
+        object.__setattr__(self, "option", own)
+        for name, option in FLAGGED.items():
+            if (value := getattr(self, name)) is not None:
+                try:
+                    read = option.read(value)
+                except BadOption as error:
+                    raise SettingsError(error.typed) from error
+                object.__setattr__(self, name, str(value) if option.words else read)
+
+    def method_options(self) -> dict[str, Any]:
+        """Return the options of methods that are set, by name."""
+        return {name: value for name in FLAGGED if (value := getattr(self, name)) is not None} | dict(self.option)
 
     def epochs(self) -> tuple[int, int]:
         """Least and most local epochs of a round."""
@@ -224,15 +214,53 @@ class Settings:
         return int(match[1]), int(match[2])
 
     @classmethod
-    def from_values(cls, values: Mapping[str, Any], origin: str) -> "Settings":
+    def from_values(cls, values: Mapping[str, Any], origin: str) -> "CommonSettings":
         """Settings from a preset's or a command line's values. Raises SettingsError for an unknown name."""
-        known = [setting.name for setting in fields(cls)]
+        known = [one.name for one in fields(cls)]
         if unknown := [name for name in values if name not in known]:
             raise SettingsError(f"{origin}: unknown setting {unknown[0]!r}; known are {', '.join(known)}")
         try:
             return cls(**values)
         except SettingsError as error:
             raise SettingsError(f"{origin}: {error}") from error
+
+
+def _merge_owners(name: str, by_owner: Mapping[str, Option]) -> Option:
+    """Return the option that every value is checked by before it is known which method reads it."""
+    first, *others = by_owner.values()
+    assert all((other.kinds, other.choices) == (first.kinds, first.choices) for other in others), name
+    return replace(first, words=tuple(dict.fromkeys(word for one in by_owner.values() for word in one.words)))
+
+
+def _method_setting(name: str, option: Option, by_owner: Mapping[str, Option]) -> tuple[str, Any, Any]:
+    """Return the setting that stands for an option of methods, as `make_dataclass` takes it."""
+    defaults: dict[str, list[str]] = {}
+    for owner, own in by_owner.items():
+        defaults.setdefault(own.shown_default, []).append(owner)
+    told = ", ".join(f"{default} with {', '.join(owners)}" for default, owners in defaults.items())
+    kind = "str" if option.words or option.choices else option.kinds[-1].__name__
+    metavar = "|".join((*option.words, "X")) if option.words else ""
+    theme = "Robustness" if registry.is_of_aggregator(name) else "Algorithm"
+    return name, f"{kind} | None", setting(theme, None, f"{option.help}  [default: {told}]", option.choices, metavar)
+
+
+_OPTIONS = registry.flagged_options()
+FLAGGED = {name: _merge_owners(name, by_owner) for name, by_owner in _OPTIONS.items()}
+
+if TYPE_CHECKING:
+    Settings = CommonSettings
+else:
+    # The options of methods become settings here: an algorithm that is added brings its own.
+    Settings = make_dataclass("Settings", [_method_setting(name, FLAGGED[name], by_owner)
+                                           for name, by_owner in _OPTIONS.items()],
+                              bases=(CommonSettings,), frozen=True, kw_only=True)
+    Settings.__module__ = __name__
+    Settings.__doc__ = """All that decides what a run computes, and where it leaves its results.
+
+    None: decided by others. Each is checked by itself; `compatible.check` tells whether they go together.
+    """
+CHOICES: dict[str, tuple[str, ...]] = {one.name: one.metadata["choices"] for one in fields(Settings)
+                                       if one.metadata["choices"]}
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:
@@ -248,28 +276,30 @@ def type_name(kind: Any) -> str:
     return kind.__name__ if isinstance(kind, type) else str(kind)
 
 
-def _typed(setting: "Field[Any]", value: Any) -> Any:
-    """A value of a file's or a program's, of the setting's own type. Raises SettingsError.
+def _typed(one: "Field[Any]", value: Any) -> Any:
+    """Return a value of a file's or a program's as the setting's own type. Raises SettingsError.
 
     A number may stand for a word that is one, a whole number for a decimal, NumPy's for Python's, a path for its text.
     """
-    if value is None and setting.default is None:
-        return None
-    value = value.item() if isinstance(value, np.generic) else value
-    kind, number = type_name(setting.type).removesuffix(" | None"), type(value) in (int, float)
-    if kind == "str" and setting.name in WORDS and number:
+    if (value is None and one.default is None) or one.name in FLAGGED:
+        return value  # `_spread_options` reads the options of methods
+    value = value.item() if hasattr(value, "item") and not isinstance(value, type) else value
+    kind, number = type_name(one.type).removesuffix(" | None"), type(value) in (int, float)
+    if one.name == "option" and isinstance(value, Mapping):
+        return dict(value)
+    if one.name == "local_epochs" and number:
         return str(value)
     if kind == "str" and isinstance(value, os.PathLike):
         return os.fspath(value)
     if kind == "float" and number and abs(value) < 1e300:
         return float(value)
     if type(value).__name__ != kind or (kind == "int" and abs(value) >= 2**63):
-        raise SettingsError(f"{flag(setting.name)} is {value!r}; expected {kind}")
+        expected = "a table of options by name" if one.name == "option" else kind
+        raise SettingsError(f"{flag(one.name)} is {value!r}; expected {expected}")
     return value
 
 
-def _check(settings: Settings, name: str, holds: Any, allowed: str) -> None:
+def _check(settings: CommonSettings, name: str, holds: Any, allowed: str) -> None:
     value = getattr(settings, name)
     if value is not None and not (math.isfinite(value) and holds(value)):
         raise SettingsError(f"{flag(name)} is {value}; it must be {allowed}")
-

@@ -1,99 +1,114 @@
-"""What the names of the command line stand for: algorithms, ours and a user's own, server optimisers, aggregators.
+"""The names that a user can choose from, and the methods they stand for.
 
-An option of an algorithm, a server optimiser or an aggregator is a field of its dataclass: whoever has no such field
-has no such option.
+A method is an algorithm, a server optimiser or an aggregator. Its options are the fields of its dataclass.
 """
 
 import dataclasses
 import importlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fedsim.aggregation import AGGREGATORS
-from fedsim.algorithms import ALGORITHMS, Algorithm
-from fedsim.algorithms.server_optimizers import SERVER_OPTIMIZERS, Plain
+from fedsim.algorithms import ALGORITHMS, VARIANTS, Algorithm
+from fedsim.algorithms.server_optimizers import SERVER_OPTIMIZERS, Plain, ServerOptimizer
 from fedsim.errors import SettingsError
+from fedsim.options import Option, options_of
 
-# avg with a server optimiser
-COMBINATIONS = {"avgm": "momentum", "adagrad": "adagrad", "adam": "adam", "yogi": "yogi"}
-NAMES = ("avg", "prox", "admm", "scaffold", "dyn", "nova", *COMBINATIONS, "local", "central")
-FULL_NAMES = {f"fed{name}": name for name in NAMES if name not in ("scaffold", "local", "central")}
-
-# setting -> the field it stands for, of an algorithm or of an aggregator
-ALGORITHM_OPTIONS = {"mu": "mu", "rho": "rho", "dyn_alpha": "alpha", "local_start": "local_start"}
-SERVER_OPTIONS = ("server_step", "server_momentum", "server_beta2", "server_tau")
-AGGREGATOR_OPTIONS = {"trim_fraction": "fraction", "krum_hostile": "hostile"}
-
-
-def flag(setting: str) -> str:
-    """The option of a setting."""
-    return "--" + setting.replace("_", "-")
+# Names that stand for FedAvg with a server optimiser.
+COMBINATIONS = {optimizer.algo: optimizer.name for optimizer in SERVER_OPTIMIZERS.values()}
+_YARDSTICKS = [name for name, algorithm in ALGORITHMS.items() if algorithm.pooled or algorithm.personal]
+NAMES = (*(name for name in ALGORITHMS if name not in _YARDSTICKS), *COMBINATIONS, *_YARDSTICKS)
+ALIASES = {alias: name for name, algorithm in ALGORITHMS.items()
+           for alias in vars(algorithm).get("aliases", ())} | {
+    f"fed{name}": name for name in COMBINATIONS}
 
 
 def short_name(name: str) -> str:
-    """avg for fedavg, and so on."""
-    return FULL_NAMES.get(name, name)
+    """Return the name that an alias stands for: avg for fedavg. Every other name stays as it is."""
+    return ALIASES.get(name, name)
+
+
+def title_of(name: str) -> str:
+    """Return what tables call an algorithm; a user's own without a title of its own is called by its class."""
+    if name in COMBINATIONS:
+        return SERVER_OPTIMIZERS[COMBINATIONS[name]].title
+    kind = algorithm_class(name)
+    return str((vars(kind) if ":" in name else {"title": kind.title}).get("title") or kind.__name__)
 
 
 def algorithm_class(name: str) -> type[Algorithm]:
-    """The algorithm that a short name, or MODULE:CLASS, stands for. Raises SettingsError."""
+    """Return the algorithm that a name, or MODULE:CLASS, stands for. Raises SettingsError."""
     if name in COMBINATIONS:
         return ALGORITHMS["avg"]
     if name in ALGORITHMS:
         return ALGORITHMS[name]
     if ":" in name:
-        return _users_own(name)
+        return _own_class(name)
     raise SettingsError(f"--algo is {name!r}; choose from {', '.join(NAMES)}, or name your own as "
                         "mypackage.mymodule:MyAlgorithm")
 
 
+def server_class(name: str | None) -> type[ServerOptimizer]:
+    """Return the server optimiser of a name; the plain step for None."""
+    return Plain if name is None else SERVER_OPTIMIZERS[name]
+
+
 def check_own_code(name: str, given: Mapping[str, Any], origin: str) -> None:
-    """Raise SettingsError where a file, and not who runs it, names code to run. given: options of the command line."""
+    """Raise SettingsError if a file names code to run and the command line does not.
+
+    given: the options of the command line.
+    """
     if ":" in name and given.get("algo") != name:
         raise SettingsError(f"{origin} names code of its own, algo = {name!r}, which runs with all your rights: say "
                             f"--algo {name} as well if you trust it")
 
 
-def server_class(name: str | None) -> type[Any]:
-    """The server optimiser of a name; the plain step for None."""
-    return Plain if name is None else SERVER_OPTIMIZERS[name]
+def flagged_options() -> dict[str, dict[str, Option]]:
+    """Return the options that have flags of their own, by setting and by the name of each method that reads it.
 
-
-def fields_of(kind: type) -> dict[str, Any]:
-    """Options and their defaults: the fields of a dataclass; none where it is no dataclass."""
-    if not dataclasses.is_dataclass(kind):
-        return {}
-    return {field.name: field.default for field in dataclasses.fields(kind)}
-
-
-def make(kind: type, options: Mapping[str, Any], flags: Mapping[str, str]) -> Any:
-    """An object of this class with options by field, None for the default. flags: field -> option, for the message.
-
-    Raises SettingsError where a value is out of range.
+    Variants of an algorithm share its name, and add the words that choose them.
     """
-    given = {name: value for name, value in options.items() if value is not None}
-    try:
-        return kind(**given)
-    except ValueError as error:
-        name, _, rest = str(error).partition(" ")
-        raise SettingsError(f"{flags.get(name, name)} {rest}") from error
+    found: dict[str, dict[str, Option]] = {}
+    for owner, method in _methods():
+        for name, option in options_of(method).items():
+            if option.flag:
+                known = found.setdefault(name, {})
+                known[owner] = _merge(known[owner], option) if owner in known else option
+    return found
 
 
-def readers(setting: str) -> str:
-    """Who reads an option, for the message that refuses it elsewhere."""
-    field = ALGORITHM_OPTIONS.get(setting)
-    if field:
-        return ", ".join(name for name in ALGORITHMS if field in fields_of(ALGORITHMS[name]))
-    field = AGGREGATOR_OPTIONS.get(setting)
-    if field:
-        return ", ".join(name for name in AGGREGATORS if field in fields_of(AGGREGATORS[name]))
-    return ", ".join(name for name in SERVER_OPTIMIZERS if setting in fields_of(SERVER_OPTIMIZERS[name]))
+def is_of_aggregator(setting: str) -> bool:
+    """Return whether an option belongs to aggregators."""
+    return any(setting in options_of(aggregator) for aggregator in AGGREGATORS.values())
 
 
-def _users_own(name: str) -> type[Algorithm]:
-    """The class MODULE:CLASS, found as Python finds modules, the working directory first."""
+def owners(setting: str) -> str:
+    """Return who reads an option, in words, for the message that refuses it elsewhere."""
+    by_kind = [(prefix, [name for name, method in table.items() if setting in options_of(method)])
+               for prefix, table in (("", ALGORITHMS), ("--server-optimizer ", SERVER_OPTIMIZERS),
+                                     ("--aggregator ", AGGREGATORS))]
+    if setting in options_of(Plain):
+        by_kind[1] = ("", ["algorithms that leave the server step free"])
+    return " and to ".join(f"{prefix}{', '.join(names)}" for prefix, names in by_kind if names)
+
+
+def _methods() -> Iterator[tuple[str, type]]:
+    """Yield all methods with their names; the plain server step is called so."""
+    for algorithm in ALGORITHMS.values():
+        yield from ((algorithm.name, kind) for kind in (algorithm, *VARIANTS.get(algorithm, ())))
+    yield "a plain step", Plain
+    yield from SERVER_OPTIMIZERS.items()
+    yield from AGGREGATORS.items()
+
+
+def _merge(option: Option, variant: Option) -> Option:
+    return dataclasses.replace(option, words=(*option.words, *variant.words))
+
+
+def _own_class(name: str) -> type[Algorithm]:
+    """Import the class MODULE:CLASS, found as Python finds modules, the working directory first."""
     module_name, _, class_name = name.partition(":")
     where = os.getcwd()
     if where not in sys.path:
@@ -114,6 +129,7 @@ def _users_own(name: str) -> type[Algorithm]:
             raise SettingsError(f"--algo {name}: {class_name} has no method {method}")
     try:
         kind()
+        options_of(kind)
     except Exception as error:
         raise SettingsError(f"--algo {name}: {class_name}() failed ({type(error).__name__}: "
                             f"{' '.join(str(error).split())}); give every option a default") from error

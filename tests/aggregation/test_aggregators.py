@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from scenery import SOLO, on_ranks
 
 from fedsim.aggregation import AGGREGATORS, GeometricMedian, Krum, Mean, Median, MultiKrum, TrimmedMean, stored
-from fedsim.aggregation.rules import krum_scores
 from fedsim.aggregation.rows import make_rows as usual_rows
 from fedsim.aggregation.rules import krum_scores
 from fedsim.errors import RunError

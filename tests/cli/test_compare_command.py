@@ -23,7 +23,7 @@ from fedsim.comparison.plan import Job, begun, make_plan
 from fedsim.comparison.playing import play, share_of_gpus
 from fedsim.comparison.trials import Tuning
 from fedsim.errors import OutputError, SettingsError, Stopped
-from fedsim.settings.registry import flag
+from fedsim.options import flag
 
 ROOT = Path(__file__).parents[2]
 FILES = {"index.html", "report.md", "table.csv", "summary.csv", "table.tex", "curves.png", "classes.png", "scenes.png"}

@@ -8,12 +8,15 @@ import pytest
 import tomli_w
 from commandline import parse
 
+from fedsim.algorithms import FedADMM
 from fedsim.cli.options import asked_for, command
 from fedsim.errors import SettingsError
 from fedsim.experiment.assembly import config
+from fedsim.options import flag
 from fedsim.settings import compatible
+from fedsim.settings.compatible import check
 from fedsim.settings.fields import CHOICES, Settings
-from fedsim.settings.registry import FULL_NAMES, NAMES, flag
+from fedsim.settings.registry import ALIASES, NAMES
 
 SETTINGS = dataclasses.fields(Settings)
 THEMES = ("Federation", "Algorithm", "Robustness", "Local training", "Model", "Data", "Machine")
@@ -45,10 +48,31 @@ def test_every_option_has_a_help_text_a_default_and_a_theme(setting):
     """A setting that is None by default says what decides in its place."""
     option = next(parameter for parameter in command().params if parameter.name == setting.name)
     assert re.match(r"[A-Za-z0-9].*\.", option.help) and option.theme in THEMES
-    if setting.default is not None:
+    if setting.name == "option":
+        assert "fedsim algorithms" in option.help
+    elif setting.default is not None:
         assert option.help.endswith(f"[default: {setting.default}]")
     else:
-        assert re.search(r"Default|Folder|in proportion", option.help)
+        assert re.search(r"[Dd]efault|Folder|in proportion", option.help)
+
+
+def test_options_by_name_override_a_presets_one_by_one(preset):
+    """Catches a table that is replaced whole, and a second way to set what has a flag of its own."""
+    text = preset('rho = "0.5"\n[option]\nkappa = 0.3\n')
+    assert parse(text).option == {"kappa": 0.3}
+    asked = parse([*text, "--option", "kappa=0.25", "--option", "rho=0.125"])
+    assert check(asked).algorithm == FedADMM(0.125, 0.25)
+    assert parse([*text, "--algo", "avg"]).option == {}
+
+
+@pytest.mark.parametrize(("words", "says"), [
+    (["--option", "kappa"], "--option is 'kappa'; write NAME=VALUE"), (["--option", "=1"], "write NAME=VALUE"),
+    (["--option", "kappa=1", "--option", "kappa=2"], "--option kappa is given twice"),
+    (["--rho", "1", "--option", "rho=2"], "--option rho is given twice")])
+def test_options_by_name_that_say_nothing_clear_are_refused(words, says):
+    with pytest.raises(SettingsError) as refusal:
+        parse(words)
+    assert says in str(refusal.value)
 
 
 def test_help_shows_options_by_theme():
@@ -75,7 +99,7 @@ def test_nothing_given_is_the_defaults():
     assert parse([]) == Settings()
 
 
-@pytest.mark.parametrize("setting", [setting for setting in SETTINGS if setting.name != "data"],
+@pytest.mark.parametrize("setting", [setting for setting in SETTINGS if setting.name not in ("data", "option")],
                          ids=lambda setting: setting.name)
 def test_the_command_line_wins_over_a_preset_and_a_preset_over_the_default(setting, preset):
     """Every setting by its own type, but for data: each of its values has its own options.
@@ -178,8 +202,8 @@ def test_a_split_file_that_is_gone_is_looked_for_beside_the_settings(tmp_path):
 
 
 def test_a_penalty_needs_no_quotes_in_a_preset(preset):
-    assert parse(preset("rho = 0.25")).number_or_word("rho", "auto") == 0.25
-    assert parse(preset('rho = "auto"')).number_or_word("rho", "auto") is None
+    assert check(parse(preset("rho = 0.25"))).algorithm.rho == 0.25
+    assert check(parse(preset('rho = "auto"'))).algorithm.rho is None
     assert parse(preset("local_epochs = 3")).epochs() == (3, 3)
     assert parse(preset('local_epochs = "1:5"')).epochs() == (1, 5)
 
@@ -188,5 +212,5 @@ def test_full_names_stand_for_short_ones():
     """fedavg for avg, in whatever is recorded too."""
     for name in NAMES:
         assert parse(["--algo", name]).algo == name
-    for full, short in FULL_NAMES.items():
+    for full, short in ALIASES.items():
         assert parse(["--algo", full]) == parse(["--algo", short])

@@ -12,8 +12,8 @@ import pytest
 
 from fedsim.cli import main
 from fedsim.distributed import devices
+from fedsim.options import flag
 from fedsim.settings.fields import read_settings
-from fedsim.settings.registry import flag
 
 ROOT = Path(__file__).parents[2]
 SHORT = ("--data", "streets", "--image-size", "32x24", "--width", "4", "--rounds", "1")
@@ -25,7 +25,7 @@ def started(monkeypatch) -> list:
     calls: list = []
     monkeypatch.setattr("fedsim.distributed.torchrun.start",
                         lambda ranks, arguments: calls.append((ranks, arguments)) or 0)
-    monkeypatch.setattr("fedsim.cli.run.play", lambda settings, given: calls.append(
+    monkeypatch.setattr("fedsim.experiment.run.run", lambda settings, given: calls.append(
         (1, [word for name, value in given.items() for word in (flag(name), str(value))])))
     return calls
 

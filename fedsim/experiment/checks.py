@@ -1,66 +1,32 @@
-"""How a federation learns, from its settings: algorithm, server optimiser, aggregator; whether they go together."""
+"""What is refused or warned of once a federation is put together."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
 
-from fedsim.aggregation import AGGREGATORS, Aggregator, Krum, TrimmedMean
-from fedsim.algorithms import Algorithm, BalancedFedADMM, FedADMM, Local
-from fedsim.algorithms.server_optimizers import ServerOptimizer
+from fedsim.aggregation import Aggregator, Krum, TrimmedMean
+from fedsim.algorithms import Algorithm, FedADMM, Local
 from fedsim.errors import FedsimError, SettingsError
-from fedsim.federation.attacks import Attack, hostile_cars
 from fedsim.federation.bundles import from_tensors, to_tensors
 from fedsim.federation.federation import Federation
 from fedsim.federation.memories import make_memories
 from fedsim.federation.participation import number_of_cars
-from fedsim.settings import registry
 from fedsim.settings.fields import Settings
-from fedsim.settings.registry import flag
 
 
-def make_algorithm(settings: Settings) -> Algorithm:
-    """The algorithm with its options. Raises SettingsError."""
-    kind = registry.algorithm_class(settings.algo)
-    if kind is FedADMM and settings.rho == "balanced":
-        kind = BalancedFedADMM
-    numbers = {"rho": settings.number_or_word("rho", "auto", "balanced"),
-               "dyn_alpha": settings.number_or_word("dyn_alpha", "auto")}
-    options = {field: numbers.get(setting, getattr(settings, setting))
-               for setting, field in registry.ALGORITHM_OPTIONS.items()
-               if field in registry.fields_of(kind)}
-    if "server_step" in registry.fields_of(kind):
-        options["server_step"] = settings.server_step
-    return registry.make(kind, options, {field: flag(name) for name, field in registry.ALGORITHM_OPTIONS.items()})
-
-
-def server_name(settings: Settings) -> str | None:
-    """The server optimiser's name; None for the plain step."""
-    return registry.COMBINATIONS.get(settings.algo, settings.server_optimizer)
-
-
-def make_server(settings: Settings) -> ServerOptimizer:
-    """The server optimiser with its options. Raises SettingsError."""
-    if not registry.algorithm_class(settings.algo).free_server_step:
-        return registry.server_class(None)()
-    kind = registry.server_class(server_name(settings))
-    options = {name: getattr(settings, name) for name in registry.SERVER_OPTIONS if name in registry.fields_of(kind)}
-    return registry.make(kind, options, {name: flag(name) for name in options})
-
-
-def make_aggregator(settings: Settings) -> Aggregator:
-    """The aggregator with its options. Raises SettingsError."""
-    kind = AGGREGATORS[settings.aggregator]
-    options = {field: getattr(settings, name) for name, field in registry.AGGREGATOR_OPTIONS.items()
-               if field in registry.fields_of(kind)}
-    return registry.make(kind, options, {field: flag(name) for name, field in registry.AGGREGATOR_OPTIONS.items()})
-
-
-def make_attack(settings: Settings, cars: int) -> Attack | None:
-    """The hostile ones of so many cars; None without any."""
-    if not settings.attackers:
-        return None
-    return Attack(settings.attack or "sign-flip", hostile_cars(settings.seed, cars, settings.attackers), settings.seed)
+def check_cars(settings: Settings, aggregator: Aggregator, cars: int) -> None:
+    """Raise SettingsError if there are too few cars for what is asked of them."""
+    taking_part = number_of_cars(cars, settings.participation)
+    if not taking_part:
+        raise SettingsError(f"--participation is {settings.participation}, which of {cars} cars selects none; take at "
+                            f"least {1 / cars:.3g}, one car")
+    if settings.attackers >= cars:
+        raise SettingsError(f"--attackers is {settings.attackers}, but there are {cars} cars, and one at least must be "
+                            f"honest; take at most {cars - 1}")
+    if taking_part < aggregator.minimum:
+        raise SettingsError(f"--aggregator {settings.aggregator} needs at least {aggregator.minimum} cars in a round, "
+                            f"and {taking_part} take part; raise --cars or --participation")
 
 
 def check_algorithm(algorithm: Algorithm, theta: Tensor, name: str) -> None:
@@ -115,18 +81,18 @@ def _are_parts(sent: Any, theta: Tensor) -> bool:
     return bool(parts) and parts[0].shape == theta.shape and all(part.shape in (theta.shape, ()) for part in parts)
 
 
-def warnings(federation: Federation, aggregator: str) -> Iterator[str]:
-    """What a user should know about a combination that works, but not as its paper says."""
+def warnings(federation: Federation) -> Iterator[str]:
+    """Yield what a user should know about a combination that works, but not as its paper says."""
     method = federation.method
     algorithm, chosen, attack = method.algorithm, method.aggregator, method.attack
-    bent = [f"--aggregator {aggregator}"] if chosen.robust else []
+    bent = [f"--aggregator {chosen.name}"] if chosen.robust else []
     bent += ["--clip-norm"] if method.clip_norm is not None else []
     if bent and algorithm.rests_on_mean:
         yield f"{' and '.join(bent)} with {algorithm.title}: {algorithm.rests_on_mean}"
     taking_part = number_of_cars(len(federation.fleet.cars), federation.schedule.participation)
     guaranteed = getattr(chosen, "guaranteed", 0)
     if guaranteed > taking_part:
-        yield (f"--aggregator {aggregator} is proved to withstand its hostile cars with {guaranteed} cars in a round "
+        yield (f"--aggregator {chosen.name} is proved to withstand its hostile cars with {guaranteed} cars in a round "
                "or more, and here are fewer")
     if isinstance(chosen, TrimmedMean) and chosen.fraction and not chosen.dropped(taking_part):
         yield (f"--trim-fraction {chosen.fraction:g} of {taking_part} cars drops none, which leaves a mean; take at "
@@ -139,13 +105,13 @@ def warnings(federation: Federation, aggregator: str) -> Iterator[str]:
                f"{eta:g} > P. Leave it out for the step P, which has no bias")
 
 
-def notes(federation: Federation, aggregator: str) -> Iterator[str]:
-    """What has to be known to read the scores of a run."""
+def notes(federation: Federation) -> Iterator[str]:
+    """Yield what a reader of a run's scores has to know."""
     method, fleet = federation.method, federation.fleet
     if method.algorithm.personal or method.algorithm.pooled:
         return
     if method.aggregator.robust:
-        yield f"In the global model what cars send is combined by --aggregator {aggregator}."
+        yield f"In the global model what cars send is combined by --aggregator {method.aggregator.name}."
     elif len(set(fleet.weights)) == 1:
         yield "In the global model every car weighs the same."
     else:

@@ -1,0 +1,72 @@
+"""Algorithm, server optimiser and aggregator, made from settings in one pass."""
+
+import pytest
+
+from fedsim.aggregation import Krum, Mean, Median, TrimmedMean
+from fedsim.algorithms import BalancedFedADMM, FedADMM, FedAvg, FedDyn, FedNova, FedProx, Scaffold
+from fedsim.algorithms.server_optimizers import Adam, Momentum, Plain
+from fedsim.errors import SettingsError
+from fedsim.settings.compatible import check
+from fedsim.settings.fields import Settings
+
+
+@pytest.mark.parametrize(("settings", "made"), [
+    ({}, FedADMM()), ({"rho": "0.5", "local_start": "own", "server_step": 0.5}, FedADMM(0.5, 0.7, 0.5, "own")),
+    ({"rho": "auto"}, FedADMM()), ({"rho": "balanced"}, BalancedFedADMM()),
+    ({"option": {"kappa": "0.5"}}, FedADMM(kappa=0.5)), ({"option": {"rho": 0.5}}, FedADMM(0.5)),
+    ({"rho": "balanced", "option": {"kappa": 0.5}}, BalancedFedADMM(kappa=0.5)), ({"algo": "fedavg"}, FedAvg()),
+    ({"algo": "prox", "mu": 0.5}, FedProx(mu=0.5)), ({"algo": "prox", "mu": 0.0}, FedProx(mu=0.0)),
+    ({"algo": "nova"}, FedNova(mu=0.0)), ({"algo": "dyn", "dyn_alpha": "2"}, FedDyn(alpha=2.0)),
+    ({"algo": "scaffold"}, Scaffold()), ({"algo": "yogi"}, FedAvg())])
+def test_an_algorithm_has_the_options_it_was_given(settings, made):
+    """Catches a mu of 0 that is taken for none, and an option that goes to the wrong field."""
+    assert check(Settings(**settings)).algorithm == made
+
+
+@pytest.mark.parametrize(("settings", "made"), [
+    ({"algo": "avg"}, Plain()), ({"algo": "avg", "server_step": 0.5}, Plain(0.5)), ({"algo": "admm"}, Plain()),
+    ({"algo": "admm", "server_step": 0.5}, Plain()), ({"algo": "avgm"}, Momentum()),
+    ({"algo": "scaffold", "server_optimizer": "momentum", "server_momentum": 0.5}, Momentum(server_momentum=0.5)),
+    ({"algo": "adam", "server_tau": 0.5, "server_beta2": 0.25}, Adam(server_tau=0.5, server_beta2=0.25))])
+def test_a_server_optimiser_has_the_options_it_was_given(settings, made):
+    """Catches ADMM's own step taken a second time by the server."""
+    assert check(Settings(**settings)).server == made
+
+
+@pytest.mark.parametrize(("settings", "made"), [
+    ({}, Mean()), ({"aggregator": "median"}, Median()), ({"aggregator": "krum", "krum_hostile": 2}, Krum(2)),
+    ({"aggregator": "trimmed-mean", "trim_fraction": 0.1}, TrimmedMean(0.1))])
+def test_an_aggregator_has_the_options_it_was_given(settings, made):
+    assert check(Settings(**settings)).aggregator == made
+
+
+@pytest.mark.parametrize(("settings", "says"), [
+    ({"algo": "avg", "mu": 0.1}, "--mu belongs to prox, nova; avg does not read it"),
+    ({"algo": "avg", "option": {"kappa": 0.5}}, "--option kappa: avg has no option 'kappa'; it has no such options"),
+    ({"option": {"kapa": 0.5}}, "--option kapa: admm has no option 'kapa'; it has kappa"),
+    ({"option": {"kappa": 0}}, "--option kappa is 0; it must be a number above 0"),
+    ({"option": {"kappa": "much"}}, "--option kappa is much; it must be a number above 0"),
+    ({"rho": "0.1", "option": {"rho": 0.2}}, "--option rho and --rho say the same"),
+    ({"algo": "dyn", "server_step": 0.5}, "--server-step belongs to admm and to algorithms that leave the server step"),
+    ({"algo": "avg", "server_tau": 0.5}, "--server-tau belongs to --server-optimizer adagrad, adam, yogi; avg does"),
+    ({"trim_fraction": 0.1}, "--trim-fraction belongs to --aggregator trimmed-mean; mean does not read it"),
+    ({"optimizer": "adam"}, "--rho auto matches it to the length of sgd's steps"),
+    ({"algo": "scaffold", "rho": "balanced"}, "--rho belongs to admm; scaffold does not read it")])
+def test_an_option_that_nothing_reads_or_takes_is_refused(settings, says):
+    with pytest.raises(SettingsError) as refusal:
+        check(Settings(**settings))
+    assert says in str(refusal.value)
+
+
+def test_what_was_left_open_is_resolved_as_a_preset_has_it():
+    """Only options that are not at their defaults stand under `option`: old runs keep their identity."""
+    settings = Settings(rho="balanced")
+    assert check(settings).resolved(settings) == {
+        "rho": "balanced", "server_step": None, "local_start": "global", "option": {}}
+    settings = Settings(algo="yogi", server_tau=0.5, aggregator="krum")
+    assert check(settings).resolved(settings) == {
+        "server_optimizer": "yogi", "server_step": 0.03, "server_tau": 0.5, "server_momentum": 0.9,
+        "server_beta2": 0.99, "krum_hostile": 1, "option": {}}
+    settings = Settings(rho=0.25, option={"kappa": "0.5"})
+    resolved = check(settings).resolved(settings)
+    assert resolved["option"] == {"kappa": 0.5} and resolved["rho"] == "0.25"
