@@ -1,1 +1,1 @@
-"""Ranks: collectives, devices, how ranks meet, torchrun."""
+"""Ranks: their devices, how they are started and meet, and what they do together."""

@@ -1,8 +1,8 @@
-"""A place in the store of torchrun for the ranks of one start alone.
+"""Agree on keys in torchrun's store that no earlier start of the ranks has used.
 
-torchrun may keep its store through every restart of its ranks. What those before have left there, such as addresses of
-processes that are gone, would be taken for that of ranks which are late. TORCHELASTIC_RESTART_COUNT does not tell one
-start from another: every machine counts those that its own ranks have caused.
+torchrun may keep its store when it starts its ranks again. Entries of the earlier ranks, such as addresses of processes
+that have ended, would then be taken for entries of the new ones. TORCHELASTIC_RESTART_COUNT does not tell one start
+from another, because every machine counts only the restarts that its own ranks have caused.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from typing import Protocol
 
 
 class Store(Protocol):
-    """What is used of a store of torch.distributed. It raises RuntimeError where it cannot answer."""
+    """The methods of a torch.distributed store that fedsim uses. They raise RuntimeError if the store is lost."""
 
     def set(self, key: str, value: str) -> None: ...
     def get(self, key: str) -> bytes: ...
@@ -22,10 +22,13 @@ class Store(Protocol):
 
 
 def common_prefix(store: Store, rank: int, size: int, seconds: float) -> str:
-    """A prefix of keys that no earlier ranks have used, the same on all ranks. Raises RuntimeError if not all come.
+    """Return a prefix of keys that no earlier ranks have used, the same on all ranks.
 
-    Every rank writes a word that nobody knew before, and rank 0 the roll of all such words, again and again, for some
-    may be old. A rank confirms a roll with its own word; one that all have confirmed has no old words.
+    Every rank writes a random word. Rank 0 reads all words and writes them down as the roll. Some words may be those of
+    earlier ranks, so it repeats this. A rank confirms a roll that holds its own word, and a roll that all ranks have
+    confirmed holds no old word.
+
+    seconds: how long to wait for all ranks. Raises RuntimeError if not all come in time.
     """
     own, limit = uuid.uuid4().hex, time.monotonic() + seconds
     store.set(f"here/{rank}", own)

@@ -1,15 +1,16 @@
-"""Which ranks are still there and what each is at, told in the store through which they met.
+"""Heartbeats in the store through which the ranks met: which ranks are alive, and what each is doing.
 
-Every rank has a heart: a thread that writes a line to the store each BEAT seconds, and at once when the rank takes up
-something else. A rank that gets no answer in a collective reads the lines of all others twice, WATCH seconds apart.
+Every rank has a thread that writes a line to the store every BEAT seconds, and also when the rank begins something new.
+A rank that gets no answer in a collective reads the lines of all other ranks twice, WATCH seconds apart.
 
-- A rank whose line stays the same is lost: its process has ended or is stopped, or its machine is cut off. Not so if
-  its last line says that it gave up on others itself.
-- If none is lost, those that had entered fewer collectives than this rank are still at work, and were awaited: every
-  rank enters every collective, in the same order.
+- A rank whose line has not changed is lost: its process has ended or is stopped, or its machine is cut off. The
+  exception is a rank whose last line says that it has given up on others itself.
+- If no rank is lost, the ranks that have entered fewer collectives than this one are still at work, and kept it
+  waiting: every rank enters every collective, in the same order.
 
-The count alone would not do: a rank at work is as far behind as a dead one, and one that dies in a collective is not.
-The store may hang or be lost too: only threads for which nobody waits longer than PATIENCE seconds speak to it.
+Counting collectives is not enough. A busy rank lags behind as much as a dead one, and a rank that dies inside a
+collective does not lag at all. The store may hang or be lost too, so only threads speak to it, and nobody waits longer
+than PATIENCE seconds for one.
 """
 
 import itertools
@@ -21,12 +22,12 @@ from typing import NamedTuple
 from fedsim.distributed.meeting import Store
 
 BEAT = 1.0  # seconds
-WATCH = 3.0  # seconds in which a heart beats on a busy machine too
+WATCH = 3.0  # seconds; a living rank writes at least one line in them, on a busy machine too
 PATIENCE = 5.0  # seconds
 
 
 class Line(NamedTuple):
-    """What a rank writes about itself."""
+    """A line that a rank writes about itself."""
 
     beat: int
     entered: int  # collectives
@@ -38,10 +39,10 @@ NOTHING_YET = Line(-1, 0, False, "starting")
 
 
 class Presence:
-    """A rank's own heart, and its view of the others'."""
+    """The heartbeat of this rank, and its view of the other ranks'."""
 
     def __init__(self, store: Store, rank: int, size: int) -> None:
-        self.entered = 0  # collectives, counted by who enters them
+        self.entered = 0  # collectives; `World` counts them
         self._store, self._rank = store, rank
         self._others = [other for other in range(size) if other != rank]
         self._doing, self._gave_up, self._stopped = NOTHING_YET.doing, False, False
@@ -50,20 +51,20 @@ class Presence:
         self._heart.start()
 
     def tell(self, doing: str) -> None:
-        """What this rank takes up now; the heart writes it, and nobody waits for that."""
+        """Note what this rank does now. The thread writes it to the store, and the caller does not wait for that."""
         self._doing = doing
         self._news.set()
 
     def stop(self) -> None:
-        """The last line: a thread that still speaks to the store would disturb the interpreter's end."""
+        """Write the last line and end the thread, which would otherwise disturb the end of the interpreter."""
         self._stopped = True
         self._news.set()
         self._heart.join(PATIENCE)
 
     def give_up(self) -> str | None:
-        """Say that this rank waits no longer, and find who kept it waiting.
+        """Note that this rank waits no longer, and return who kept it waiting, or None if no rank is missing.
 
-        That is told as "rank 2, last heard of training car 5 (town) in round 3; …"; None if nobody is missing.
+        An example is "rank 2, last heard of training car 5 (town) in round 3; no sign of life since".
         """
         self._gave_up = True
         self._news.set()
@@ -88,10 +89,10 @@ class Presence:
                     return
                 self._news.wait(BEAT)
         except RuntimeError:
-            return  # the store is gone: whoever reads it will notice too
+            return  # the store is lost, and ranks that read it notice that too
 
     def _lines(self) -> dict[int, Line]:
-        """The last line of every other rank; of none if the store does not answer."""
+        """Return the last line of every other rank; an empty dict if the store does not answer."""
         lines: dict[int, Line] = {}
 
         def read() -> None:

@@ -1,8 +1,8 @@
-"""Start ranks: torchrun, but a rank's exit status becomes its own, and what the rank has said is the last word.
+"""Start ranks with torchrun, but exit with the status of the rank that failed, and without a traceback.
 
     python -m fedsim.distributed.torchrun --standalone --nproc_per_node=4 -m fedsim.main --algo admm
 
-torchrun itself answers a user's mistake, or a signal, with status 1 and a traceback of its own.
+torchrun itself exits with status 1 and a traceback of its own after a user's mistake or a signal.
 """
 
 import inspect
@@ -20,30 +20,30 @@ DAY = 24 * 60 * 60  # seconds
 
 
 def start(ranks: int, arguments: Sequence[str]) -> int:
-    """Play `python -m fedsim.main ARGUMENTS` on so many ranks of this machine; returns the exit status.
+    """Run `python -m fedsim.main ARGUMENTS` on `ranks` ranks of this machine and return the exit status.
 
-    Asked to stop, ranks have all the time that their round takes.
+    Ranks that are asked to stop may end their round, however long it takes.
     """
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(DAY))
     return torchrun(["--standalone", f"--nproc_per_node={ranks}", "-m", "fedsim.main", *arguments])
 
 
 def torchrun(arguments: Sequence[str]) -> int:
-    """torchrun with its own arguments; returns the exit status."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # torchrun warns where it is not set; fedsim shares out the cores
+    """Run torchrun with its own arguments and return the exit status."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # or torchrun warns; fedsim itself shares out the cores
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     try:
-        inspect.unwrap(main)([*arguments])  # without the decorator that logs a failure's traceback
+        inspect.unwrap(main)([*arguments])  # without the decorator that logs a traceback
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
-        if failure.exitcode < 0:  # a rank that was killed could say nothing itself
+        if failure.exitcode < 0:  # a rank that was killed could not print anything itself
             print(f"fedsim: rank {rank} was ended by signal {-failure.exitcode}", file=sys.stderr)
         return max(1, failure.exitcode)
     except RendezvousError as error:
         print(f"fedsim: torchrun could not meet the other machines, or lost them ({type(error).__name__})",
               file=sys.stderr)
         return 1
-    except SignalException as error:  # passed on to the ranks, which have ended
+    except SignalException as error:  # torchrun has passed it on to the ranks, and they have ended
         return 128 + error.sigval
     return 0
 

@@ -1,1 +1,1 @@
-"""A trained network at work: labels of pictures, exported programs."""
+"""A trained network at work: it labels pictures, and is exported to other programs."""

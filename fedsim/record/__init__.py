@@ -1,1 +1,1 @@
-"""Records: what a run leaves for programs to read."""
+"""The files of a run that programs read: settings, records, checkpoints and weights."""

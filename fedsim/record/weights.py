@@ -1,4 +1,4 @@
-"""Weights as a safetensors file: loading one runs no code."""
+"""A network's weights as a safetensors file, which runs no code when it is loaded."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ UNSAVED = "num_batches_tracked"
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """A network's state on the CPU and the metadata that a file holds. Raises OutputError where it is damaged."""
+    """Return the state of a network, on the CPU, and the metadata in a file. Raises OutputError if it is damaged."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -20,7 +20,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             state = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 it is no dict
             metadata = file.metadata() or {}
         finite = all(tensor.isfinite().all() for tensor in state.values())
-    except (OSError, SafetensorError, NotImplementedError) as error:  # the last: of a type that fedsim never writes
+    except (OSError, SafetensorError, NotImplementedError) as error:  # the last one: a type that fedsim never writes
         raise OutputError(f"{path} cannot be read as weights ({error}); train the run again") from error
     if not finite:
         raise OutputError(f"{path} holds numbers that are not finite; train the run again")
@@ -28,9 +28,9 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def fill(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """Give a module, which may be on the meta device, the state that was read from `path`.
+    """Load into a module, which may be on the meta device, the state that was read from `path`.
 
-    Raises OutputError where it is another network's.
+    Raises OutputError if it is the state of another network.
     """
     wanted = weights_of(module)
     wrong = [name for name in wanted.keys() | state.keys()
@@ -45,15 +45,14 @@ def fill(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
 
 
 def weights_of(module: nn.Module) -> dict[str, Tensor]:
-    """A network's state, but for BatchNorm's count of batches, which depends on the cars a rank played."""
+    """Return a network's state without BatchNorm's count of batches, which depends on the cars of a rank."""
     return {name: tensor for name, tensor in module.state_dict().items() if not name.endswith(UNSAVED)}
 
 
 def save_weights(state: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
     """Write `state` (name -> tensor of any device and strides) and `metadata` to `path`, replacing it whole.
 
-    Written beside and renamed: whoever opens `path`, at any moment, finds either the old weights or the new.
-    Raises OSError where the disk refuses.
+    A program that opens `path` finds either the old weights or the new ones. Raises OSError if the disk refuses.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file

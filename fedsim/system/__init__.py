@@ -1,1 +1,1 @@
-"""The machine below: console, files, cores and memory."""
+"""The machine that fedsim runs on: console, files, cores and memory."""

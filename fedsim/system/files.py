@@ -48,14 +48,14 @@ def sync(path: Path) -> None:
 
 
 def lock(path: Path, wait: bool = False) -> IO[str]:
-    """Hold the lock at `path` as long as the file that is returned stays open.
+    """Take the lock at `path`; it is held as long as the returned file stays open.
 
-    The file is made if it is not there. A lock counts only while its file still has this name: its last holder may
-    have removed it, together with the folder that it stood for.
+    The system frees the lock when its holder ends or is killed. The file is made if it is missing. A lock only counts
+    if its file still has this name, because the last holder may have removed it together with its folder.
 
-    wait: wait until another holder is done. Without it, raises BlockingIOError where another process holds the lock or
-    has just removed it. Raises OSError where the file cannot be made, and OSError without a file name where the file
-    system has no locks.
+    wait: wait for another holder. Without it, raises BlockingIOError if another process holds the lock or has just
+    removed it. Raises OSError if the file cannot be made, and OSError without a file name if the file system has no
+    locks.
     """
     while True:
         file = open(path, "a")  # noqa: SIM115 stays open
@@ -73,7 +73,7 @@ def lock(path: Path, wait: bool = False) -> IO[str]:
 
 
 def is_locked(path: Path) -> bool:
-    """Return whether a process holds the lock at `path`. A shared lock asks, and is given back at once."""
+    """Return whether a process holds the lock at `path`. To find out, it takes a shared lock for a moment."""
     try:
         with open(path, encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
