@@ -22,7 +22,7 @@ from fedsim.distributed.world import World
 from fedsim.errors import RunError, SettingsError
 from fedsim.experiment.past_run import PastRun
 from fedsim.options import flag
-from fedsim.record.run_directory import default_path, make_empty
+from fedsim.record.output_folder import make_dated_folder, make_output_folder
 from fedsim.settings.fields import Settings
 from fedsim.settings.registry import NAMES
 from fedsim.system.console import show_steps
@@ -64,10 +64,7 @@ def _compare_runs(runs: Sequence[PastRun], target: float | None, out: str | None
         runs = [replace(run, settings=replace(run.settings, data_root=root)) for run in runs]
     findings = _examine(runs, values["device"], values["threads"])
     comparison = judge(findings, target, None)
-    if out:
-        make_empty(folder := Path(out))
-    else:
-        folder = default_path("comparisons", "-".join(run.name for run in runs)[:80])
+    folder = make_output_folder(out, "comparisons", "-".join(run.name for run in runs)[:80])
     write_report(comparison, findings, [], _command(), folder)
 
 
@@ -78,7 +75,7 @@ def _play(algos: Sequence[str], given: dict[str, Any], seeds: int, lrs: Sequence
         given.pop("lr", None)  # of a preset
     plan = make_plan(algos, given, seeds, lrs, at_once, Path(out) if out else None)
     name = f"{'-'.join(plan.options)[:80]}-{Settings(**given).data}"
-    folder = Path(out) if out else default_path("comparisons", name)
+    folder = Path(out) if out else make_dated_folder("comparisons", name)
     with begun(plan, given, folder):
         tuning, troubles, failed = _tune(plan, at_once, folder) if lrs else (None, [], [])
         jobs = plan.jobs(folder, tuning)

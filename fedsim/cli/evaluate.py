@@ -21,7 +21,7 @@ from fedsim.evaluation.robustness import Subject, score_subjects
 from fedsim.experiment.dealing import source_of
 from fedsim.experiment.past_run import PastRun
 from fedsim.inference.segmenter import Segmenter
-from fedsim.record.run_directory import default_path, make_empty
+from fedsim.record.output_folder import make_output_folder
 from fedsim.report.robustness import ScoredRun, write_report
 from fedsim.settings.compatible import check_data_root
 from fedsim.settings.fields import CHOICES, MOST_THREADS, Settings
@@ -98,10 +98,7 @@ def evaluate(models: tuple[str, ...], asked: tuple[str, ...], eval_split: str | 
         if one.originals.fingerprint != subjects[0].originals.fingerprint:
             raise SettingsError(f"{one.name} and {subjects[0].name} would be scored on different scenes; name those of "
                                 "one data set with --data and --data-root")
-    if out:
-        make_empty(folder := Path(out))
-    else:
-        folder = default_path("evaluations", "-".join(one.name for one in opened)[:80])
+    folder = make_output_folder(out, "evaluations", "-".join(one.name for one in opened)[:80])
     with show_steps("scoring", 1 + len(perturbations)) as advance:
         results = score_subjects(subjects, perturbations, seed, advance)
     scored = [ScoredRun(one.name, str(one.path), one.settings.algo, result)

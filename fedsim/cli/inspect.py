@@ -10,7 +10,7 @@ from fedsim.cli.command import PATH, Command, Option
 from fedsim.cli.options import asked_for, setting_options
 from fedsim.distributed.world import World
 from fedsim.experiment.dealing import cars_of, deal, source_of
-from fedsim.record.run_directory import default_path, make_empty
+from fedsim.record.output_folder import make_output_folder
 from fedsim.report.inspection import Inspection, write_inspection
 from fedsim.settings import compatible
 from fedsim.system.console import LOG
@@ -27,11 +27,7 @@ def _inspect(out: str | None, **values: Any) -> None:
         height, width = source.scene("train", 0).label.shape
         settings = replace(settings, image_size=f"{width}x{height}")
     inspection = Inspection(deal(settings, source, cars, World.join("cpu"), LOG))
-    if out:
-        make_empty(folder := Path(out))
-    else:
-        name = Path(settings.partition).stem
-        folder = default_path("inspections", f"{settings.data}-{name}")
+    folder = make_output_folder(out, "inspections", f"{settings.data}-{Path(settings.partition).stem}")
     write_inspection(inspection, folder)
 
 

@@ -16,7 +16,7 @@ from fedsim.distributed.world import World
 from fedsim.errors import DataError
 from fedsim.inference.predictions import Predictions
 from fedsim.inference.segmenter import Segmenter
-from fedsim.record.run_directory import default_path, make_empty
+from fedsim.record.output_folder import make_output_folder
 from fedsim.report.tables import Table, print_block, print_tables
 from fedsim.settings.fields import CHOICES, MOST_THREADS
 from fedsim.system.console import LOG, show_steps
@@ -64,10 +64,7 @@ def predict(model: Path, paths: tuple[Path, ...], out: Path | None, alpha: float
     world = World.join(device, threads=threads)
     segmenter = Segmenter.load(model, world.device)
     found = find(paths)
-    if out:
-        make_empty(out)
-    else:
-        out = default_path("predictions", segmenter.name)
+    out = make_output_folder(out, "predictions", segmenter.name)
     predictions = Predictions(out, segmenter.classes, alpha)
     predictions.describe()
     with show_steps("segmenting", len(found)) as advance:

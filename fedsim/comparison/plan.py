@@ -15,7 +15,7 @@ from fedsim.experiment.past_run import PastRun
 from fedsim.experiment.resuming import FREE
 from fedsim.options import flag
 from fedsim.record.metrics_file import check_records, read_metrics
-from fedsim.record.run_directory import LOCK, hold, make_empty, not_empty
+from fedsim.record.output_folder import LOCK, hold_lock, make_empty_folder, not_empty
 from fedsim.report.words import format_setting
 from fedsim.settings import compatible, registry
 from fedsim.settings.fields import Settings, read_settings
@@ -147,8 +147,8 @@ def begun(plan: Plan, given: Mapping[str, Any], folder: Path) -> Iterator[None]:
     another process works in it.
     """
     if not {path.name for path in folder.glob("*")} & {COMMON_FILE, LOCK}:
-        make_empty(folder)
-    with hold(folder / LOCK):
+        make_empty_folder(folder)
+    with hold_lock(folder):
         _begin(dict(given) | {"threads": plan.threads, "lrs": [*plan.lrs]}, folder)
         yield
 

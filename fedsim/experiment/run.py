@@ -32,9 +32,10 @@ from fedsim.federation.rounds import initial_state, simulate
 from fedsim.federation.scoring import models, score, trivial_baselines
 from fedsim.federation.state import RoundResult, State
 from fedsim.record.checkpoints import Checkpoints
+from fedsim.record.output_folder import make_dated_folder
 from fedsim.record.overview import own_code_option
 from fedsim.record.round_record import car_details, round_record
-from fedsim.record.run_directory import RunDirectory, default_path
+from fedsim.record.run_directory import RunDirectory
 from fedsim.record.weights import weights_of
 from fedsim.report.scenes import load_shown, shown_indices
 from fedsim.settings import compatible
@@ -93,7 +94,7 @@ def _directory(experiment: Experiment, path: str | None, given: Mapping[str, Any
 
 def _new_directory(experiment: Experiment, given: Mapping[str, Any]) -> RunDirectory:
     settings, dealt, size = experiment.settings, experiment.dealt, experiment.federation.world.size
-    path = Path(settings.out) if settings.out else default_path("runs", f"{settings.algo}-{settings.data}")
+    path = Path(settings.out) if settings.out else make_dated_folder("runs", f"{settings.algo}-{settings.data}")
     if settings.partition not in PARTITIONS:  # a file, of which the run keeps a copy
         settings = replace(settings, partition=str(path.resolve() / SPLIT_FILE))
     config_file = shlex.quote(str(path / "config.toml"))

@@ -11,7 +11,7 @@ import pytest
 
 from fedsim.errors import DataError, OutputError, RunError
 from fedsim.record.metrics_file import read_metrics
-from fedsim.record.run_directory import RunDirectory, default_path
+from fedsim.record.run_directory import RunDirectory
 
 CONFIG = {"algo": "admm", "rho": None, "data_root": Path("data/camvid"), "image_size": [120, 90],
           "model": {"name": "segnet", "width": None}}
@@ -209,22 +209,6 @@ def test_a_lock_that_is_taken_away_while_another_waits_for_it_is_not_held(tmp_pa
     monkeypatch.setattr("fcntl.flock", taken_away)
     with pytest.raises(OutputError, match="another process works on"):
         run.lock()
-
-
-def test_default_paths_of_one_second_differ(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("time.strftime", lambda form: "20250102-030405")
-    names = [default_path("runs", "admm-streets") for _ in range(3)]
-    stem = "admm-streets-20250102-030405"
-    assert names == [Path("runs", stem), Path("runs", f"{stem}-2"), Path("runs", f"{stem}-3")]
-    assert all(create(name).metrics.exists() for name in names)
-
-
-def test_default_path_with_a_file_called_runs_is_an_output_error(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs").write_text("")
-    with pytest.raises(OutputError, match="a file is in the way"):
-        default_path("runs", "admm-streets")
 
 
 def test_appended_records_read_back_in_order_at_once(tmp_path, records):
