@@ -13,10 +13,9 @@ from click.shell_completion import CompletionItem
 from fedsim.cli.command import PATH, Command, Option
 from fedsim.cli.options import asked_for, setting_options
 from fedsim.comparison.findings import Findings, examine
-from fedsim.comparison.plan import TUNING_SEED, TUNING_SPLIT, Job, Plan, begun, make_plan
+from fedsim.comparison.plan import TUNING_SEED, TUNING_SPLIT, Job, Plan, make_plan, open_folder
 from fedsim.comparison.playing import play
-from fedsim.comparison.report import compare as judge
-from fedsim.comparison.report import write_report
+from fedsim.comparison.report import judge, write_report
 from fedsim.comparison.trials import Tuning
 from fedsim.distributed.world import World
 from fedsim.errors import RunError, SettingsError
@@ -76,13 +75,14 @@ def _play(algos: Sequence[str], given: dict[str, Any], seeds: int, lrs: Sequence
     plan = make_plan(algos, given, seeds, lrs, at_once, Path(out) if out else None)
     name = f"{'-'.join(plan.options)[:80]}-{Settings(**given).data}"
     folder = Path(out) if out else make_dated_folder("comparisons", name)
-    with begun(plan, given, folder):
+    with open_folder(plan, given, folder):
         tuning, troubles, failed = _tune(plan, at_once, folder) if lrs else (None, [], [])
         jobs = plan.jobs(folder, tuning)
         unplayed = play(jobs, at_once, "playing")
-        troubles += [f"{job.path.name} failed: {'its numbers are of what there is' if job.records() else 'left out'}"
+        begun = [job for job in jobs if job.count_records()]
+        troubles += [f"{job.path.name} failed: {'its numbers are of what there is' if job in begun else 'left out'}"
                      for job in unplayed]
-        if runs := [PastRun.open(job.path) for job in jobs if job.records()]:
+        if runs := [PastRun.open(job.path) for job in begun]:
             findings = _examine(runs, given.get("device"), plan.threads)
             write_report(judge(findings, target, tuning), findings, troubles, _command(), folder)
     left_out = [algo for algo in plan.options if tuning and tuning.chosen(algo) is None]
@@ -96,7 +96,8 @@ def _tune(plan: Plan, at_once: int, folder: Path) -> tuple[Tuning, list[str], li
     """
     tries = plan.tuning_jobs(folder)
     play([job for own in tries.values() for job in own.values() if not job.has_diverged()], at_once, "tuning")
-    tuning = Tuning(TUNING_SPLIT, {algo: {lr: job.final() for lr, job in own.items()} for algo, own in tries.items()})
+    tuning = Tuning(TUNING_SPLIT, {algo: {lr: job.read_final() for lr, job in jobs.items()}
+                                   for algo, jobs in tries.items()})
     unscored = [(algo, lr, tries[algo][lr]) for algo, scores in tuning.scores.items() for lr, miou in scores.items()
                 if miou is None]
     troubles = [f"{algo} has no score at lr {lr:g}: {job.last_words().removeprefix('fedsim: ')}"

@@ -1,8 +1,9 @@
-"""Which runs a comparison is made of, and playing them, each in a process of its own.
+"""Several runs side by side: what `fedsim compare` plays, reads and reports.
 
 FOLDER/
-  comparison.toml      what all of its runs have in common
-  tuning/ALGO-lrX      runs that learning rates are chosen by
-  runs/ALGO-SEED       the runs that are compared; beside each, in ALGO-SEED.log, what it has said
-  runs/ALGO-lrX-SEED   the same with a learning rate that was chosen: with another choice they are others
+  comparison.toml      the settings that all of its runs have in common
+  tuning/ALGO-lrX      runs for choosing a learning rate
+  runs/ALGO-SEED       the runs to compare; what each prints goes to ALGO-SEED.log beside it
+  runs/ALGO-lrX-SEED   the same after tuning; the name holds the chosen learning rate, so that another choice makes
+                       other runs and never overwrites these
 """

@@ -1,4 +1,7 @@
-"""The figures of a comparison. Importing this imports matplotlib: do it when there is something to draw."""
+"""The figures of a comparison.
+
+Importing this imports matplotlib, which takes long: import it when there is something to draw.
+"""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -17,11 +20,11 @@ from fedsim.report.palette import LineStyle, line_styles
 from fedsim.report.scenes import Shown, tiles
 
 AXES = {"round": "round", "megabytes": "MB communicated, up and down", "sequential_steps": "sequential local steps"}
-BARS = 110  # side by side in a panel, gaps between classes included
+BARS = 110  # side by side in a panel, counting the gaps between classes
 
 
 def curves_figure(rows: Sequence[Row]) -> Figure:
-    """mIoU over rounds, over bytes and over sequential steps: a line a row, a band from the least to the most seed."""
+    """Draw mIoU over rounds, bytes and local steps: a line for each row, a band from its worst to its best seed."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9.6, 3.5), layout="constrained")
         panels = figure.subplots(1, len(AXES), sharey=True)
@@ -39,16 +42,16 @@ def curves_figure(rows: Sequence[Row]) -> Figure:
 
 
 def classes_figure(rows: Sequence[Row], classes: Sequence[str]) -> Figure:
-    """IoU of every class after the last round: a group of bars a class, a bar a row, a whisker of a deviation."""
-    beside = max(3, BARS // (len(rows) + 2))  # classes of a panel
-    parts = [classes[start:start + beside] for start in range(0, len(classes), beside)]
+    """Draw the IoU of every class after the last round: a bar for each row, and a whisker of a deviation."""
+    beside = max(3, BARS // (len(rows) + 2))  # classes in a panel
+    groups = [classes[start:start + beside] for start in range(0, len(classes), beside)]
     with matplotlib.rc_context(STYLE | {"axes.grid.axis": "y"}):
-        figure = Figure(figsize=(9.6, 1.2 + 2.1 * len(parts)), layout="constrained")
-        panels = figure.subplots(len(parts), 1, squeeze=False).ravel()
-        for axes, part in zip(panels, parts, strict=True):
+        figure = Figure(figsize=(9.6, 1.2 + 2.1 * len(groups)), layout="constrained")
+        panels = figure.subplots(len(groups), 1, squeeze=False).ravel()
+        for axes, group in zip(panels, groups, strict=True):
             for index, (row, line) in enumerate(zip(rows, line_styles([row.algo for row in rows]), strict=True)):
-                _draw_bars(axes, row, line, part, (index - (len(rows) - 1) / 2) * 0.84 / len(rows), 0.77 / len(rows))
-            axes.set_xticks(range(len(part)), part, rotation=30, ha="right", rotation_mode="anchor")
+                _draw_bars(axes, row, line, group, (index - (len(rows) - 1) / 2) * 0.84 / len(rows), 0.77 / len(rows))
+            axes.set_xticks(range(len(group)), group, rotation=30, ha="right", rotation_mode="anchor")
             axes.set(ylabel="IoU", xlim=(-0.6, min(beside, len(classes)) - 0.4), ylim=(0, 1))
             axes.tick_params(axis="x", length=0)
         handles, labels = panels[0].get_legend_handles_labels()
@@ -57,15 +60,18 @@ def classes_figure(rows: Sequence[Row], classes: Sequence[str]) -> Figure:
 
 
 def scenes_figure(shown: Shown, predictions: Mapping[str, np.ndarray], classes: ClassTable) -> Figure:
-    """Scenes, truth, and what each row's model predicts, a line a scene. predictions: label -> (K, h, w) uint8."""
-    panels = [tiles(shown.images, shown.labels, one, classes) for one in predictions.values() or [shown.labels]]
+    """Draw each scene, its truth, and the prediction of each row's model side by side.
+
+    predictions: label of a row -> (K, h, w) uint8.
+    """
+    panels = [tiles(shown.images, shown.labels, labels, classes) for labels in predictions.values() or [shown.labels]]
     columns = dict(zip(["scene", "truth", *predictions],
-                       [*panels[0][:2], *(one[2] for one in panels[:len(predictions)])], strict=True))
+                       [*panels[0][:2], *(panel[2] for panel in panels[:len(predictions)])], strict=True))
     count, height, width = panels[0].shape[1:4]
-    # Inches. No tile is wider than half a column of text, nor so narrow that a label would not fit above it.
+    # In inches. A tile is at most half as wide as a column of text, and wide enough for a label above it.
     tile = max(min(1.7, 8.4 / len(columns)), 0.07 * max(map(len, columns)))
     tall, side, title, gap = tile * height / width, 0.17, 0.22, 0.04
-    named = max(1, int(tile * len(columns) / 1.2))  # classes that fit side by side in the legend
+    named = max(1, int(tile * len(columns) / 1.2))  # classes side by side in the legend
     legend = 0.14 + 0.15 * -(-(len(classes) + 1) // named)
     page = side + (tile + gap) * len(columns), title + (tall + gap) * count + legend
     with matplotlib.rc_context(STYLE | {"axes.grid": False}):
@@ -89,7 +95,7 @@ def scenes_figure(shown: Shown, predictions: Mapping[str, np.ndarray], classes: 
 def _draw_row(axes: Axes, row: Row, axis: str, line: LineStyle) -> None:
     amount, mean, least, most = curve(row, axis)
     style: dict[str, Any] = {"color": line.colour, "linewidth": 1.6}
-    if axis == "megabytes" and not any(amount):  # nothing is sent: its last score, for any number of bytes
+    if axis == "megabytes" and not any(amount):  # nothing is sent: a level at the last score
         axes.axhline(mean[-1], linestyle=(0, (6, 3)), label=row.label, **style)
         return
     axes.plot(amount, mean, linestyle=line.dash, marker=line.marker, markersize=3, label=row.label, **style,
@@ -99,15 +105,15 @@ def _draw_row(axes: Axes, row: Row, axis: str, line: LineStyle) -> None:
 
 
 def _draw_bars(axes: Axes, row: Row, line: LineStyle, classes: Sequence[str], shift: float, width: float) -> None:
-    """A bar beside the middle of each class's group."""
-    over = [spread(trial.class_iou([name]) for trial in row.trials) for name in classes]
-    whiskers = [one.deviation or 0.0 if one else 0.0 for one in over] if len(row.trials) > 1 else None
-    hatch = None if line.dash == "-" else "////"  # as its line in other figures is dashed
-    axes.bar(np.arange(len(classes)) + shift, [one.mean if one else 0.0 for one in over], width, color=line.colour,
+    """Draw a row's bar in the group of each class. shift: of the bar from the middle of its group."""
+    ious = [spread(trial.class_iou([name]) for trial in row.trials) for name in classes]
+    whiskers = [iou.deviation or 0.0 if iou else 0.0 for iou in ious] if len(row.trials) > 1 else None
+    hatch = None if line.dash == "-" else "////"  # if its line in other figures is dashed
+    axes.bar(np.arange(len(classes)) + shift, [iou.mean if iou else 0.0 for iou in ious], width, color=line.colour,
              label=row.label, hatch=hatch, edgecolor="white" if hatch else line.colour, linewidth=0, yerr=whiskers,
              error_kw={"elinewidth": 0.7, "ecolor": "#555555"})
 
 
 def _columns(labels: list[str]) -> int:
-    """In how many columns a legend fits a figure that is nearly half as wide again as those of a run."""
+    """Return the number of columns of a legend; these figures are nearly half as wide again as those of a run."""
     return min(len(labels), max(1, round(1.45 * legend_columns(labels))))

@@ -1,4 +1,4 @@
-"""What a comparison asks the models of runs that have ended: how they serve every car, and what they predict."""
+"""Facts that a comparison reads from its runs, and scores and predictions of their models."""
 
 import hashlib
 import json
@@ -29,20 +29,20 @@ from fedsim.system.console import LOG
 
 @dataclass(frozen=True)
 class Findings:
-    """What was read from runs and asked of their models."""
+    """The facts on which a comparison reports."""
 
     trials: list[Trial]
     classes: ClassTable
     trained: np.ndarray  # (C,) int64 labelled pixels of every class in training
     scored: np.ndarray  # (C,) int64, in the evaluated split
     shown: Shown
-    predictions: dict[str, np.ndarray]  # path of a run that has ended -> (K, h, w) uint8 for the shown scenes
+    predictions: dict[str, np.ndarray]  # path of an ended run -> (K, h, w) uint8 labels of the shown scenes
 
 
 def examine(runs: Sequence[PastRun], world: World, advance: Callable[[], None]) -> Findings:
-    """Read runs and ask their models; `advance` is called after each.
+    """Read runs and score their models; `advance` is called after each run.
 
-    Raises UserError where a run has no score yet, or its scenes or weights are not there or damaged.
+    Raises UserError if a run has no score yet, or if its scenes or its weights are missing or damaged.
     """
     trials, predictions = [], {}
     first = None
@@ -51,15 +51,15 @@ def examine(runs: Sequence[PastRun], world: World, advance: Callable[[], None]) 
         check_records(records, run.directory.metrics)
         if not any(record["global"] for record in records):
             raise OutputError(f"{path} has no score yet: let it play a round, or leave it out")
-        dealt = _dealt(run, world)
-        first = first or dealt  # whose scenes are the others' too, or they cannot be compared
+        dealt = _deal_again(run, world)
+        first = first or dealt  # all runs must have its scenes, or they cannot be compared
         own_scenes = {}
         if run.has_ended():
             models = [Segmenter.load(file, world.device) for file in run.directory.weights()]
-            own_scenes = _own_scenes(models, dealt)
+            own_scenes = _score_own_scenes(models, dealt)
             logits = predict(models[0], dealt.eval_set, shown_indices(dealt.eval_set))
             predictions[path] = logits.argmax(1).to("cpu", torch.uint8).numpy()
-        trials.append(Trial(path, _comparable(run), records, own_scenes, _digest(dealt.eval_set),
+        trials.append(Trial(path, _comparable_settings(run), records, own_scenes, _digest(dealt.eval_set),
                             _digest(dealt.train_set)))
         advance()
     assert first is not None, "no run at all"
@@ -68,35 +68,35 @@ def examine(runs: Sequence[PastRun], world: World, advance: Callable[[], None]) 
     return Findings(trials, first.source.classes, trained, scored, shown, predictions)
 
 
-def _dealt(run: PastRun, world: World) -> Dealt:
-    """The run's scenes; which car has which is read from its directory."""
+def _deal_again(run: PastRun, world: World) -> Dealt:
+    """Load the run's scenes, and read from its directory which car has which."""
     split = run.directory.path / SPLIT_FILE
     cars = len(read_cars(split))
     settings = replace(run.settings, partition=str(split))
     return deal(settings, source_of(settings, settings.cars or cars), cars, world, LOG)
 
 
-def _own_scenes(models: Sequence[Segmenter], dealt: Dealt) -> dict[str, float]:
-    """mIoU by car on its training scenes: of the global model, or of its own where there is none."""
-    found, classes = {}, len(dealt.train_set.classes)
+def _score_own_scenes(models: Sequence[Segmenter], dealt: Dealt) -> dict[str, float]:
+    """Return each car's mIoU on its training scenes, of the global model or, if there is none, of the car's own."""
+    mious, classes = {}, len(dealt.train_set.classes)
     for car, shard in enumerate(dealt.shards):
         tally = torch.zeros(classes, classes, dtype=torch.int64)
         for indices in np.split(shard.indices, range(BATCH, len(shard.indices), BATCH)):
             guess = predict(models[car % len(models)], dealt.train_set, indices).argmax(1)
             tally += confusion(dealt.train_set.labels[indices], guess, classes).cpu()
-        if tally.sum():  # all of a car's pixels may be void
-            found[shard.name] = scores(tally).miou
-    return found
+        if tally.sum():  # all pixels of a car may be void
+            mious[shard.name] = scores(tally).miou
+    return mious
 
 
 def _digest(scenes: SceneSet) -> str:
-    """What two sets of the same scenes and classes have in common, whatever size a network sees them at."""
+    """Return a digest of scenes and classes that does not depend on the size at which a network sees them."""
     names = json.dumps([scenes.names, scenes.classes.names]).encode()
     return hashlib.sha256(names + np.ascontiguousarray(scenes.histograms).tobytes()).hexdigest()
 
 
-def _comparable(run: PastRun) -> Settings:
-    """The run's settings; a partition from a file is named by what is in it, for every run has a copy of its own."""
+def _comparable_settings(run: PastRun) -> Settings:
+    """Return the run's settings, a partition from a file named by a digest, because each run has its own copy of it."""
     if run.settings.partition in PARTITIONS:
         return run.settings
     digest = hashlib.sha256((run.directory.path / SPLIT_FILE).read_bytes()).hexdigest()

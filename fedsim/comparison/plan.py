@@ -1,4 +1,4 @@
-"""Which runs a comparison is made of."""
+"""The runs that a comparison is made of, and its folder."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,9 +23,9 @@ from fedsim.system.console import LOG
 from fedsim.system.files import beside, write_whole
 
 COMMON_FILE = "comparison.toml"
-MAY_CHANGE = {*FREE} - {"rounds", "evaluate_every", "device"}  # settings that a comparison may go on with others of
+MAY_CHANGE = {*FREE} - {"rounds", "evaluate_every", "device"}  # settings that may differ if it goes on
 TUNING_SPLIT, TUNING_SEED = "val", 0
-DIVERGED = re.compile("fedsim: .*a smaller --lr")  # what a run advises in its last words if its numbers ran away
+DIVERGED = re.compile("fedsim: .*a smaller --lr")  # the last line of a run whose numbers have diverged
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Job:
 
     @property
     def log(self) -> Path:
-        """What it has said."""
+        """The file that holds everything the run has printed."""
         return self.path.parent / f"{self.path.name}.log"
 
     def last_words(self) -> str:
-        """The last line of what it has said."""
+        """Return the last line that the run has printed."""
         try:
             lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n")
         except OSError:
@@ -49,22 +49,22 @@ class Job:
         return next((line for line in reversed(lines) if line.strip()), "it said nothing")
 
     def has_ended(self) -> bool:
-        """Whether there is nothing left to play."""
+        """Return whether the run has nothing left to play."""
         return (self.path / "config.toml").exists() and PastRun.open(self.path).has_ended()
 
     def has_diverged(self) -> bool:
-        """Whether it gave up, as it would again: the learning rate is too large for it."""
+        """Return whether the run gave up because its learning rate is too large, so that it would give up again."""
         return bool(DIVERGED.match(self.last_words())) and not self.has_ended()
 
-    def records(self) -> int:
-        """How many rounds it has recorded, round 0 included."""
+    def count_records(self) -> int:
+        """Return the number of rounds on record, round 0 included."""
         try:
             return (self.path / "metrics.jsonl").read_bytes().count(b"\n")
         except OSError:
             return 0
 
-    def final(self) -> float | None:
-        """mIoU of its last round; None where it has not ended. Raises OutputError."""
+    def read_final(self) -> float | None:
+        """Return the mIoU of the last round; None if the run has not ended. Raises OutputError."""
         if not self.has_ended():
             return None
         path = self.path / "metrics.jsonl"
@@ -77,28 +77,29 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a comparison plays."""
+    """The runs of a comparison, described by algorithms, seeds and learning rates."""
 
     options: Mapping[str, Mapping[str, Any]]  # algorithm -> settings, without seed
     seeds: int
-    lrs: Sequence[float]  # to choose from for each algorithm; none: that of the options
-    ranks: int  # of each run, but of those that pool all scenes in one car: one rank plays it
-    threads: int  # a rank
+    lrs: Sequence[float]  # to choose from for each algorithm; if empty, the options have the learning rate
+    ranks: int  # of each run; a run that pools all scenes in one car has one rank
+    threads: int  # of each rank
 
     def tuning_jobs(self, folder: Path) -> dict[str, dict[float, Job]]:
-        """By algorithm and learning rate."""
-        return {algo: {lr: self._job(folder / "tuning" / f"{_plain(algo)}-lr{lr:g}", algo, lr=lr, seed=TUNING_SEED,
+        """Return the runs for choosing learning rates, by algorithm and learning rate."""
+        return {algo: {lr: self._job(folder / "tuning" / f"{_file_name(algo)}-lr{lr:g}", algo, lr=lr, seed=TUNING_SEED,
                                      eval_split=TUNING_SPLIT) for lr in self.lrs} for algo in self.options}
 
     def jobs(self, folder: Path, tuning: Tuning | None) -> list[Job]:
-        """The runs to compare, seed by seed; an algorithm for which no learning rate was found has none."""
+        """Return the runs to compare, seed by seed. An algorithm without a usable learning rate has no run."""
         jobs = []
         for seed in range(self.seeds):
             for algo in self.options:
+                name = folder / "runs" / _file_name(algo)
                 if tuning is None:
-                    jobs.append(self._job(folder / "runs" / f"{_plain(algo)}-{seed}", algo, seed=seed))
+                    jobs.append(self._job(Path(f"{name}-{seed}"), algo, seed=seed))
                 elif (lr := tuning.chosen(algo)) is not None:
-                    jobs.append(self._job(folder / "runs" / f"{_plain(algo)}-lr{lr:g}-{seed}", algo, lr=lr, seed=seed))
+                    jobs.append(self._job(Path(f"{name}-lr{lr:g}-{seed}"), algo, lr=lr, seed=seed))
         return jobs
 
     def _job(self, path: Path, algo: str, **more: Any) -> Job:
@@ -108,9 +109,10 @@ class Plan:
 
 def make_plan(algos: Sequence[str], given: Mapping[str, Any], seeds: int, lrs: Sequence[float], at_once: int,
               folder: Path | None) -> Plan:
-    """Raises UserError where settings do not go together. folder: of a comparison that goes on, if any.
+    """Plan a comparison. Raises UserError if its settings contradict each other.
 
-    given: settings that were asked for, by name; each goes to the algorithms that read it.
+    given: settings that were asked for, by name; each goes to the algorithms that read it. at_once: how many runs are
+    played at once. folder: of the comparison that goes on, if any.
     """
     algos = [registry.short_name(algo) for algo in algos]
     for algo in algos:
@@ -123,51 +125,53 @@ def make_plan(algos: Sequence[str], given: Mapping[str, Any], seeds: int, lrs: S
     cars = cars_of(asked, ranks=1)
     source = source_of(asked, cars)
     for split in ("train", asked.eval_split, *([TUNING_SPLIT] if lrs else [])):
-        source.identity(split)  # or every run would find out for itself that there is none
+        source.identity(split)  # raises here if the split does not exist, and not in every run
     ranks = max(1, min(cars, ranks_that_fit(asked.device, asked.threads) // at_once))
-    threads = asked.threads or _threads_of(folder) or fair_threads(Place(local_size=ranks * at_once))
-    common = dict(given) | {"cars": cars, "threads": threads}  # or they might depend on the machine
+    threads = asked.threads or _read_threads(folder) or fair_threads(Place(local_size=ranks * at_once))
+    # Cars and threads are fixed, because their defaults may depend on the machine.
+    common = dict(given) | {"cars": cars, "threads": threads}
     options = {algo: {name: value for name, value in compatible.fitting(common, {"algo": algo}).items()
                       if name != "algo"} for algo in algos}
     for name in common:
-        if not any(name in own for own in options.values()):
+        if not any(name in settings for settings in options.values()):
             raise SettingsError(f"{flag(name)} is read by none of {', '.join(algos)}: leave it out")
-    for algo, own in options.items():
-        compatible.check(Settings(algo=algo, **own))
-        if others := [flag(name) for name in common if name not in own]:
-            LOG.info("%s does not read %s and goes without", algo, ", ".join(others))
+    for algo, settings in options.items():
+        compatible.check(Settings(algo=algo, **settings))
+        if unread := [flag(name) for name in common if name not in settings]:
+            LOG.info("%s does not read %s and goes without", algo, ", ".join(unread))
     return Plan(options, seeds, lrs, ranks, threads)
 
 
 @contextmanager
-def begun(plan: Plan, given: Mapping[str, Any], folder: Path) -> Iterator[None]:
-    """The folder of a comparison, made or begun with the same settings; no other process works in it meanwhile.
+def open_folder(plan: Plan, given: Mapping[str, Any], folder: Path) -> Iterator[None]:
+    """Make the folder of a comparison, or go on in it; no other process may work in it during the block.
 
-    Raises SettingsError naming what is not the same; OutputError where the folder cannot be made, holds other files, or
-    another process works in it.
+    Raises SettingsError if it was begun with other settings, and names them. Raises OutputError if the folder cannot be
+    made, holds other files, or another process works in it.
     """
     if not {path.name for path in folder.glob("*")} & {COMMON_FILE, LOCK}:
         make_empty_folder(folder)
     with hold_lock(folder):
-        _begin(dict(given) | {"threads": plan.threads, "lrs": [*plan.lrs]}, folder)
+        _write_common(dict(given) | {"threads": plan.threads, "lrs": [*plan.lrs]}, folder)
         yield
 
 
-def _begin(common: Mapping[str, Any], folder: Path) -> None:
+def _write_common(common: Mapping[str, Any], folder: Path) -> None:
+    """Write the common settings, or check that those in the folder are the same. Raises UserError."""
     path = folder / COMMON_FILE
     if not path.exists():
         import tomli_w
 
         if any(other.name not in (LOCK, beside(path).name) for other in folder.iterdir()):
             raise not_empty(folder)
-        with writing(path):
+        with explain_refusal(path):
             write_whole(path, "# What all runs of this comparison have in common.\n\n" + tomli_w.dumps(common))
         return
-    was = _common(folder)
+    was = _read_common(folder)
     defaults = {setting.name: setting.default for setting in fields(Settings)} | {"lrs": []}
     for name in sorted((was.keys() | common.keys()) - MAY_CHANGE):
         before, now = was.get(name, defaults.get(name)), common.get(name, defaults.get(name))
-        # Rates may be added to those that one is chosen from: a run's directory names its own.
+        # Learning rates may be added: each run has its own in the name of its directory.
         if bool(before) != bool(now) if name == "lrs" else before != now:
             absent = "not given"
             raise SettingsError(f"{flag(name)} is {format_setting(now, absent)}, but {folder} was begun with "
@@ -175,8 +179,8 @@ def _begin(common: Mapping[str, Any], folder: Path) -> None:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """What the system refuses becomes an OutputError."""
+def explain_refusal(path: Path) -> Iterator[None]:
+    """Turn an OSError that ends the block into an OutputError about `path`."""
     try:
         yield
     except OSError as error:
@@ -184,15 +188,15 @@ def writing(path: Path) -> Iterator[None]:
                           "directory with --out") from error
 
 
-def _threads_of(folder: Path | None) -> int | None:
-    """Threads of the runs that are there: with others, their bits would not be comparable."""
+def _read_threads(folder: Path | None) -> int | None:
+    """Return the threads of the runs in the folder; other runs need the same, or their bits cannot be compared."""
     if folder is None or not (folder / COMMON_FILE).exists():
         return None
-    threads = _common(folder).get("threads")
+    threads = _read_common(folder).get("threads")
     return threads if isinstance(threads, int) else None
 
 
-def _common(folder: Path) -> dict[str, Any]:
+def _read_common(folder: Path) -> dict[str, Any]:
     try:
         return read_settings(folder / COMMON_FILE)
     except (OSError, ValueError) as error:
@@ -200,6 +204,6 @@ def _common(folder: Path) -> dict[str, Any]:
                           "--out") from error
 
 
-def _plain(name: str) -> str:
-    """A name for files: that of a user's own algorithm has a colon."""
+def _file_name(name: str) -> str:
+    """Return an algorithm's name as part of a file's name: that of a user's own algorithm has a colon."""
     return re.sub(r"[^\w.-]+", "-", name)

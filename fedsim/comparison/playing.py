@@ -1,4 +1,4 @@
-"""Playing runs, each in a process of its own."""
+"""Playing the runs of a comparison, each in a process of its own."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from fedsim.comparison.plan import Job, writing
+from fedsim.comparison.plan import Job, explain_refusal
 from fedsim.errors import Stopped
 from fedsim.experiment.signals import Signals
 from fedsim.options import flag
@@ -20,17 +20,19 @@ from fedsim.settings.fields import Settings
 from fedsim.system.console import LOG, show_steps
 
 POLL = 0.2  # seconds
-PATIENCE = 10.0  # seconds for runs to stop in, where an error ends the comparison
+PATIENCE = 10.0  # seconds that runs have to stop in if an error ends the comparison
 
 
 def play(jobs: Sequence[Job], at_once: int, what: str) -> list[Job]:
-    """Play what has not ended, so many at once; returns those that have failed. Raises Stopped after a signal.
+    """Play the jobs that have not ended, `at_once` at a time, and return those that failed. Raises Stopped on a signal.
 
-    The first signal lets the runs under way write a checkpoint, the second kills them with their ranks. An error lets
-    them write one too: they end by themselves when their round is over, which is awaited for a little.
+    On the first signal, the runs under way finish their round and write a checkpoint. The second signal kills them with
+    their ranks. If an error ends the comparison, they are asked to stop too, and have a few seconds for it.
+
+    what: the title of the progress bar.
     """
     left = deque(job for job in jobs if not job.has_ended())
-    steps = sum(job.options.get("rounds", Settings.rounds) + 1 - job.records() for job in left)
+    steps = sum(job.options.get("rounds", Settings.rounds) + 1 - job.count_records() for job in left)
     ended, failed = len(jobs) - len(left), []
     if ended:
         LOG.info("%d of %d runs have ended already", ended, len(jobs))
@@ -38,12 +40,12 @@ def play(jobs: Sequence[Job], at_once: int, what: str) -> list[Job]:
         return []
     running: list[_Child] = []
     told = 0  # signals that the runs under way know of
-    with Signals(*_stopping_signals()) as signals, show_steps(what, steps) as advance, _asked_to_stop(running):
+    with Signals(*_stopping_signals()) as signals, show_steps(what, steps) as advance, _stop_on_exit(running):
         while running or (left and not signals.heard):
             while left and len(running) < at_once and not signals.heard:
                 taken = {child.slot for child in running}
                 slot = next(slot for slot in range(at_once) if slot not in taken)
-                running.append(_Child(left.popleft(), slot, share_of_gpus(slot, at_once, gpus())))
+                running.append(_Child(left.popleft(), slot, share_of_gpus(slot, at_once, visible_gpus())))
             time.sleep(POLL)
             if len(signals.heard) > told:
                 for child in running:
@@ -51,7 +53,7 @@ def play(jobs: Sequence[Job], at_once: int, what: str) -> list[Job]:
                 told = len(signals.heard)
             for child in [*running]:
                 status = child.process.poll()
-                for _ in range(child.news()):
+                for _ in range(child.count_new_records()):
                     advance()
                 if status is None:
                     continue
@@ -59,9 +61,10 @@ def play(jobs: Sequence[Job], at_once: int, what: str) -> list[Job]:
                 ended += child.job.has_ended()
                 if not (signals.heard or (status == 0 and child.job.has_ended())):
                     failed.append(child.job)
-                    LOG.warning("%s", child.failure(status))
+                    LOG.warning("%s", child.describe_failure(status))
                 elif not signals.heard:
-                    LOG.info("%s: mIoU %.3f (%d of %d runs)", child.job.path.name, child.job.final(), ended, len(jobs))
+                    LOG.info("%s: mIoU %.3f (%d of %d runs)", child.job.path.name, child.job.read_final(), ended,
+                             len(jobs))
     if signals.heard:
         number, folder = signals.heard[0], jobs[0].path.parent.parent
         raise Stopped(f"stopped by {signal.Signals(number).name}, {ended} of {len(jobs)} runs have ended: the same "
@@ -69,14 +72,17 @@ def play(jobs: Sequence[Job], at_once: int, what: str) -> list[Job]:
     return failed
 
 
-def gpus() -> list[str]:
-    """The names of this machine's GPUs that may be used, as CUDA_VISIBLE_DEVICES has them."""
+def visible_gpus() -> list[str]:
+    """Return the names of the GPUs that may be used, in the form of CUDA_VISIBLE_DEVICES."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return visible.split(",") if visible else [str(index) for index in range(torch.cuda.device_count())]
 
 
 def share_of_gpus(slot: int, at_once: int, names: Sequence[str]) -> str | None:
-    """CUDA_VISIBLE_DEVICES for one of so many runs at once, which share GPUs fairly; None where there is no choice."""
+    """Return CUDA_VISIBLE_DEVICES for one of the runs at once, so that they share the GPUs fairly.
+
+    slot: the number of the run, below `at_once`; names: of the GPUs. None leaves the variable as it is.
+    """
     if at_once == 1 or not names:
         return None
     return ",".join(names[slot::at_once] or [names[slot % len(names)]])
@@ -86,35 +92,35 @@ class _Child:
     """A run in a process of its own."""
 
     def __init__(self, job: Job, slot: int, devices: str | None) -> None:
-        """slot: which of the runs at once it is."""
+        """Start the process. slot: its number among the runs at once, which decides its GPUs."""
         self.job, self.slot = job, slot
-        self._told = job.records()
+        self._counted = job.count_records()
         options = [word for name, value in job.options.items() for word in (flag(name), str(value))]
-        with writing(job.log):
+        with explain_refusal(job.log):
             job.log.parent.mkdir(parents=True, exist_ok=True)
             log = open(job.log, "a", encoding="utf-8")  # noqa: SIM115 closed below
         with log:
-            # A session of its own: Ctrl-C reaches it once, through this process, and not a second time by itself.
+            # In a session of its own, Ctrl-C reaches it once, through this process, and not a second time by itself.
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "fedsim", "run", *options, "--out", str(job.path), "--resume", "auto"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
                 env=os.environ | ({"CUDA_VISIBLE_DEVICES": devices} if devices else {}))
 
-    def news(self) -> int:
-        """How many rounds it has recorded since the last call."""
-        before, self._told = self._told, max(self._told, self.job.records())
-        return self._told - before
+    def count_new_records(self) -> int:
+        """Return the number of rounds that the run has recorded since the last call."""
+        before, self._counted = self._counted, max(self._counted, self.job.count_records())
+        return self._counted - before
 
-    def failure(self, status: int) -> str:
-        """What has become of it, with its last words."""
+    def describe_failure(self, status: int) -> str:
+        """Describe a failure by the exit status and the last line that the run has printed."""
         return (f"{self.job.path.name} failed with status {status}: {self.job.last_words()} (all it has said is in "
                 f"{self.job.log})")
 
     def kill(self) -> None:
-        """End it at once, and its ranks, which torchrun has started in sessions of their own."""
+        """Kill the run and its ranks, which torchrun has started in sessions of their own."""
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGSTOP)  # it starts no more
-            for pid in _family(self.process.pid):
+            self.process.send_signal(signal.SIGSTOP)  # so that it starts no further process
+            for pid in _find_descendants(self.process.pid):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
@@ -129,8 +135,8 @@ def _stopping_signals() -> list[signal.Signals]:
 
 
 @contextmanager
-def _asked_to_stop(running: Sequence[_Child]) -> Iterator[None]:
-    """Whatever ends the block, the runs under way are asked to stop."""
+def _stop_on_exit(running: Sequence[_Child]) -> Iterator[None]:
+    """Ask the runs under way to stop, whatever ends the block."""
     try:
         yield
     finally:
@@ -141,14 +147,14 @@ def _asked_to_stop(running: Sequence[_Child]) -> Iterator[None]:
             time.sleep(POLL)
 
 
-def _family(pid: int) -> list[int]:
-    """A process and all that it has started, directly or not; without a /proc, as Linux has it, the process alone."""
+def _find_descendants(pid: int) -> list[int]:
+    """Return a process and all that it has started, directly or not; without Linux's /proc, the process alone."""
     children = defaultdict(list)
     for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # it has ended
+        with suppress(OSError):  # the process has ended
             parent = path.read_text(errors="replace").rpartition(")")[2].split()[1]
             children[int(parent)].append(int(path.parent.name))
     family = [pid]
-    for one in family:  # which grows meanwhile
-        family += children[one]
+    for member in family:  # which grows meanwhile
+        family += children[member]
     return family

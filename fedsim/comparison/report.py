@@ -1,4 +1,4 @@
-"""What `fedsim compare` leaves: tables on the screen and as files, figures, a page."""
+"""The report of `fedsim compare`: tables on the screen and as files, figures, a page."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -32,8 +32,8 @@ ABOUT_CURVES = ("mIoU of every row over rounds, over what its cars have sent and
 ABOUT_CLASSES = "IoU of every class after the last round; a whisker is the deviation over seeds."
 
 
-def compare(findings: Findings, target: float | None, tuning: Tuning | None) -> Comparison:
-    """Judge runs by a target, the default one for None. Raises SettingsError where they cannot be compared."""
+def judge(findings: Findings, target: float | None, tuning: Tuning | None) -> Comparison:
+    """Judge runs by a target mIoU; None is the default target. Raises SettingsError if they cannot be compared."""
     rows, classes = rows_of(findings.trials), findings.classes.names
     return Comparison(rows, classes, rarest(classes, findings.trained, findings.scored),
                       default_target(rows) if target is None else target, tuning)
@@ -43,10 +43,10 @@ def write_report(comparison: Comparison, findings: Findings, troubles: Sequence[
                  folder: Path) -> None:
     """Print the tables, and write them with figures and a page into a folder. Raises OutputError.
 
-    troubles: what else than the runs themselves makes the numbers doubtful, a sentence each; command: makes it again.
+    troubles: sentences on what makes the numbers doubtful, beside the runs themselves; command: repeats the comparison.
     """
     warned = [*troubles, *warnings(comparison)]
-    print_tables([score_table(comparison), cost_table(comparison), *_on_choices(comparison)])
+    print_tables([score_table(comparison), cost_table(comparison), *_choice_tables(comparison)])
     for line in (*notes(comparison), *(f"WARNING: {warning}" for warning in warned)):
         print(line)
     try:
@@ -59,7 +59,7 @@ def write_report(comparison: Comparison, findings: Findings, troubles: Sequence[
 
 def _write_files(comparison: Comparison, findings: Findings, warned: Sequence[str], command: str,
                  folder: Path) -> list[Path]:
-    """Figures, texts, and a page of both; returns what to look at, the page first. Raises OSError."""
+    """Write figures, texts and a page of both; return their paths, the page first. Raises OSError."""
     # Here, because matplotlib takes long to import.
     from fedsim.comparison.figures import classes_figure, curves_figure, scenes_figure
     from fedsim.report.figures import save_png, to_svg
@@ -79,15 +79,15 @@ def _write_files(comparison: Comparison, findings: Findings, warned: Sequence[st
     return [folder / name for name in ("index.html", *texts, *figures)]
 
 
-def _on_choices(comparison: Comparison) -> list[Table]:
-    """How rows came to their settings, and what differs among these."""
+def _choice_tables(comparison: Comparison) -> list[Table]:
+    """Return the tables of learning rates and of settings that differ, if there are any."""
     tables = [tuning_table(comparison.tuning)] if comparison.tuning else []
     differing = settings_table(comparison)
     return [*tables, differing] if differing.rows else tables
 
 
 def _predictions(comparison: Comparison, findings: Findings) -> dict[str, np.ndarray]:
-    """label -> predictions of the row's first seed that has a model."""
+    """Return label of a row -> predictions of its first seed that has a model."""
     return {row.label: findings.predictions[paths[0]] for row in comparison.rows
             if (paths := [trial.path for trial in row.trials if trial.path in findings.predictions])}
 
@@ -102,7 +102,7 @@ def _title(comparison: Comparison) -> tuple[str, str]:
 
 def _markdown(comparison: Comparison, warned: Sequence[str], command: str, figures: Iterable[str]) -> str:
     title, subtitle = _title(comparison)
-    tables = [score_table(comparison), cost_table(comparison), *_on_choices(comparison), class_table(comparison),
+    tables = [score_table(comparison), cost_table(comparison), *_choice_tables(comparison), class_table(comparison),
               run_table(comparison)]
     return "\n\n".join([
         f"# {title}", f"{subtitle}. Made by `{command}`.", *(f"**Warning**: {warning}." for warning in warned),
@@ -112,10 +112,10 @@ def _markdown(comparison: Comparison, warned: Sequence[str], command: str, figur
 
 def _page(comparison: Comparison, warned: Sequence[str], command: str, curves: str, classes: str,
           scenes: bytes) -> Page:
-    """curves, classes: <svg> elements; scenes: a PNG."""
+    """Lay out the page. curves, classes: <svg> elements; scenes: a PNG."""
     title, subtitle = _title(comparison)
     labels = ", ".join(row.label for row in comparison.rows)
-    about = [Section("How they were made", tables=_on_choices(comparison))] if _on_choices(comparison) else []
+    about = [Section("How they were made", tables=_choice_tables(comparison))] if _choice_tables(comparison) else []
     return Page(title, subtitle, [(row.label, format_spread(row.final, len(row.trials))) for row in comparison.rows], [
         Section("Scores", warnings=warned, tables=[score_table(comparison), cost_table(comparison)]),
         Section("How to read them", text=notes(comparison)),

@@ -1,4 +1,4 @@
-"""A comparison in words and numbers: tables for people, CSV for programs, LaTeX for papers, and what must be known."""
+"""The tables of a comparison, as words, CSV and LaTeX, and the notes and warnings that go with them."""
 
 import csv
 import io
@@ -17,64 +17,64 @@ LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textascii
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows and how they are to be judged."""
+    """Rows, and the measures by which they are judged."""
 
     rows: Sequence[Row]
     classes: Sequence[str]
-    rare: Sequence[str]  # classes
-    target: float  # mIoU whose cost is asked for
+    rare: Sequence[str]  # the rarest classes
+    target: float  # the mIoU whose cost is reported
     tuning: Tuning | None = None
 
     @property
     def split(self) -> str:
-        """The one that all are scored on."""
+        """The split that all rows are scored on."""
         return self.rows[0].trials[0].settings.eval_split
 
     @property
     def central(self) -> Row | None:
-        """What the others are measured by."""
+        """The row of centralised training, by which the others are measured; None if there is no such row."""
         return yardstick(self.rows)
 
     def gap(self, row: Row) -> Spread | None:
-        """A row's distance to centralised training; None without any, and for itself."""
+        """Return a row's distance to centralised training; None for that row itself, or without it."""
         return gap(row, self.central) if self.central and row is not self.central else None
 
 
 def score_table(comparison: Comparison) -> Table:
-    """How good the models are."""
+    """Tabulate the scores of the models."""
     header = ["", "seeds", "final mIoU", "best mIoU", "to central", "worst car, own scenes", "rare classes"]
     rows = []
     for row in comparison.rows:
-        of = len(row.trials)
-        rows.append([row.label, str(of), format_spread(row.final, of), format_spread(row.best, of),
-                     format_spread(comparison.gap(row), of, "+.3f"),
-                     format_spread(spread(trial.worst for trial in row.trials), of),
-                     format_spread(spread(trial.class_iou(comparison.rare) for trial in row.trials), of)])
+        seeds = len(row.trials)
+        rows.append([row.label, str(seeds), format_spread(row.final, seeds), format_spread(row.best, seeds),
+                     format_spread(comparison.gap(row), seeds, "+.3f"),
+                     format_spread(spread(trial.worst for trial in row.trials), seeds),
+                     format_spread(spread(trial.class_iou(comparison.rare) for trial in row.trials), seeds)])
     return Table(f"Scores, {comparison.split} split", header, rows)
 
 
 def cost_table(comparison: Comparison) -> Table:
-    """What the models took."""
+    """Tabulate the cost of the models."""
     header = ["", f"rounds to {comparison.target:.3f}", "MB to it", "seconds to it", "rounds", "MB", "pictures seen",
               "sequential steps"]
     rows = []
     for row in comparison.rows:
         reached = costs(row, comparison.target)
-        to_target = [format_spread(spread(cost[place] for cost in reached), len(row.trials), form)
-                     for place, form in enumerate((".1f", ",.1f", ",.0f"))]
-        rows.append([row.label, *to_target, *_whole(row)])
+        to_target = [format_spread(spread(cost[index] for cost in reached), len(row.trials), form)
+                     for index, form in enumerate((".1f", ",.1f", ",.0f"))]
+        rows.append([row.label, *to_target, *_whole_run_cells(row)])
     return Table("What it took", header, rows)
 
 
 def class_table(comparison: Comparison) -> Table:
-    """IoU of every class after the last round."""
+    """Tabulate the IoU of every class after the last round."""
     rows = [[name, *(format_spread(spread(trial.class_iou([name]) for trial in row.trials), len(row.trials))
                      for row in comparison.rows)] for name in comparison.classes]
     return Table("IoU by class", ["", *(row.label for row in comparison.rows)], rows)
 
 
 def tuning_table(tuning: Tuning) -> Table:
-    """What every learning rate was worth."""
+    """Tabulate the mIoU of every learning rate."""
     grid = sorted({lr for scores in tuning.scores.values() for lr in scores})
     rows = []
     for algo, scores in tuning.scores.items():
@@ -85,24 +85,23 @@ def tuning_table(tuning: Tuning) -> Table:
 
 
 def settings_table(comparison: Comparison) -> Table:
-    """Settings that are not the same in all rows."""
-    found = differences(comparison.rows)
+    """Tabulate the settings that differ among rows."""
     return Table("Settings that differ", ["", *(row.label for row in comparison.rows)],
-                 [[name.replace("_", "-"), *values] for name, values in found.items()])
+                 [[name.replace("_", "-"), *values] for name, values in differences(comparison.rows).items()])
 
 
 def run_table(comparison: Comparison) -> Table:
-    """One row a run."""
+    """Tabulate every single run."""
     rows = [[trial.path, row.label, str(trial.settings.seed), f"{trial.rounds} of {trial.settings.rounds}",
-             f"{trial.final:.3f}", f"{trial.best:.3f}", *_worst(trial)]
+             f"{trial.final:.3f}", f"{trial.best:.3f}", *_worst_car_cells(trial)]
             for row in comparison.rows for trial in row.trials]
     return Table("Runs", ["", "algorithm", "seed", "rounds", "final mIoU", "best mIoU", "worst car", "which"], rows)
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """What has to be known to read the tables, a sentence or two each."""
+    """Return what a reader of the tables must know, in notes of a sentence or two."""
     said = [f"Scores are of the {comparison.split} split after the last round; mIoU is the mean over classes that "
-            "occur in labels or predictions, void pixels not counted.", _on_seeds(comparison.rows),
+            "occur in labels or predictions, void pixels not counted.", _seed_note(comparison.rows),
             "The best mIoU is the highest of all rounds. It is chosen on the split that it is of, and so flatters."]
     if comparison.central:
         said.append(f"To central: final mIoU less that of {comparison.central.label} with the same seed.")
@@ -122,11 +121,11 @@ def notes(comparison: Comparison) -> list[str]:
     if comparison.tuning:
         said.append("Learning rates: every algorithm was tried with the same ones, with seed 0; the numbers are final "
                     f"mIoUs on the {comparison.tuning.split} split, of which the highest is chosen.")
-    return said + [note for row in comparison.rows if (note := _on_own_models(row, comparison.split))]
+    return said + [note for row in comparison.rows if (note := _own_models_note(row, comparison.split))]
 
 
 def warnings(comparison: Comparison) -> list[str]:
-    """What makes the rows less comparable than they look, a sentence each."""
+    """Return a sentence for everything that makes the rows less comparable than they look."""
     said = [f"{trial.path} has played {trial.rounds} of {trial.settings.rounds} rounds: its numbers are of what there "
             "is" for row in comparison.rows for trial in row.trials if trial.rounds < trial.settings.rounds]
     if len({row.trials[0].settings.rounds for row in comparison.rows}) > 1:
@@ -135,24 +134,24 @@ def warnings(comparison: Comparison) -> list[str]:
         said.append("some rows weigh cars by their images and others uniformly, and cars have unequal numbers of them: "
                     "these aims differ; --weighting makes them one")
     if comparison.tuning:
-        said += _on_tuning(comparison.tuning, comparison.split)
+        said += _tuning_warnings(comparison.tuning, comparison.split)
     return said
 
 
 def run_csv(comparison: Comparison) -> str:
-    """A line a run."""
+    """Return a CSV with a line for each run."""
     return _csv(_run_record(comparison, row, trial) for row in comparison.rows for trial in row.trials)
 
 
 def summary_csv(comparison: Comparison) -> str:
-    """A line a row: means, deviations over seeds, and how many seeds have the number."""
+    """Return a CSV with a line for each row: means, deviations over seeds, and how many seeds have the number."""
     records = []
     for row in comparison.rows:
         runs = [_run_record(comparison, row, trial) for trial in row.trials]
         record: dict[str, Any] = {"label": row.label, "algo": row.algo, "seeds": len(runs),
                                   "lr": row.trials[0].settings.lr}
         for name in list(runs[0])[list(runs[0]).index("final_miou"):]:
-            if name == "worst_car":  # a name
+            if name == "worst_car":  # a name, not a number
                 continue
             over = spread(run[name] for run in runs)
             record |= {name: over and over.mean, f"{name}_sd": over and over.deviation,
@@ -162,7 +161,7 @@ def summary_csv(comparison: Comparison) -> str:
 
 
 def latex(comparison: Comparison) -> str:
-    """The scores and the cost of the target as a tabular, for \\usepackage{booktabs}."""
+    """Return scores and the cost of the target as a LaTeX tabular, for \\usepackage{booktabs}."""
     scores, took = score_table(comparison), cost_table(comparison)
     header = ["algorithm", *scores.header[1:], *took.header[1:3]]
     rows = [[*row, *other[1:3]] for row, other in zip(scores.rows, took.rows, strict=True)]
@@ -174,22 +173,22 @@ def latex(comparison: Comparison) -> str:
 
 
 def escape(text: str) -> str:
-    """Text as LaTeX sets it; a sign before a number is a minus."""
+    """Escape text for LaTeX; a hyphen before a number becomes a minus sign."""
     return re.sub(r"^-(?=\d)", "$-$", "".join(LATEX.get(sign, sign) for sign in text))
 
 
-def format_spread(over: Spread | None, of: int, form: str = ".3f") -> str:
-    """Mean ± deviation, and how many of the seeds have the number unless all do; – for none."""
+def format_spread(over: Spread | None, seeds: int, form: str = ".3f") -> str:
+    """Return mean ± deviation, and how many of the seeds have the number unless all have it; – if not one has it."""
     if over is None:
         return ABSENT
     text = format(over.mean, form)
     if over.deviation is not None:
         text += f" ± {format(over.deviation, form.removeprefix('+'))}"
-    return text if over.number == of else f"{text} ({over.number}/{of})"
+    return text if over.number == seeds else f"{text} ({over.number}/{seeds})"
 
 
-def _whole(row: Row) -> list[str]:
-    """What whole runs took; amounts that are equal by design have no deviation worth telling."""
+def _whole_run_cells(row: Row) -> list[str]:
+    """Return the cells of what whole runs took. Amounts that are equal in all trials get no deviation."""
     last = [trial.records[-1] for trial in row.trials]
     amounts: list[tuple[list[float], str]] = [
         ([trial.rounds for trial in row.trials], ".0f"), ([trial.megabytes for trial in row.trials], ",.1f"),
@@ -198,22 +197,23 @@ def _whole(row: Row) -> list[str]:
             for values, form in amounts]
 
 
-def _worst(trial: Trial) -> tuple[str, str]:
+def _worst_car_cells(trial: Trial) -> tuple[str, str]:
+    """Return the mIoU and the name of the car that a run's model serves worst."""
     if not trial.own_scenes:
         return ABSENT, ABSENT
     name = min(trial.own_scenes, key=lambda car: trial.own_scenes[car])
     return f"{trial.own_scenes[name]:.3f}", name
 
 
-def _on_seeds(rows: Sequence[Row]) -> str:
+def _seed_note(rows: Sequence[Row]) -> str:
     if max(len(row.trials) for row in rows) == 1:
         return ("One seed each: how far another seed would move a number is not known, and a small difference may turn "
                 "over.")
     return "± is the sample standard deviation over seeds (n - 1 below the sum); a row with one seed has none."
 
 
-def _on_own_models(row: Row, split: str) -> str | None:
-    """Where cars have no model in common, what their mIoU is of."""
+def _own_models_note(row: Row, split: str) -> str | None:
+    """Explain the mIoU of a row whose cars have no model in common; None for other rows."""
     worst = spread(trial.scored[-1]["worst"]["miou"] for trial in row.trials if "worst" in trial.scored[-1])
     if worst is None:
         return None
@@ -221,7 +221,7 @@ def _on_own_models(row: Row, split: str) -> str | None:
             f"worst of them has {format_spread(worst, len(row.trials))}. Pictures show the first car's.")
 
 
-def _on_tuning(tuning: Tuning, split: str) -> list[str]:
+def _tuning_warnings(tuning: Tuning, split: str) -> list[str]:
     said = [f"{algo} is best at {tuning.chosen(algo):g}, the edge of --lrs: a better learning rate may lie beyond"
             for algo in tuning.scores if tuning.chosen(algo) is not None and tuning.at_edge(algo)]
     if split == tuning.split:
@@ -249,7 +249,7 @@ def _run_record(comparison: Comparison, row: Row, trial: Trial) -> dict[str, Any
         "worst_car_miou": trial.worst, "rare_iou": trial.class_iou(comparison.rare),
         "rounds_to_target": cost and cost.rounds, "mb_to_target": cost and cost.megabytes,
         "seconds_to_target": cost and cost.seconds, "rounds": trial.rounds, "mb": trial.megabytes,
-        "seconds": sum(one["seconds"]["total"] for one in trial.records), "pictures": last["pictures"],
+        "seconds": sum(entry["seconds"]["total"] for entry in trial.records), "pictures": last["pictures"],
         "sequential_steps": last["sequential_steps"]}
     return record | {f"iou {name}": trial.class_iou([name]) for name in comparison.classes}
 

@@ -1,6 +1,6 @@
-"""What several runs say about algorithms: runs become rows, records become numbers with their spread over seeds.
+"""Runs grouped into rows by algorithm and settings, and their numbers with a spread over seeds.
 
-Nothing here reads a file, draws or evaluates a model.
+Nothing here reads a file, draws, or evaluates a model.
 """
 
 import statistics
@@ -15,24 +15,24 @@ from fedsim.options import flag
 from fedsim.report.words import ABSENT, format_setting
 from fedsim.settings.fields import Settings
 
-# What two runs of one row may differ in: which of the repetitions it is, and where it was played.
-FREE = ("algo", "seed", "out", "resume", "data_root", "device", "backend", "threads", "timeout", "car_states",
-        "checkpoint_every")
-SAME = ("data", "classes", "eval_split")  # without which scores are not of the same scenes and classes
-EASY = 0.9  # of the best final mIoU: the target where none is asked for
+# Settings in which runs of one row may differ: the seed, and where the run was played.
+MAY_DIFFER = ("algo", "seed", "out", "resume", "data_root", "device", "backend", "threads", "timeout", "car_states",
+              "checkpoint_every")
+MUST_AGREE = ("data", "classes", "eval_split")  # settings that decide which scenes and classes are scored
+TARGET_SHARE = 0.9  # of the best final mIoU: the default target
 YARDSTICKS = ("central", "local")  # algorithms that send nothing
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A run as a comparison sees it."""
+    """A run, read for a comparison."""
 
     path: str
     settings: Settings
     records: Sequence[dict[str, Any]]  # lines of metrics.jsonl, at least one of them scored
-    own_scenes: Mapping[str, float]  # car -> mIoU of the model it ends with, on its training scenes; {}: has not ended
-    scored_on: str  # a digest of the scenes and their classes
-    trained_on: str  # likewise
+    own_scenes: Mapping[str, float]  # car -> mIoU of its final model on its training scenes; empty before the end
+    scored_on: str  # a digest of the scored scenes and their classes
+    trained_on: str  # a digest of the training scenes and their classes
 
     @property
     def scored(self) -> list[dict[str, Any]]:
@@ -51,91 +51,91 @@ class Trial:
 
     @property
     def rounds(self) -> int:
-        """How many it has played."""
+        """The number of rounds it has played."""
         return int(self.records[-1]["round"])
 
     @property
     def megabytes(self) -> float:
-        """What its cars have sent and received, in 10^6 bytes."""
+        """The bytes that its cars have sent and received, in 10^6."""
         return _megabytes(self.records)
 
     @property
     def worst(self) -> float | None:
-        """The least mIoU of a car's model on the car's own scenes; None for a run that has not ended."""
+        """The lowest mIoU of a car's model on the car's own scenes; None if the run has not ended."""
         return min(self.own_scenes.values(), default=None)
 
     def class_iou(self, names: Iterable[str]) -> float | None:
-        """Mean IoU of these classes after the last round that was scored; None where it has none of them."""
+        """Return the mean IoU of these classes after the last scored round; None if not one of them occurs."""
         ious = [iou for name in names if (iou := self.scored[-1]["global"]["class_iou"].get(name)) is not None]
         return statistics.fmean(ious) if ious else None
 
     def cost(self, target: float) -> "Cost | None":
-        """What it took to reach an mIoU for the first time; None where it never has."""
+        """Return the cost of reaching an mIoU for the first time; None if the run never reached it."""
         for index, record in enumerate(self.records):
             if record["global"] and record["global"]["miou"] >= target:
                 so_far = self.records[:index + 1]
-                return Cost(record["round"], _megabytes(so_far), sum(one["seconds"]["total"] for one in so_far))
+                return Cost(record["round"], _megabytes(so_far), sum(past["seconds"]["total"] for past in so_far))
         return None
 
 
 class Cost(NamedTuple):
-    """What a run has taken up to some round."""
+    """The cost of a run up to some round."""
 
     rounds: int
     megabytes: float  # 10^6 bytes, up and down
-    seconds: float  # of rounds and scoring, on the machine that it was played on
+    seconds: float  # of rounds and scoring, on the machine that played it
 
 
 class Spread(NamedTuple):
-    """A number over seeds."""
+    """The mean of a number over seeds, and its deviation."""
 
     mean: float
-    deviation: float | None  # of the sample, with n - 1; None for a single one
-    number: int  # of the seeds that have it
+    deviation: float | None  # of the sample, with n - 1; None for a single seed
+    number: int  # of seeds that have the number
 
 
 @dataclass(frozen=True)
 class Row:
-    """An algorithm with its settings: trials that differ in nothing but the seed."""
+    """An algorithm with its settings: trials that differ only in the seed."""
 
     label: str
     algo: str
     trials: tuple[Trial, ...]  # by seed
 
     def of_seed(self, seed: int) -> Trial | None:
-        """The trial of a seed."""
+        """Return the trial with this seed; None if there is no such trial."""
         return next((trial for trial in self.trials if trial.settings.seed == seed), None)
 
     @property
     def final(self) -> Spread:
         """mIoU of the last round."""
-        return _over([trial.final for trial in self.trials])
+        return _measure([trial.final for trial in self.trials])
 
     @property
     def best(self) -> Spread:
         """The highest mIoU of all rounds of each run."""
-        return _over([trial.best for trial in self.trials])
+        return _measure([trial.best for trial in self.trials])
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """The learning rates that were tried with every algorithm, and what each was worth."""
+    """The learning rates that were tried with every algorithm, and the mIoU of each."""
 
     split: str
     scores: Mapping[str, Mapping[float, float | None]]  # algorithm -> learning rate -> final mIoU, None if it failed
 
     def chosen(self, algo: str) -> float | None:
-        """The learning rate of the highest mIoU, the lowest such; None where none has one."""
+        """Return the learning rate of the highest mIoU, the lowest if there are several; None if no run has an mIoU."""
         scored = {lr: miou for lr, miou in self.scores[algo].items() if miou is not None}
         return max(sorted(scored), key=lambda lr: scored[lr], default=None)
 
     def at_edge(self, algo: str) -> bool:
-        """Whether the best of the grid is its lowest or its highest: a better one may lie beyond."""
+        """Return whether the best learning rate is the lowest or highest one tried: a better one may lie beyond."""
         return self.chosen(algo) in (min(self.scores[algo]), max(self.scores[algo]))
 
 
 class Curve(NamedTuple):
-    """mIoU of a row along an axis, a point each round that was scored in all of its trials."""
+    """The mIoU of a row along an axis, with a point for each round that was scored in all of its trials."""
 
     amount: list[float]  # mean over seeds
     mean: list[float]
@@ -144,14 +144,14 @@ class Curve(NamedTuple):
 
 
 def rows_of(trials: Sequence[Trial]) -> list[Row]:
-    """Trials by algorithm, and by what else differs among those of one; in the order in which they are given.
+    """Group trials by algorithm and settings into rows, in the order in which they are given.
 
-    Raises SettingsError where scores are not of the same scenes, trials that should be repetitions were trained on
-    others, or two of them have the same seed.
+    Raises SettingsError if scores are of different scenes, if trials of one row were trained on different scenes, or if
+    two of them have the same seed.
     """
     first = trials[0]
     for trial in trials:
-        for name in SAME:
+        for name in MUST_AGREE:
             was, now = getattr(first.settings, name), getattr(trial.settings, name)
             if was != now:
                 raise SettingsError(f"{first.path} has {flag(name)} {format_setting(was)} and {trial.path} "
@@ -171,48 +171,48 @@ def rows_of(trials: Sequence[Trial]) -> list[Row]:
 
 
 def differences(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """Settings that are not the same in all rows that have them: name -> the value of each row, – where it has none."""
+    """Return the settings that differ among rows: name -> the value of each row in words, – if it has no value."""
     settings = [_compared(row.trials[0]) for row in rows]
     by_name = {name: [values[name] for values in settings] for name in settings[0]}
     return {name: values for name, values in by_name.items() if len({*values} - {ABSENT}) > 1}
 
 
 def yardstick(rows: Sequence[Row]) -> Row | None:
-    """Centralised training, the best if there are several; None without any."""
+    """Return the row of centralised training, the best of several; None if there is no such row."""
     return max((row for row in rows if row.algo == "central"), key=lambda row: row.final.mean, default=None)
 
 
 def gap(row: Row, central: Row) -> Spread | None:
-    """Final mIoU less that of centralised training with the same seed; None where they share no seed."""
+    """Return final mIoU less that of centralised training with the same seed; None if they share no seed."""
     pairs = [(trial, central.of_seed(trial.settings.seed)) for trial in row.trials]
     return spread([trial.final - other.final for trial, other in pairs if other])
 
 
 def default_target(rows: Sequence[Row]) -> float:
-    """90 % of the best final mIoU of a row that communicates: what centralised training has may be out of reach.
+    """Return 90 % of the best final mIoU of the rows that communicate, or of all rows if no row communicates.
 
-    Of any row where none communicates.
+    The mIoU of centralised training may be out of their reach.
     """
     federated = [row for row in rows if row.algo not in YARDSTICKS]
-    return EASY * max(row.final.mean for row in federated or rows)
+    return TARGET_SHARE * max(row.final.mean for row in federated or rows)
 
 
 def costs(row: Row, target: float) -> list[Cost]:
-    """Of the trials that have reached the target."""
+    """Return the costs of the trials that have reached the target."""
     return [cost for trial in row.trials if (cost := trial.cost(target))]
 
 
 def rarest(names: Sequence[str], trained: np.ndarray, scored: np.ndarray) -> list[str]:
-    """The rarest third, by training pixels, of the classes that occur in training and where it is scored; at least one.
+    """Return the rarest third, by training pixels, of the classes that occur in training and in the scored split.
 
-    trained, scored: (C,) labelled pixels of each class there.
+    It has at least one class, if there is any. trained, scored: (C,) labelled pixels of each class there.
     """
     present = [index for index in np.argsort(trained, kind="stable") if trained[index] and scored[index]]
     return [names[index] for index in present[:max(1, len(present) // 3)]]
 
 
 def curve(row: Row, axis: str) -> Curve:
-    """axis: round, megabytes or a key of records that counts since the start."""
+    """Return the mIoU curve of a row. axis: round, megabytes, or a key of records that counts since the start."""
     common = set.intersection(*({record["round"] for record in trial.scored} for trial in row.trials))
     tracks = [[(_amount(trial, record, axis), record["global"]["miou"]) for record in trial.scored
                if record["round"] in common] for trial in row.trials]
@@ -223,18 +223,18 @@ def curve(row: Row, axis: str) -> Curve:
 
 
 def spread(values: Iterable[float | None]) -> Spread | None:
-    """Mean and deviation of the numbers there are; None where there is none."""
+    """Return the spread of the values that are numbers; None if not one is."""
     numbers = [value for value in values if value is not None]
-    return _over(numbers) if numbers else None
+    return _measure(numbers) if numbers else None
 
 
-def _over(numbers: Sequence[float]) -> Spread:
+def _measure(numbers: Sequence[float]) -> Spread:
     return Spread(statistics.fmean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else None, len(numbers))
 
 
 def _amount(trial: Trial, record: dict[str, Any], axis: str) -> float:
     if axis == "megabytes":
-        return _megabytes([one for one in trial.records if one["round"] <= record["round"]])
+        return _megabytes([past for past in trial.records if past["round"] <= record["round"]])
     return float(record[axis])
 
 
@@ -245,10 +245,11 @@ def _megabytes(records: Iterable[dict[str, Any]]) -> float:
 def _compared(trial: Trial) -> dict[str, str]:
     """Return the settings that tell rows apart, in words."""
     return {setting.name: format_setting(getattr(trial.settings, setting.name)) for setting in fields(Settings)
-            if setting.name not in FREE}
+            if setting.name not in MAY_DIFFER}
 
 
 def _check_repetitions(group: Sequence[Trial]) -> None:
+    """Raise SettingsError if trials of one row differ in their training scenes, or two have the same seed."""
     known: dict[int, Trial] = {}
     for trial in group:
         seed = trial.settings.seed
@@ -262,7 +263,7 @@ def _check_repetitions(group: Sequence[Trial]) -> None:
 
 
 def _label(group: Sequence[Trial], of_algorithm: Sequence[Sequence[Trial]]) -> str:
-    """The algorithm, and the settings that tell it from its other rows."""
+    """Return a row's label: the algorithm, and the settings that tell this row from its other rows."""
     settings, others = _compared(group[0]), [_compared(other[0]) for other in of_algorithm]
     return " ".join([group[0].settings.algo, *(f"{name.replace('_', '-')} {value}" for name, value in settings.items()
                                                if any(other[name] != value for other in others))])

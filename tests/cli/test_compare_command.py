@@ -19,7 +19,7 @@ import pytest
 
 import fedsim.main
 from fedsim.cli import main
-from fedsim.comparison.plan import Job, begun, make_plan
+from fedsim.comparison.plan import Job, make_plan, open_folder
 from fedsim.comparison.playing import play, share_of_gpus
 from fedsim.comparison.trials import Tuning
 from fedsim.errors import OutputError, SettingsError, Stopped
@@ -149,7 +149,7 @@ def test_a_comparison_goes_on_with_what_it_was_begun_with(tmp_path):
     """Catches runs of different settings in one table, and a directory of somebody else's that is filled."""
     def started(given: dict, lrs=(), folder=tmp_path / "x") -> int:
         plan = make_plan(["avg"], given, 1, lrs, 1, folder)
-        with begun(plan, given, folder):
+        with open_folder(plan, given, folder):
             return plan.threads
 
     assert started({"threads": 3, "rounds": 2, "timeout": 5.0}) == 3
@@ -267,7 +267,7 @@ def test_damaged_records_get_one_sentence(compare, matrix, capsys, tmp_path):
         compare(run)
     assert "metrics.jsonl is damaged: the record of round" in capsys.readouterr().err
     with pytest.raises(OutputError, match="is damaged"):
-        Job(run, {}).final()
+        Job(run, {}).read_final()
 
 
 def test_a_full_disk_gets_one_sentence_and_leaves_no_half_of_a_file(tmp_path, monkeypatch):
@@ -276,23 +276,23 @@ def test_a_full_disk_gets_one_sentence_and_leaves_no_half_of_a_file(tmp_path, mo
     with monkeypatch.context() as patch:
         patch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
         with pytest.raises(OutputError, match=r"cannot write .*comparison.toml \(No space left on device\)"), \
-                begun(plan, {}, tmp_path / "out"):
+                open_folder(plan, {}, tmp_path / "out"):
             pass
     assert not (tmp_path / "out" / "comparison.toml").exists()
-    with begun(plan, {}, tmp_path / "out"):
+    with open_folder(plan, {}, tmp_path / "out"):
         assert (tmp_path / "out" / "comparison.toml").exists()
 
 
 def test_of_two_comparisons_in_one_directory_one_begins(tmp_path):
     """Before it has written anything. Catches the settings of one over those of the other, whose runs they are not."""
     plan, folder = make_plan(["avg"], {}, 1, [], 1, None), tmp_path / "out"
-    with begun(plan, {"rounds": 2}, folder):
+    with open_folder(plan, {"rounds": 2}, folder):
         (folder / "comparison.toml").unlink()
-        with pytest.raises(OutputError, match="another process works on"), begun(plan, {"rounds": 3}, folder):
+        with pytest.raises(OutputError, match="another process works on"), open_folder(plan, {"rounds": 3}, folder):
             pass
         assert not (folder / "comparison.toml").exists()
     (folder / "mine").write_text("mine")
-    with pytest.raises(OutputError, match="already holds"), begun(plan, {}, folder):
+    with pytest.raises(OutputError, match="already holds"), open_folder(plan, {}, folder):
         pass
 
 
@@ -356,7 +356,7 @@ def test_an_error_leaves_no_run_behind(stub, tmp_path, monkeypatch):
         pids()
         raise OSError("odd")
 
-    monkeypatch.setattr("fedsim.comparison.playing._Child.news", news)
+    monkeypatch.setattr("fedsim.comparison.playing._Child.count_new_records", news)
     with pytest.raises(OSError, match="odd"):
         play([Job(tmp_path / "runs" / "avg-0", {"algo": "avg"})], 1, "playing")
     assert [pid for pid in pids() if lives(pid)] == []

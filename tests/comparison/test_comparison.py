@@ -20,7 +20,7 @@ from PIL import Image
 from fedsim.classes import CAMVID_11
 from fedsim.comparison.figures import classes_figure, curves_figure, scenes_figure
 from fedsim.comparison.findings import Findings
-from fedsim.comparison.report import compare, write_report
+from fedsim.comparison.report import judge, write_report
 from fedsim.comparison.tables import (
     Comparison,
     cost_table,
@@ -239,7 +239,7 @@ def test_a_report_is_written_whole_and_says_what_is_in_doubt(comparison, tmp_pat
     shown = Shown(["s0", "s1"], np.zeros((2, 30, 40, 3), np.uint8), np.zeros((2, 30, 40), np.uint8))
     guess = np.ones((2, 30, 40), np.uint8)  # Building's colour
     findings = Findings(trials, CAMVID_11, np.arange(1, 12), np.ones(11, np.int64), shown, {"runs/avg-0": guess})
-    judged = compare(findings, None, None)
+    judged = judge(findings, None, None)
     assert judged.target == pytest.approx(0.54) and judged.rare == ["Sky", "Building", "Pole"]
     write_report(judged, findings, ["prox-0 failed: left out"], "fedsim compare <&>", tmp_path)
     said, page = capsys.readouterr().out, (tmp_path / "index.html").read_text()
