@@ -26,9 +26,9 @@ from fedsim.errors import OutputError
 from fedsim.report.page import Page, Picture, Section, write_page
 from fedsim.report.tables import Table, markdown, print_block, print_tables
 
-ABOUT_CURVES = ("mIoU of every row over rounds, over what its cars have sent and received, and over the steps that "
-                "follow one another. Lines are means over seeds, bands reach from the least to the most of them; a "
-                "dashed level is the last score of a row that sends nothing.")
+ABOUT_CURVES = ("mIoU of every row over rounds, over the bytes that its cars have sent and received, and over the "
+                "steps that follow one another. Lines are means over seeds, bands reach from the lowest to the highest "
+                "seed. A dashed level is the last score of a row that sends nothing.")
 ABOUT_CLASSES = "IoU of every class after the last round; a whisker is the deviation over seeds."
 
 
@@ -123,7 +123,7 @@ def _page(comparison: Comparison, warned: Sequence[str], command: str, curves: s
         Section("Classes", tables=[class_table(comparison)],
                 pictures=[Picture(classes, ABOUT_CLASSES, f"IoU by class of {labels}")]),
         Section("Scenes", pictures=[Picture(
-            scenes, "Scenes of the evaluated split, their truth, and what the models of each row's first "
-            "seed make of them.", f"Scenes, truth and predictions of {labels}")]),
+            scenes, "Scenes of the evaluated split, their truth, and the predictions of each row's first "
+            "seed.", f"Scenes, truth and predictions of {labels}")]),
         *about,
         Section("Runs", commands=[command], tables=[run_table(comparison)], folded=True)])

@@ -100,42 +100,43 @@ def run_table(comparison: Comparison) -> Table:
 
 def notes(comparison: Comparison) -> list[str]:
     """Return what a reader of the tables must know, in notes of a sentence or two."""
-    said = [f"Scores are of the {comparison.split} split after the last round; mIoU is the mean over classes that "
-            "occur in labels or predictions, void pixels not counted.", _seed_note(comparison.rows),
-            "The best mIoU is the highest of all rounds. It is chosen on the split that it is of, and so flatters."]
+    lines = [f"Scores are measured on the {comparison.split} split after the last round. mIoU is the mean over classes "
+             "that occur in labels or predictions; void pixels are not counted.", _seed_note(comparison.rows),
+             "The best mIoU is the highest of all rounds. It is chosen on the split that it is measured on, so it "
+             "flatters."]
     if comparison.central:
-        said.append(f"To central: final mIoU less that of {comparison.central.label} with the same seed.")
-    said += [
-        f"The target of {comparison.target:.3f} counts as reached in the first round that is scored so high; (k/n) is "
-        "how many seeds have reached it, – none.",
-        "Worst car: every car's training scenes are scored with the global model or, with local, the car's own; of "
-        "these mIoUs the least. Cars have trained on these scenes: it tells whom a model serves badly, not how it does "
-        "elsewhere.",
+        lines.append(f"To central: final mIoU less that of {comparison.central.label} with the same seed.")
+    lines += [
+        f"The target of {comparison.target:.3f} is reached in the first round whose mIoU is so high. (k/n): k of n "
+        "seeds have reached it; –: not one has.",
+        "Worst car: every car's training scenes are scored with the global model or, with local, the car's own model. "
+        "The worst car has the lowest of these mIoUs. Cars have trained on these scenes: the number tells which car a "
+        "model serves badly, not how good the model is elsewhere.",
         "Rare classes: mean IoU of the rarest third, by training pixels, of the classes that occur in training and on "
         f"the {comparison.split} split: {', '.join(comparison.rare) or 'there are none'}.",
         "MB are 10^6 bytes, up and down, that a real federation would exchange. Seconds are those of rounds and "
-        "scoring on the machine that played the runs, whatever else it did."]
+        "scoring on the machine that played the runs, which may have done other work meanwhile."]
     if any(row.algo == "central" for row in comparison.rows):
-        said.append("Seconds of central are of one rank, which does all of its training; a federation's cars share "
-                    "the ranks that there are.")
+        lines.append("Seconds of central are those of one rank, which does all of its training; a federation's cars "
+                     "share all ranks.")
     if comparison.tuning:
-        said.append("Learning rates: every algorithm was tried with the same ones, with seed 0; the numbers are final "
-                    f"mIoUs on the {comparison.tuning.split} split, of which the highest is chosen.")
-    return said + [note for row in comparison.rows if (note := _own_models_note(row, comparison.split))]
+        lines.append("Learning rates: every algorithm was tried with the same ones and seed 0. The numbers are final "
+                     f"mIoUs on the {comparison.tuning.split} split; the learning rate of the highest is chosen.")
+    return lines + [note for row in comparison.rows if (note := _own_models_note(row, comparison.split))]
 
 
 def warnings(comparison: Comparison) -> list[str]:
     """Return a sentence for everything that makes the rows less comparable than they look."""
-    said = [f"{trial.path} has played {trial.rounds} of {trial.settings.rounds} rounds: its numbers are of what there "
-            "is" for row in comparison.rows for trial in row.trials if trial.rounds < trial.settings.rounds]
+    lines = [f"{trial.path} has played {trial.rounds} of {trial.settings.rounds} rounds: its numbers are of these "
+             "alone" for row in comparison.rows for trial in row.trials if trial.rounds < trial.settings.rounds]
     if len({row.trials[0].settings.rounds for row in comparison.rows}) > 1:
-        said.append("the rows have different numbers of rounds: compare them at equal pictures or steps")
+        lines.append("the rows have different numbers of rounds: compare them at equal pictures or steps")
     if "weighting" in differences(comparison.rows) and _unequal_cars(comparison.rows):
-        said.append("some rows weigh cars by their images and others uniformly, and cars have unequal numbers of them: "
-                    "these aims differ; --weighting makes them one")
+        lines.append("some rows weigh cars by their images and others uniformly, and cars have unequal numbers of "
+                     "images: the rows minimise different objectives; --weighting makes them the same")
     if comparison.tuning:
-        said += _tuning_warnings(comparison.tuning, comparison.split)
-    return said
+        lines += _tuning_warnings(comparison.tuning, comparison.split)
+    return lines
 
 
 def run_csv(comparison: Comparison) -> str:
@@ -207,9 +208,9 @@ def _worst_car_cells(trial: Trial) -> tuple[str, str]:
 
 def _seed_note(rows: Sequence[Row]) -> str:
     if max(len(row.trials) for row in rows) == 1:
-        return ("One seed each: how far another seed would move a number is not known, and a small difference may turn "
-                "over.")
-    return "± is the sample standard deviation over seeds (n - 1 below the sum); a row with one seed has none."
+        return ("One seed each: another seed would give other numbers, nobody knows how different, and a small "
+                "difference may change its sign.")
+    return "± is the sample standard deviation over seeds, divided by n - 1; a row with one seed has none."
 
 
 def _own_models_note(row: Row, split: str) -> str | None:
@@ -218,16 +219,16 @@ def _own_models_note(row: Row, split: str) -> str | None:
     if worst is None:
         return None
     return (f"{row.label}: cars never communicate, so mIoU is the mean over their own models; on the {split} split the "
-            f"worst of them has {format_spread(worst, len(row.trials))}. Pictures show the first car's.")
+            f"worst of them has {format_spread(worst, len(row.trials))}. Pictures show the first car's model.")
 
 
 def _tuning_warnings(tuning: Tuning, split: str) -> list[str]:
-    said = [f"{algo} is best at {tuning.chosen(algo):g}, the edge of --lrs: a better learning rate may lie beyond"
-            for algo in tuning.scores if tuning.chosen(algo) is not None and tuning.at_edge(algo)]
+    lines = [f"{algo} is best at {tuning.chosen(algo):g}, the edge of --lrs: a better learning rate may lie beyond"
+              for algo in tuning.scores if tuning.chosen(algo) is not None and tuning.at_edge(algo)]
     if split == tuning.split:
-        said.append(f"learning rates were chosen on the {split} split, which the rows are scored on too: --eval-split "
-                    "test keeps the two apart")
-    return said
+        lines.append(f"learning rates were chosen on the {split} split, on which the rows are scored too: --eval-split "
+                     "test keeps the two apart")
+    return lines
 
 
 def _unequal_cars(rows: Sequence[Row]) -> bool:

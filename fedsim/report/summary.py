@@ -26,15 +26,15 @@ class Outcome:
 
     def sentences(self) -> list[str]:
         """Return the sentences that a reader of the tables must know."""
-        said = [f"Scores are of the {self.split} split; mIoU is the mean over classes that occur in labels or "
-                "predictions, void pixels not counted; – is a class that occurs in neither."]
+        lines = [f"Scores are measured on the {self.split} split; mIoU is the mean over classes that occur in "
+                 "labels or predictions; void pixels are not counted. –: the class occurs in neither."]
         if _is_local(self.records):
-            said.append("Cars never communicated: scores are plain means over the cars' own models.")
-        said += self.notes
+            lines.append("Cars never communicated: scores are plain means over the cars' own models.")
+        lines += self.notes
         if self.baselines:
-            said.append("Beside the model's mIoU is that of trivial answers on the same split: "
-                        f"{', '.join(self.baselines)}.")
-        return said
+            lines.append("Beside the model's mIoU is that of trivial answers on the same split: "
+                         f"{', '.join(self.baselines)}.")
+        return lines
 
     def troubles(self) -> list[str]:
         """Return the warnings of the run, those of its rounds last."""
