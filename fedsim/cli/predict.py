@@ -135,7 +135,7 @@ def segment(segmenter: Segmenter, found: Sequence[Found], predictions: Predictio
             if one.asked_for:
                 raise
             return error
-        return Read(one.name, picture, segmenter.seen(picture))
+        return Read(one.name, picture, segmenter.prepare(picture))
 
     def wanted() -> Iterator[Read]:
         for one in ahead(read, found, batch_size):

@@ -1,9 +1,10 @@
-"""A trained network as a file that runs without fedsim: a graph from pictures to logits, written and then checked.
+"""Export a trained network as a file that runs without fedsim: a graph from pictures to logits.
 
     pictures  uint8 (N, 3, H, W), RGB, H and W the network's own; any N      input
     logits    float32 (N, C, H, W); a pixel's class is that of the largest   output
 
-Standardisation is part of the graph. Every file has the model card in it: ONNX as metadata, PyTorch's as card.json.
+Standardisation is part of the graph. Every file holds the model card: ONNX as metadata, PyTorch's as card.json. A file
+gets its name only after its labels were compared with those of the network itself.
 """
 
 import json
@@ -27,31 +28,31 @@ from fedsim.inference.segmenter import Segmenter
 from fedsim.system.files import replacing
 
 INPUT, OUTPUT = "pictures", "logits"
-SAMPLES = 4  # scenes that an exported network is checked on
-LEAST_EQUAL = 0.999  # share of their pixels that must have the label of the network itself
+SAMPLES = 4  # scenes on which an exported network is checked
+LEAST_EQUAL = 0.999  # share of their pixels that must get the same label as by the network itself
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 Run = Callable[[np.ndarray], np.ndarray]  # pictures -> logits
 
 
 class Format(NamedTuple):
-    """A kind of file. Both functions take the path; `write` also the graph, sample pictures and the card."""
+    """A file format. `write` takes the path, the graph, sample pictures and the card; `read` takes the path."""
 
     ending: str
     write: Callable[[Path, nn.Module, Tensor, Mapping[str, str]], None]
     read: Callable[[Path], Run]
-    packages: tuple[str, ...]  # that it takes beside fedsim's own
+    packages: tuple[str, ...]  # that must be installed beside those of fedsim
 
 
 class Exported(NamedTuple):
-    """What was written."""
+    """The card in an exported file, and how well its labels agree."""
 
     card: dict[str, str]
-    equal: float  # share of the samples' pixels with the label of the network itself
+    equal: float  # share of the samples' pixels that get the same label as by the network itself
 
 
 class _FromPictures(nn.Module):
-    """The network behind its standardisation."""
+    """A network that takes uint8 pictures and standardises them first."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -64,8 +65,8 @@ class _FromPictures(nn.Module):
 def export(segmenter: Segmenter, kind: str, path: Path) -> Exported:
     """Write the network as a file of FORMATS[kind], read it again and compare its labels with the segmenter's.
 
-    segmenter: on the CPU. The file gets its name only after it has passed; nothing is overwritten.
-    Raises UserError where it cannot be written, RunError where it gives other labels.
+    segmenter: on the CPU. Nothing is overwritten. Raises UserError if something is missing or in the way, RunError if
+    the network cannot be written or the file gives other labels.
     """
     form = FORMATS[kind]
     if missing := [package for package in form.packages if find_spec(package) is None]:
@@ -90,20 +91,23 @@ def export(segmenter: Segmenter, kind: str, path: Path) -> Exported:
                                f"the pixels of {SAMPLES} scenes, so {path} was not kept; try the other --format")
     except FedsimError:
         raise
-    except Exception as error:  # of an exporter, for a network that it cannot express, or for a full disk
+    except Exception as error:  # an exporter that cannot express the network, or a full disk
         raise RunError(f"{segmenter.card.model} could not be written as {path}: "
                        f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}") from error
     return Exported(card, equal)
 
 
 def sample_pictures(size: tuple[int, int]) -> np.ndarray:
-    """(SAMPLES, 3, H, W) uint8: drawn streets, each of a drive of its own, at a network's (width, height)."""
+    """Draw streets of different drives as (SAMPLES, 3, H, W) uint8. size: the network's (width, height)."""
     drives = drives_of("val", 1)[:SAMPLES]
     return np.stack([resize_picture(draw_scene(drive, 0).image, size).transpose(2, 0, 1) for drive in drives])
 
 
 def equal_share(segmenter: Segmenter, run: Run, samples: np.ndarray) -> float:
-    """The share of the samples' pixels that get the same label; one picture by itself, the others together."""
+    """Return the share of the samples' pixels that get the same label from both.
+
+    The first picture runs alone and the others as one batch, because N must be free in the file.
+    """
     found = np.concatenate([run(samples[:1]), run(samples[1:])]).argmax(1)
     size = (samples.shape[2], samples.shape[3])
     return float((found == np.stack(segmenter.segment(samples, [size] * len(samples)))).mean())
@@ -111,7 +115,7 @@ def equal_share(segmenter: Segmenter, run: Run, samples: np.ndarray) -> float:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Exporters warn of what is none of a user's business."""
+    """Silence the exporters' warnings, which a user can do nothing about."""
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():

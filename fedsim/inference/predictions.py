@@ -1,10 +1,10 @@
-"""Pictures that were segmented, as files.
+"""Write segmented pictures as files: overlays, colours and class indices.
 
     DIR/overlay/NAME.jpg    the picture under the colours of its classes; JPEG, because a photograph as PNG takes
                             longer to write than a small network needs to segment it
     DIR/colour/NAME.png     class colours, by a palette
     DIR/index/NAME.png      class indices, 8 bits of grey
-    DIR/classes.json        which index and colour is which class
+    DIR/classes.json        the index and the colour of each class
 """
 
 import json
@@ -26,14 +26,14 @@ RUNS = {"compress_type": zlib.Z_RLE}  # of a PNG: label maps are runs, and get s
 
 @dataclass(frozen=True)
 class Predictions:
-    """A folder of them. Every file is whole at any moment: written beside its place and renamed into it."""
+    """A folder of segmented pictures, in which every file is whole at any moment."""
 
     folder: Path
     classes: ClassTable
-    alpha: float  # of the colours over the picture, 0..1
+    alpha: float  # opacity of the colours over the picture, 0..1
 
     def describe(self) -> None:
-        """Write the legend. Raises OutputError."""
+        """Write classes.json. Raises OutputError if the disk refuses."""
         classes = [{"index": index, "name": name, "colour": colour}
                    for index, (name, colour) in enumerate(zip(self.classes.names, self.classes.colours, strict=True))]
         text = json.dumps({"classes": classes}, indent=1, ensure_ascii=False) + "\n"
@@ -43,9 +43,9 @@ class Predictions:
             raise _cannot_write(self.folder / "classes.json", error) from error
 
     def write(self, name: str, picture: np.ndarray, labels: np.ndarray) -> None:
-        """Write the three files of a picture (h, w, 3) uint8 with its labels (h, w) uint8. Raises OutputError.
+        """Write the three files of a picture (h, w, 3) uint8 with its labels (h, w) uint8.
 
-        name: without an extension, perhaps with folders before it.
+        name: without a suffix; it may begin with folders. Raises OutputError if the disk refuses.
         """
         index, colour = Image.fromarray(labels), Image.fromarray(labels)
         colour.putpalette([level for colour in self.classes.colours for level in colour])

@@ -1,4 +1,4 @@
-"""A trained network that segments pictures of any size: one file of weights is all it takes."""
+"""A trained network that segments pictures of any size, loaded from one file of weights."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,23 +18,23 @@ from fedsim.record.run_directory import RunDirectory
 from fedsim.record.weights import fill, read_weights
 
 CPU = torch.device("cpu")
-MOST_NUMBERS = 2**25  # of a picture's logits at a time: 128 MiB, 3 megapixels of 11 classes
+MOST_NUMBERS = 2**25  # that a picture's upsampled logits may have: 128 MiB, 3 megapixels with 11 classes
 
 
 @dataclass(frozen=True)
 class Segmenter:
-    """A network in eval mode, and what its model card tells."""
+    """A network in eval mode, with its model card."""
 
     module: nn.Module  # standardised pictures (B, 3, H, W) float32 -> logits (B, C, H, W)
     card: ModelCard
-    path: Path  # of the file it was read from
+    path: Path  # the file that it was read from
     device: torch.device
 
     @classmethod
     def load(cls, path: Path, device: torch.device = CPU) -> "Segmenter":
-        """The global model of a run's directory, or the model of a .safetensors file that a run has written.
+        """Load the global model of a run's directory, or the model in a .safetensors file that a run has written.
 
-        Raises UserError where there is none, or it is damaged.
+        Raises UserError if there is no such model, or its file is damaged.
         """
         file = _file_of(path)
         state, metadata = read_weights(file)
@@ -51,12 +51,12 @@ class Segmenter:
 
     @property
     def classes(self) -> ClassTable:
-        """What it tells apart."""
+        """The classes that the network tells apart."""
         return self.card.classes
 
     @property
     def name(self) -> str:
-        """Its run's name, with the car's where the model is a car's own; of a file outside a run, the file's."""
+        """The name of the run, followed by the car's if the model is a car's own; outside a run, the file's name."""
         path = self.path.resolve()
         if path.parent.name != "checkpoints":
             return path.stem
@@ -64,9 +64,9 @@ class Segmenter:
         return run if path.stem == "model" else f"{run}-{path.stem}"
 
     def labels(self, images: Iterable[np.ndarray]) -> list[np.ndarray]:
-        """Segment pictures (h, w, 3) uint8 RGB, each of its own size: (h, w) uint8 class indices.
+        """Segment pictures (h, w, 3) uint8 RGB of any sizes; return their class indices, (h, w) uint8 each.
 
-        Raises DataError for anything but such pictures.
+        Raises DataError if one of them is not such a picture.
         """
         images = list(images)
         for number, image in enumerate(images):
@@ -78,18 +78,21 @@ class Segmenter:
         found: list[np.ndarray] = []
         for start in range(0, len(images), BATCH):
             batch = images[start:start + BATCH]
-            found += self.segment(np.stack([self.seen(image) for image in batch]),
+            found += self.segment(np.stack([self.prepare(image) for image in batch]),
                                   [image.shape[:2] for image in batch])
         return found
 
-    def seen(self, image: np.ndarray) -> np.ndarray:
-        """What the network sees of a picture (h, w, 3) uint8: (3, H, W) uint8, shrunk as in training."""
+    def prepare(self, image: np.ndarray) -> np.ndarray:
+        """Resize a picture (h, w, 3) uint8 as in training; return (3, H, W) uint8 for `segment`."""
         return resize_picture(image, self.card.input_size).transpose(2, 0, 1)
 
     @torch.inference_mode()
-    def segment(self, seen: np.ndarray, sizes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
-        """Labels (h, w) uint8 at `sizes`, (h, w) each, of a batch of pictures (B, 3, H, W) uint8 as `seen` makes it."""
-        images = standardise(torch.from_numpy(seen).to(self.device))
+    def segment(self, pictures: np.ndarray, sizes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+        """Segment a batch of pictures (B, 3, H, W) uint8 that `prepare` made.
+
+        sizes: (h, w) of each picture. Returns labels (h, w) uint8 at these sizes.
+        """
+        images = standardise(torch.from_numpy(pictures).to(self.device))
         logits = self.module(images.contiguous(memory_format=torch.channels_last))
         canvas = logits.new_empty(0)
         found = []
@@ -100,7 +103,7 @@ class Segmenter:
                 if canvas.shape[2:] != (height, width):
                     canvas = one.new_empty((1, one.shape[1], height, width)).contiguous(
                         memory_format=torch.channels_last)
-                # Into the same memory picture after picture: fresh pages take longer than the arithmetic.
+                # All pictures use the same memory: getting fresh pages takes longer than the arithmetic.
                 torch.ops.aten.upsample_bilinear2d.out(one, [height, width], False, None, None, out=canvas)
                 labels = canvas.argmax(1)[0].to(torch.uint8)
             found.append(labels.cpu().numpy())
@@ -108,7 +111,7 @@ class Segmenter:
 
 
 def _labels_by_class(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Labels (h, w) uint8 of logits (1, C, H, W), upsampled class by class: memory does not depend on their number."""
+    """Return labels (h, w) uint8 of logits (1, C, H, W), upsampled class by class so that C does not cost memory."""
     best = F.interpolate(logits[:, :1], size, mode="bilinear", align_corners=False)
     labels = torch.zeros(best.shape, dtype=torch.uint8, device=logits.device)
     for index in range(1, logits.shape[1]):
@@ -119,7 +122,7 @@ def _labels_by_class(logits: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _file_of(path: Path) -> Path:
-    """The file of weights that a path stands for. Raises UserError where there is none."""
+    """Return the file of weights of a run's directory, or the file itself. Raises UserError if there is none."""
     path = Path(path)
     if not path.exists():
         raise OutputError(f"there is no {path}; name the directory of a run, or a .safetensors file that one has left")

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON object, the record of a round, a line."""
+"""The file metrics.jsonl: each line is a JSON object, the record of a round."""
 
 import json
 import math
@@ -8,7 +8,7 @@ from typing import Any
 
 from fedsim.errors import OutputError
 
-# What the report needs of a record: a type, a dict of such, a list of such, or several, of which one must fit.
+# What a report needs of a record: a type, a dict or a list of forms, or a tuple of forms of which one must fit.
 _NUMBER = (int, float)
 _CAR = {"car": int, "name": str, "images": int, "steps": int, "loss": _NUMBER, "drift": _NUMBER}
 _SCORES = {"loss": _NUMBER, "miou": _NUMBER, "pixel_accuracy": _NUMBER, "class_iou": dict}
@@ -17,10 +17,10 @@ _RECORD = {"round": int, "algo": str, "global": (_SCORES, type(None)), "cars": [
 
 
 def read_metrics(path: Path) -> list[dict]:
-    """The records of a metrics.jsonl, in order of writing.
+    """Read the records of a metrics.jsonl in the order in which they were written.
 
-    A last line without its line feed is left out: the run was killed while writing it.
-    Raises OutputError naming the line that is not a JSON object, or the file that cannot be read.
+    A last line without its line feed is left out, because the run was killed while it wrote it.
+    Raises OutputError naming the line that is not a record, or the file that cannot be read.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").split("\n")
@@ -41,20 +41,20 @@ def read_metrics(path: Path) -> list[dict]:
 
 
 def check_records(records: list[dict], path: Path) -> None:
-    """Raise OutputError where one of the records, read from `path`, lacks what a report needs."""
+    """Raise OutputError if one of the records, which were read from `path`, lacks what a report needs."""
     for record in records:
         if not _is_like(record, _RECORD) or not all(math.isfinite(value) for _, value in numbers(record)):
-            raise OutputError(f"{path} is damaged: the record of round {record['round']} is none; restore it, or start "
-                              "a new run")
+            raise OutputError(f"{path} is damaged: the record of round {record['round']} has missing or wrong "
+                              "fields; restore it, or start a new run")
 
 
 def as_line(record: dict) -> str:
-    """A record as metrics.jsonl has it."""
+    """Return a record as a line of metrics.jsonl."""
     return json.dumps(record, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def numbers(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
-    """Every float of a record with its place, e.g. ("cars[2].loss", 0.7)."""
+    """Yield every float of a record with its key, e.g. ("cars[2].loss", 0.7)."""
     if isinstance(value, float):
         yield key, value
     elif isinstance(value, dict):
@@ -66,7 +66,7 @@ def numbers(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
 
 
 def _is_like(value: Any, form: Any) -> bool:
-    """Whether a record, or a part of one, has what `_RECORD` says."""
+    """Return whether a value has the form that `form` describes, as `_RECORD` does."""
     if isinstance(form, tuple):
         return any(_is_like(value, one) for one in form)
     if isinstance(form, dict):

@@ -1,6 +1,6 @@
-"""A run at a glance, from its files alone and without torch: a thousand runs are listed in seconds.
+"""A run at a glance, from its files alone and without torch, so that a thousand runs are listed in seconds.
 
-Nothing here raises: of a run whose files are damaged, the overview says so.
+Nothing here raises an error: if files of a run are damaged, its overview says so.
 """
 
 import json
@@ -16,34 +16,34 @@ from typing import Any, NamedTuple
 
 from fedsim.system.files import is_locked
 
-RUN_FILES = ("environment.json", "metrics.jsonl")  # a directory with one of these is a run's
+RUN_FILES = ("environment.json", "metrics.jsonl")  # a directory with one of them belongs to a run
 REPEAT = "repeat with: "  # in the comment on top of config.toml
 
 
 class Scores(NamedTuple):
-    """What metrics.jsonl tells of a run."""
+    """The latest and the best score in a metrics.jsonl."""
 
-    round: int  # the latest on record
-    last: float | None  # mIoU of the latest evaluated round; None where none was
+    round: int  # the latest recorded one
+    last: float | None  # mIoU of the latest evaluated round; None if no round was evaluated
     best: float | None
     best_round: int
 
 
 @dataclass(frozen=True)
 class Overview:
-    """What there is to know about a run before its records are read."""
+    """A run's settings, environment, scores and state."""
 
     path: Path
-    settings: dict[str, Any]  # of config.toml; empty where it cannot be read
-    environment: dict[str, Any]  # of environment.json, likewise
+    settings: dict[str, Any]  # from config.toml; empty if it cannot be read
+    environment: dict[str, Any]  # from environment.json; empty if it cannot be read
     repeat: str | None  # the command that repeats the run
-    scores: Scores | None  # None where there is no record yet
-    fault: str | None  # what is damaged
+    scores: Scores | None  # None if there is no record yet
+    fault: str | None  # a sentence on the first damaged file
     changed: float  # when the latest record was written, in seconds since the epoch
 
     @classmethod
     def of(cls, path: Path) -> "Overview":
-        """The overview of the run in the directory `path`."""
+        """Read the overview of the run in the directory `path`."""
         settings, comment, faults = _config(path / "config.toml")
         environment = read_environment(path)
         scores = None
@@ -55,30 +55,30 @@ class Overview:
 
     @cached_property
     def state(self) -> str:
-        """One of "running", "finished", "stopped", "damaged"."""
+        """The state of the run: "running", "finished", "stopped" or "damaged"."""
         if self.fault:
             return "damaged"
         return "running" if is_locked(self.path / "lock") else "finished" if self.has_ended else "stopped"
 
     @property
     def has_ended(self) -> bool:
-        """Whether the run has played all of its rounds and written its models and, last of all, its summary."""
+        """True if the run has played all rounds and written its models and, last of all, its summary."""
         played = self.scores is not None and type(self.rounds) is int and self.scores.round >= self.rounds
         return played and not self.fault and (self.path / "report" / "summary.md").exists()
 
     @property
     def standing(self) -> str:
-        """The state, and what is damaged."""
+        """The state, and after "damaged" the fault."""
         return f"{self.state}: {self.fault}" if self.fault else self.state
 
     @property
     def rounds(self) -> Any:
-        """How many rounds the run is to have."""
+        """The number of rounds that the settings ask for; "?" if they cannot be read."""
         return self.settings.get("rounds", "?")
 
     @property
     def given(self) -> dict[str, Any]:
-        """The settings that were asked for, not left at their defaults."""
+        """The settings that the user gave; the others have their defaults."""
         names = words(self.environment, "given")
         return {name: value for name, value in self.settings.items() if name in names}
 
@@ -91,11 +91,11 @@ class Overview:
 
 
 def find_runs(folder: Path) -> Iterator[Path]:
-    """The directories of runs in a folder and in its folders. Links and hidden folders are not followed."""
-    for place, folders, files in os.walk(folder):
+    """Find the directories of runs in a folder and all folders below it, but hidden ones and links."""
+    for parent, folders, files in os.walk(folder):
         if any(name in files for name in RUN_FILES):
             folders.clear()
-            yield Path(place)
+            yield Path(parent)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
 
 
@@ -117,17 +117,17 @@ def read_environment(path: Path) -> dict[str, Any]:
 
 
 def words(environment: dict[str, Any], key: str) -> list[str]:
-    """A list of words or sentences in an environment.json; empty where there is none."""
+    """Return a list of words or sentences from an environment.json; an empty one if it has no such list."""
     found = environment.get(key)
     return [str(word) for word in found] if isinstance(found, list) else []
 
 
 class _Damaged(Exception):
-    """A file of a run is not what the run wrote."""
+    """A file that is not as the run wrote it."""
 
 
 def _config(path: Path) -> tuple[dict[str, Any], str | None, list[str]]:
-    """The settings, the command in the comment above them, and what is wrong."""
+    """Return the settings in a config.toml, the command in the comment above them, and the faults."""
     try:
         text = path.read_text(encoding="utf-8")
         settings = tomllib.loads(text)
@@ -141,16 +141,19 @@ def _config(path: Path) -> tuple[dict[str, Any], str | None, list[str]]:
 
 
 def _scores(path: Path) -> Scores | None:
-    """Of each line the global score alone is parsed, for there may be a thousand cars in it; of the last one all."""
+    """Return the scores in a metrics.jsonl, or None if it is empty. Raises _Damaged.
+
+    Only the global score of a line is parsed, because the line may hold a thousand cars. The last line is parsed whole.
+    """
     parse, last = json.JSONDecoder().raw_decode, ""
     found: dict[int, float] = {}  # round -> mIoU
     try:
         with open(path, encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
-                if not line.endswith("\n"):  # killed while writing it
+                if not line.endswith("\n"):  # the run was killed while it wrote this line
                     break
-                last, place = line, line.find('"global": ')
-                scores = parse(line, place + len('"global": '))[0] if place >= 0 else None
+                last, start = line, line.find('"global": ')
+                scores = parse(line, start + len('"global": '))[0] if start >= 0 else None
                 miou = scores.get("miou") if isinstance(scores, dict) else None
                 if isinstance(miou, int | float):
                     found[number - 1] = miou
@@ -168,6 +171,7 @@ def _scores(path: Path) -> Scores | None:
 
 
 def _changed(path: Path) -> float:
+    """Return when the latest record was written, in seconds since the epoch; 0 if the directory is gone."""
     for name in ("metrics.jsonl", "."):
         try:
             return (path / name).stat().st_mtime

@@ -1,4 +1,4 @@
-"""A round as a line of metrics.jsonl; docs/records.md describes the keys."""
+"""Turn a round into its record, a line of metrics.jsonl; docs/records.md describes the keys."""
 
 import math
 from collections.abc import Sequence
@@ -13,17 +13,20 @@ from fedsim.models.flat import norm
 
 
 class CarDetail(NamedTuple):
-    """What a car's record leaves out, for with a thousand cars metrics.jsonl would be large. IoUs are by class."""
+    """Numbers of a car for TensorBoard alone, as a thousand cars' would make metrics.jsonl large. IoUs are by class."""
 
     step_losses: list[float]  # of every local step
     seconds: float  # wall time of local training
-    train_class_iou: dict[str, float | None]  # of what it predicted while it trained
-    class_iou: dict[str, float | None]  # of its own model on the evaluated split; empty where there is none
+    train_class_iou: dict[str, float | None]  # of its predictions while it trained
+    class_iou: dict[str, float | None]  # of its own model on the evaluated split; empty if it has none
 
 
 def round_record(algo: str, federation: Federation, state: State, result: RoundResult | None, score: Score | None,
                  class_names: Sequence[str], seconds: dict[str, float]) -> dict[str, Any]:
-    """The record of a state. result: of the round that led to it, None for round 0; score: None if not scored."""
+    """Return the record of a state.
+
+    result: of the round that led to the state; None for round 0. score: None if the state was not scored.
+    """
     record: dict[str, Any] = {
         "round": state.round, "algo": algo,
         "global": None if score is None else _scores(score.overall, class_names),
@@ -52,7 +55,7 @@ def round_record(algo: str, federation: Federation, state: State, result: RoundR
 
 
 def car_details(result: RoundResult, score: Score | None, class_names: Sequence[str]) -> dict[int, CarDetail]:
-    """Car -> detail, of the round's cars that answered."""
+    """Return the details of the cars that answered in a round, by car. score: None if the state was not scored."""
     own = {} if score is None else score.own
     return {car: CarDetail(report.step_losses, report.seconds, _by_class(report.class_iou, class_names),
                            _by_class(own[car].scores.class_iou, class_names) if car in own else {})
@@ -85,5 +88,5 @@ def _car(federation: Federation, car: int, result: RoundResult, score: Score | N
 
 
 def _pictures(federation: Federation, car: int, result: RoundResult) -> int:
-    """How many the car has seen in the round."""
+    """Return how many pictures the car has trained on in the round, counted once per epoch."""
     return federation.training.epochs_in(result.state.round, car) * federation.fleet.cars[car].images
