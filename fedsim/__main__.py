@@ -1,4 +1,4 @@
-"""python -m fedsim: the console script."""
+"""python -m fedsim: the same as the console script `fedsim`."""
 
 from fedsim.cli import main
 

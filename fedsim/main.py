@@ -1,8 +1,9 @@
-"""python -m fedsim.main: options become settings, settings a run; decides when to evaluate, log and save."""
+"""python -m fedsim.main: one rank of a run, as torchrun starts it."""
 
 import os
 
-# Idle OpenMP threads must sleep: ranks share cores, and a spinning one slows others. Read when torch loads.
+# Idle OpenMP threads must sleep: ranks share cores, and a thread that spins slows the others. torch reads this when it
+# is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import contextlib
@@ -15,9 +16,9 @@ from fedsim.experiment.run import run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run and return the exit status: 0, 2 for a user's mistake, 1 for a fault in the run.
+    """Play a run and return the exit status: 0, 2 for a user's mistake, 1 for a fault in the run.
 
-    One rank speaks for all, except about what it alone has noticed.
+    One rank speaks for all ranks. Another rank speaks only of what it alone has noticed.
     """
     speaks = os.environ.get("RANK", "0") == "0"
     try:
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if asked is not None:
                 run(asked.settings, asked.given)
     except FedsimError as error:
-        # What a machine lacks, its own first rank says: the others may have all they need.
+        # The first rank of a machine says what this machine lacks: other machines may have it.
         first_here = isinstance(error, MachineError) and os.environ.get("LOCAL_RANK", "0") == "0"
         if speaks or first_here or isinstance(error, RankError):
             print(f"fedsim: {error}", file=sys.stderr, flush=True)

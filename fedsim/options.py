@@ -138,6 +138,17 @@ def check(method: Any) -> None:
         one.read(getattr(method, one.field))
 
 
+def spread_options(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with each option of the table `option` beside them, as "option NAME", for tables and pages.
+
+    >>> spread_options({"lr": 0.1, "option": {"beta": 0.5}})
+    {'lr': 0.1, 'option beta': 0.5}
+    """
+    named = settings.get("option")
+    others = {name: value for name, value in settings.items() if name != "option"}
+    return others | ({f"option {name}": value for name, value in named.items()} if isinstance(named, Mapping) else {})
+
+
 def flag(setting: str) -> str:
     """Return the flag of a setting: --local-epochs for local_epochs."""
     return "--" + setting.replace("_", "-")

@@ -20,7 +20,7 @@ from conftest import TINY_DRIVES
 from safetensors.torch import load_file
 
 from fedsim.classes import CAMVID_11
-from fedsim.experiment.assembly import config
+from fedsim.experiment.identity import config
 from fedsim.main import main
 from fedsim.models import build_model
 from fedsim.models.flat import FlatModel

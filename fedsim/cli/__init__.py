@@ -1,6 +1,7 @@
-"""The console script `fedsim`: one module a command, imported when it is asked for."""
+"""The console script `fedsim`: a module for each command, imported when it is needed."""
 
 import importlib
+import os
 import sys
 
 import click
@@ -13,9 +14,11 @@ HELP = """Federated learning of driving-scene segmentation, simulated with torch
 
 Begin with: fedsim run --algo admm"""
 
+FUNCTIONS = {"list": "list_runs"}  # of commands that would hide a name of Python's own
+
 
 class Group(click.Group):
-    """Commands by name, each with what it does, or a group of its own: help is shown without importing any."""
+    """Commands by name, each with its help text, or with a group of its own: help is shown without importing any."""
 
     def __init__(self, name: str, known: "dict[str, str | Group]", help: str) -> None:
         super().__init__(name, help=help, invoke_without_command=True, callback=_show_help, context_settings=WIDE)
@@ -28,7 +31,8 @@ class Group(click.Group):
         known = self._known.get(name)
         if not isinstance(known, str):
             return known
-        command: click.Command = getattr(importlib.import_module(f"fedsim.cli.{name}"), name)
+        module = importlib.import_module(f"fedsim.cli.{name}")
+        command: click.Command = getattr(module, FUNCTIONS.get(name, name))
         return command
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
@@ -39,14 +43,14 @@ class Group(click.Group):
 
 @click.pass_context
 def _show_help(context: click.Context) -> None:
-    """What a group says without a command."""
+    """Print the help of a group that is called without a command."""
     if context.invoked_subcommand is None:
         print(context.get_help())
 
 
 data = Group("data", {
     "fetch": "Download a data set, check it and unpack it.",
-    "inspect": "Tell what every car would have, before training.",
+    "inspect": "Show what every car would have, before training.",
 }, help="Data sets: get them, and see how their scenes are dealt to cars.")
 
 commands = Group("fedsim", {
@@ -56,7 +60,7 @@ commands = Group("fedsim", {
     "predict": "Segment pictures with a trained model.",
     "export": "Write a trained model as ONNX or as a PyTorch program, and check it.",
     "list": "List the runs of a folder.",
-    "show": "Tell what there is to know about a run.",
+    "show": "Show what there is to know about a run.",
     "algorithms": "List the algorithms: paper, what a car keeps and sends, options.",
     "data": data,
 }, help=HELP)
@@ -64,7 +68,9 @@ click.version_option(__version__, message="fedsim %(version)s")(commands)
 
 
 def main() -> None:
-    """Run a command; exits with another status than 0 where it fails, 2 for a user's mistake, told in one sentence."""
+    """Run a command. If it fails, exit with another status than 0: 2 for a user's mistake, told in one sentence."""
+    # Before torch is imported: idle OpenMP threads must sleep, because runs at once share cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         status = commands.main(prog_name="fedsim", standalone_mode=False)
         if status:

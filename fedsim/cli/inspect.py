@@ -8,10 +8,7 @@ import click
 
 from fedsim.cli.command import PATH, Command, Option
 from fedsim.cli.options import asked_for, setting_options
-from fedsim.distributed.world import World
-from fedsim.experiment.dealing import cars_of, deal, source_of
 from fedsim.record.output_folder import make_output_folder
-from fedsim.report.inspection import Inspection, write_inspection
 from fedsim.settings import compatible
 from fedsim.system.console import LOG
 
@@ -19,6 +16,11 @@ NAMES = ("data", "data_root", "classes", "image_size", "cars", "partition", "alp
 
 
 def _inspect(out: str | None, **values: Any) -> None:
+    # Late: the help of this command needs no torch.
+    from fedsim.distributed.world import World
+    from fedsim.experiment.dealing import cars_of, deal, source_of
+    from fedsim.report.inspection import Inspection, write_inspection
+
     settings = asked_for(values).settings
     compatible.check(settings)
     cars = cars_of(settings, ranks=1)

@@ -52,5 +52,3 @@ def _age(seconds: float) -> str:
             return f"{seconds // length:.0f} {name}"
     return "now"
 
-
-list = list_runs  # the name that the group of commands looks for

@@ -1,7 +1,6 @@
 """fedsim run: the main job, ranks included."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import click
@@ -23,12 +22,12 @@ def _run(ranks: int | None, **values: Any) -> int:
     from fedsim.distributed.devices import ranks_that_fit
     from fedsim.distributed.torchrun import start
     from fedsim.experiment.dealing import cars_of
-    from fedsim.experiment.resuming import continued, run_to_continue
+    from fedsim.experiment.resuming import run_to_continue, settings_to_continue
     from fedsim.experiment.run import run as play
 
     asked = asked_for(dict(values))
-    going_on = run_to_continue(asked.settings)
-    settings = continued(Path(going_on), asked.given) if going_on else asked.settings
+    earlier = run_to_continue(asked.settings)
+    settings = settings_to_continue(earlier, asked.given) if earlier else asked.settings
     if ranks is None:
         cars = cars_of(settings, ranks=1)
         # Central training is one rank's work, which all cores may share.

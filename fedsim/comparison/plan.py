@@ -11,8 +11,8 @@ from fedsim.comparison.trials import Tuning
 from fedsim.distributed.devices import Place, fair_threads, ranks_that_fit
 from fedsim.errors import OutputError, SettingsError
 from fedsim.experiment.dealing import cars_of, source_of
+from fedsim.experiment.identity import FREE
 from fedsim.experiment.past_run import PastRun
-from fedsim.experiment.resuming import FREE
 from fedsim.options import flag
 from fedsim.record.metrics_file import check_records, read_metrics
 from fedsim.record.output_folder import LOCK, hold_lock, make_empty_folder, not_empty

@@ -1,7 +1,7 @@
-"""A federation from its settings: scenes, cars, model, algorithm."""
+"""Put a run together from its settings: scenes, cars, network, federation."""
 
 import platform
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from logging import Logger
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from fedsim.distributed.world import World
 from fedsim.errors import SettingsError
 from fedsim.experiment.checks import check_algorithm, check_cars, warnings
 from fedsim.experiment.dealing import alpha_of, cars_of, deal, source_of
+from fedsim.experiment.identity import config, current_versions
 from fedsim.federation.attacks import Attack, Mislabelled, hostile_cars
 from fedsim.federation.batchnorm import NORM_RULES
 from fedsim.federation.federation import Car, Federation, Fleet, Method, Schedule
@@ -33,12 +34,11 @@ from fedsim.models.loss import CrossEntropy, class_counts, class_weights
 from fedsim.seeds import seed_torch
 from fedsim.settings.fields import Settings
 from fedsim.settings.methods import Methods
-from fedsim.version import __version__
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """All that a run needs."""
+    """All that a run needs, on one rank."""
 
     settings: Settings  # with every default resolved
     dealt: Dealt
@@ -46,7 +46,7 @@ class Experiment:
     criterion: CrossEntropy
 
     def environment(self) -> dict[str, Any]:
-        """What besides the settings decides the result: versions, machine, data, partition."""
+        """Return what decides the result beside the settings: versions, machine, data, partition."""
         world, fleet = self.federation.world, self.federation.fleet
         return {
             "versions": current_versions(),
@@ -62,7 +62,7 @@ class Experiment:
         }
 
     def model_card(self) -> dict[str, str]:
-        """What a reader of the weights must know to use them, as metadata of their file."""
+        """Return what a reader of the weights must know to use them, as metadata of their file."""
         settings, size = self.settings, self.settings.input_size()
         assert size is not None, "defaults are resolved"
         return ModelCard(settings.model, settings.width, settings.norm, size, self.dealt.train_set.classes,
@@ -91,27 +91,27 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
         world.together(lambda: check_single_scene(settings.model, module, size))
     for warning in dealt.warnings():
         log.warning("%s", warning)
-    federation, criterion = _federation(settings, methods, world, dealt.train_set, shards, module)
+    federation, criterion = _make_federation(settings, methods, world, dealt.train_set, shards, module)
     log.info(f"{len(shards)} car(s) on {world.size} rank(s), {world.device.type} with {world.threads} thread(s) a "
              f"rank, {world.backend} ({world.backend_reason}); {settings.model} with "
              f"{federation.model.parameters.numel():,} parameters")
     for warning in warnings(federation):
         log.warning("%s", warning)
-    resolved = replace(settings, **_resolved(settings, methods, federation), cars=cars,
+    resolved = replace(settings, **_resolve(settings, methods, federation), cars=cars,
                        image_size=f"{size[0]}x{size[1]}",
                        alpha=alpha_of(settings),
                        data_root=settings.data_root and str(Path(settings.data_root).resolve()))
     return Experiment(resolved, dealt, federation, criterion)
 
 
-def _federation(settings: Settings, methods: Methods, world: World, train_set: SceneSet, shards: list[Shard],
+def _make_federation(settings: Settings, methods: Methods, world: World, train_set: SceneSet, shards: list[Shard],
                 module: nn.Module) -> tuple[Federation, CrossEntropy]:
     """Return the federation, and the loss that its cars train with and its model is scored by."""
     algorithm = methods.algorithm
     homes = place_cars([len(shard.indices) for shard in shards], world.size)
     mine = [car for car, home in enumerate(homes) if home == world.rank]
-    criterion = _criterion(settings, world, train_set, [shards[car] for car in mine])
-    attack = _attack(settings, len(shards))
+    criterion = _make_loss(settings, world, train_set, [shards[car] for car in mine])
+    attack = _draw_attack(settings, len(shards))
     weighting, rule = settings.weighting or algorithm.weighting, NORM_RULES[settings.batchnorm or "recalibrate"]
 
     def scenes_of(car: int) -> CarScenes:
@@ -130,11 +130,11 @@ def _federation(settings: Settings, methods: Methods, world: World, train_set: S
         scenes={car: scenes_of(car) for car in mine})
     world.together(lambda: check_algorithm(algorithm, model.theta.clone(), settings.algo))
     memories = make_memories(algorithm.init_memory(model.theta), mine, folder=None)
-    training = _training(settings, criterion, len(train_set.classes))
+    training = _make_training(settings, criterion, len(train_set.classes))
     return Federation(world, model, training, method, schedule, fleet, memories), criterion
 
 
-def _resolved(settings: Settings, methods: Methods, federation: Federation) -> dict[str, Any]:
+def _resolve(settings: Settings, methods: Methods, federation: Federation) -> dict[str, Any]:
     """Return what the settings left open, as it was decided."""
     algorithm, attack = federation.method.algorithm, federation.method.attack
     return methods.resolved(settings) | {
@@ -144,7 +144,7 @@ def _resolved(settings: Settings, methods: Methods, federation: Federation) -> d
         "attack": attack.name if attack else None}
 
 
-def _attack(settings: Settings, cars: int) -> Attack | None:
+def _draw_attack(settings: Settings, cars: int) -> Attack | None:
     """Draw the hostile cars; None if there are none."""
     if not settings.attackers:
         return None
@@ -152,7 +152,7 @@ def _attack(settings: Settings, cars: int) -> Attack | None:
 
 
 def make_module(settings: Settings, classes: int, size: tuple[int, int]) -> nn.Module:
-    """The untrained network; its weights depend on the seed alone. Raises SettingsError."""
+    """Return the untrained network. Its weights depend on the seed alone. Raises SettingsError."""
     check_image_size(settings.model, size)
     seed_torch(settings.seed, "initial weights")
     try:
@@ -164,8 +164,8 @@ def make_module(settings: Settings, classes: int, size: tuple[int, int]) -> nn.M
                             "one, or a smaller --width") from error
 
 
-def _criterion(settings: Settings, world: World, train_set: SceneSet, shards: list[Shard]) -> CrossEntropy:
-    """The loss, its class weights from counts that every car takes of its own labels."""
+def _make_loss(settings: Settings, world: World, train_set: SceneSet, shards: list[Shard]) -> CrossEntropy:
+    """Return the loss. Its class weights come from counts that every car takes of its own labels."""
     classes = len(train_set.classes)
     counts = torch.zeros(2, classes, dtype=torch.int64)
     for shard in shards:
@@ -174,20 +174,8 @@ def _criterion(settings: Settings, world: World, train_set: SceneSet, shards: li
     return CrossEntropy(torch.from_numpy(class_weights(settings.class_weights, counts.numpy())).to(world.device))
 
 
-def _training(settings: Settings, criterion: CrossEntropy, classes: int) -> LocalTraining:
+def _make_training(settings: Settings, criterion: CrossEntropy, classes: int) -> LocalTraining:
     optimizer = (SGD(settings.momentum, settings.weight_decay) if settings.optimizer == "sgd"
                  else Adam(settings.weight_decay))
     return LocalTraining(settings.epochs(), settings.batch_size, optimizer, criterion,
                          augmentation(settings.augment), settings.seed, classes)
-
-
-def current_versions() -> dict[str, str]:
-    """Of what computes."""
-    return {"fedsim": __version__, "python": platform.python_version(), "torch": torch.__version__,
-            "numpy": np.__version__}
-
-
-def config(settings: Settings) -> dict[str, Any]:
-    """Return the settings as a preset that repeats the run, wherever it goes."""
-    return {name: value for name, value in asdict(settings).items()
-            if value is not None and value != {} and name not in ("out", "resume")}

@@ -1,13 +1,12 @@
-"""One run, from settings to report: what `python -m fedsim.main` does once its options are read."""
+"""One run, from its settings to its report."""
 
 import json
 import shlex
 import signal
 import sys
 import time
-import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from logging import Logger
 from pathlib import Path
@@ -16,15 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fedsim.algorithms import Algorithm
 from fedsim.data.partition import PARTITIONS, SPLIT_FILE
 from fedsim.data.partition.split_file import write_split
 from fedsim.distributed.world import World
-from fedsim.errors import FedsimError, RankError, SettingsError, Stopped
+from fedsim.errors import SettingsError, Stopped
 from fedsim.evaluation.evaluate import predict
-from fedsim.experiment.assembly import Experiment, assemble, config
+from fedsim.experiment.assembly import Experiment, assemble
 from fedsim.experiment.checks import notes, warnings
-from fedsim.experiment.resuming import check_same, continued, identity, launch_id, run_to_continue
+from fedsim.experiment.faults import explain_faults
+from fedsim.experiment.identity import check_same, config, identity
+from fedsim.experiment.resuming import launch_id, run_to_continue, settings_to_continue
 from fedsim.experiment.signals import RunSignals
 from fedsim.federation.divergence import REMEDY
 from fedsim.federation.memories import make_memories
@@ -48,10 +48,11 @@ if TYPE_CHECKING:
 
 
 def run(settings: Settings, given: Mapping[str, Any]) -> Path:
-    """Train, score and record on every rank of the world that this process belongs to; returns the run's directory.
+    """Train, score and record, on every rank of the world that this process belongs to; return the run's directory.
 
-    given: what the command line or its preset asks for, by setting; a run that goes on takes the rest from its own.
-    Raises UserError before training for a user's mistake, RunError for a fault in the run, Stopped after a signal.
+    given: what the command line or its preset asks for, by setting. A run that continues takes the other settings from
+    its own directory. Raises UserError before training for a user's mistake, RunError for a fault in the run, Stopped
+    after a signal.
     """
     methods = None if settings.resume else compatible.check(settings)
     world = World.join(settings.device, settings.backend, settings.threads, settings.timeout)
@@ -59,22 +60,26 @@ def run(settings: Settings, given: Mapping[str, Any]) -> Path:
         found = world.together(lambda: run_to_continue(settings) if world.is_coordinator else None)
         path = json.loads(world.broadcast_text(json.dumps(str(found) if found else None)))
         if path:
-            settings = world.together(lambda: continued(Path(path), given))
+            settings = world.together(lambda: settings_to_continue(Path(path), given))
             world.use_threads(settings.threads)
         if path or methods is None:
             methods = world.together(lambda: compatible.check(settings))
         experiment = assemble(settings, methods, world, _log(world))
         with ExitStack() as held:
-            directory = _directory(experiment, path, given, held)
-            with _told_apart(experiment):
-                _train(_with_room(experiment, directory), directory, resumed=bool(path))
+            directory = _open_directory(experiment, path, given, held)
+            with explain_faults(world, settings.algo, experiment.federation.method.algorithm):
+                _train(_make_room(experiment, directory), directory, resumed=bool(path))
         return directory.path
     finally:
         world.leave()
 
 
-def _directory(experiment: Experiment, path: str | None, given: Mapping[str, Any], held: ExitStack) -> RunDirectory:
-    """The directory of a new run, or of the one that goes on; no other process works on it while `held` holds."""
+def _open_directory(experiment: Experiment, path: str | None, given: Mapping[str, Any],
+                    held: ExitStack) -> RunDirectory:
+    """Return the directory of a new run, or of the one that continues.
+
+    No other process can work on it until `held` is closed.
+    """
     world, settings = experiment.federation.world, experiment.settings
     if path:
         changed = world.together(lambda: check_same(Path(path), world, experiment.dealt, settings))
@@ -101,47 +106,20 @@ def _new_directory(experiment: Experiment, given: Mapping[str, Any]) -> RunDirec
     return RunDirectory.create(
         path, config(settings),
         experiment.environment() | {"command": shlex.join(sys.argv), "launch": launch_id(), "given": sorted(given),
-                                    "warnings": _warnings(experiment)},
+                                    "warnings": _collect_warnings(experiment)},
         header=f"repeat with: fedsim run --ranks {size} --config {config_file}{own_code_option(settings.algo)}",
         write_others=lambda folder: write_split(folder / SPLIT_FILE, dealt.shards, dealt.train_set, settings.data))
 
 
-def _warnings(experiment: Experiment) -> list[str]:
-    """What was said before training."""
+def _collect_warnings(experiment: Experiment) -> list[str]:
+    """Return the warnings that were given before training."""
     return [*experiment.dealt.warnings(), *warnings(experiment.federation)]
 
 
-@contextmanager
-def _told_apart(experiment: Experiment) -> Iterator[None]:
-    """Faults of this machine, and of a user's own algorithm, become errors that say where they come from."""
-    world, settings = experiment.federation.world, experiment.settings
-    try:
-        yield
-    except FedsimError:
-        raise
-    except OSError as error:
-        where = f" ({error.filename})" if error.filename else ""
-        raise RankError(f"rank {world.rank}, while {world.doing}: {error.strerror or error}{where}") from error
-    except Exception as error:
-        if ":" in settings.algo and (place := _in_own_code(error, experiment.federation.method.algorithm)):
-            said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise RankError(f"rank {world.rank}, while {world.doing}: --algo {settings.algo} raises {said} "
-                            f"({place})") from error
-        raise
+def _make_room(experiment: Experiment, directory: RunDirectory) -> Experiment:
+    """Return the experiment with room for what cars keep and send: main memory, or files in the run directory.
 
-
-def _in_own_code(error: Exception, algorithm: Algorithm) -> str | None:
-    """FILE:LINE of a user's own algorithm where an exception comes from; None where it comes from elsewhere."""
-    own = sys.modules[type(algorithm).__module__].__file__
-    places = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)
-              if frame.filename == own]
-    return places[-1] if places else None
-
-
-def _with_room(experiment: Experiment, directory: RunDirectory) -> Experiment:
-    """The experiment with a place for what cars keep and send: memory, or the run directory where it would not fit.
-
-    All ranks decide alike. Raises UserError on every rank where one of them finds no place.
+    All ranks decide alike. Raises UserError on every rank if one of them finds no room.
     """
     federation, choice = experiment.federation, experiment.settings.car_states
     world = federation.world
@@ -173,14 +151,14 @@ def _train(experiment: Experiment, directory: RunDirectory, resumed: bool) -> No
         if last < 0:
             _record(experiment, journal, state, None, clock)
         state = _play(experiment, checkpoints, journal, state)
-        _report(experiment, journal, state)
+        _write_report(experiment, journal, state)
     finally:
         if journal:
             journal.close()
 
 
 def _play(experiment: Experiment, checkpoints: Checkpoints, journal: "Journal | None", state: State) -> State:
-    """The rounds that are left; returns the state after them. Raises Stopped after a signal."""
+    """Play the rounds that are left, and return the state after them. Raises Stopped after a signal."""
     federation, settings, world = experiment.federation, experiment.settings, experiment.federation.world
     clock = time.perf_counter()
     with RunSignals() as signals:
@@ -199,7 +177,7 @@ def _play(experiment: Experiment, checkpoints: Checkpoints, journal: "Journal | 
     return state
 
 
-def _report(experiment: Experiment, journal: "Journal | None", state: State) -> None:
+def _write_report(experiment: Experiment, journal: "Journal | None", state: State) -> None:
     federation = experiment.federation
     federation.world.doing = "writing the report"
     for name, theta, norms in models(federation, state):
@@ -207,7 +185,7 @@ def _report(experiment: Experiment, journal: "Journal | None", state: State) -> 
             federation.model.load(theta, norms)
             journal.save_model(name, weights_of(federation.model.module), experiment.model_card())
     trivial = trivial_baselines(federation, experiment.dealt.train_set, experiment.dealt.eval_set)
-    shown = _shown(experiment, state)
+    shown = _predict_shown(experiment, state)
     if journal and shown is not None:
         journal.finish(shown, trivial)
 
@@ -220,7 +198,7 @@ def _check_rounds(state: State, settings: Settings, path: Path) -> None:
 
 def _record(experiment: Experiment, journal: "Journal | None", state: State, result: RoundResult | None,
             started: float) -> None:
-    """Score a state if it is due, and record it."""
+    """Score a state if its round is to be scored, and record it."""
     federation, settings = experiment.federation, experiment.settings
     federation.world.doing = f"scoring round {state.round}"
     due = state.round % settings.evaluate_every == 0 or state.round == settings.rounds
@@ -228,7 +206,7 @@ def _record(experiment: Experiment, journal: "Journal | None", state: State, res
     scored = score(federation, state, experiment.dealt.eval_set, experiment.criterion) if due else None
     seconds = {"local": 0.0, "combine": 0.0} if result is None else dict(result.seconds)
     seconds |= {"evaluate": time.perf_counter() - before, "total": time.perf_counter() - started}
-    shown = _shown(experiment, state) if due and result is not None else None
+    shown = _predict_shown(experiment, state) if due and result is not None else None
     if journal:
         names = experiment.dealt.eval_set.classes.names
         record = round_record(settings.algo, federation, state, result, scored, names, seconds)
@@ -240,8 +218,11 @@ def _record(experiment: Experiment, journal: "Journal | None", state: State, res
             journal.show(state.round, shown)
 
 
-def _shown(experiment: Experiment, state: State) -> np.ndarray | None:
-    """(K, h, w) predictions for the shown scenes, on the coordinator; of car 0's model where cars have their own."""
+def _predict_shown(experiment: Experiment, state: State) -> np.ndarray | None:
+    """Return predictions (K, h, w) for the shown scenes on the coordinator, None on other ranks.
+
+    They are of the global model; of car 0's if cars have models of their own.
+    """
     federation = experiment.federation
     _, theta, norms = next(models(federation, state))
     if not federation.world.is_coordinator:
@@ -252,7 +233,7 @@ def _shown(experiment: Experiment, state: State) -> np.ndarray | None:
 
 
 def _open_journal(experiment: Experiment, directory: RunDirectory, last: int, state: State) -> "Journal":
-    # Here, because its writers take long to import and only the coordinator needs them.
+    # Imported here because its writers take long to import, and only the coordinator needs them.
     from fedsim.experiment.journal import Journal
 
     federation, dealt = experiment.federation, experiment.dealt
@@ -266,5 +247,5 @@ def _open_journal(experiment: Experiment, directory: RunDirectory, last: int, st
 
 
 def _log(world: World) -> Logger:
-    """The coordinator speaks for all."""
+    """Return the log of this rank: the coordinator speaks for all ranks."""
     return LOG if world.is_coordinator else SILENT

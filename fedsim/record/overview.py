@@ -14,6 +14,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fedsim.options import spread_options
 from fedsim.system.files import is_locked
 
 RUN_FILES = ("environment.json", "metrics.jsonl")  # a directory with one of them belongs to a run
@@ -80,7 +81,7 @@ class Overview:
     def given(self) -> dict[str, Any]:
         """The settings that the user gave; the others have their defaults."""
         names = words(self.environment, "given")
-        return {name: value for name, value in self.settings.items() if name in names}
+        return {name: value for name, value in self.settings.items() if name.split()[0] in names}
 
     @property
     def resume(self) -> str:
@@ -137,7 +138,7 @@ def _config(path: Path) -> tuple[dict[str, Any], str | None, list[str]]:
         return {}, None, ["config.toml cannot be read"]
     comment = [line.removeprefix("# ") for line in takewhile(lambda line: line.startswith("#"), text.splitlines())]
     repeat = [line.removeprefix(REPEAT) for line in comment if line.startswith(REPEAT)]
-    return settings, repeat[0] if repeat else None, []
+    return spread_options(settings), repeat[0] if repeat else None, []
 
 
 def _scores(path: Path) -> Scores | None:

@@ -1,6 +1,6 @@
 """Numbers, ratios, settings and names as words of a table or a sentence."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -23,7 +23,9 @@ def format_percent(share: float) -> str:
 
 
 def format_setting(value: Any, absent: str = ABSENT) -> str:
-    """Return the value of a setting, a list with commas; `absent` for None and for an empty list."""
+    """Return the value of a setting, a list or a table with commas; `absent` for None and for an empty one."""
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={format_setting(one)}" for name, one in value.items()) or absent
     if isinstance(value, list):
         return ",".join(map(format_setting, value)) or absent
     return absent if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,8 +1,12 @@
 """A user's own algorithm: the one of docs/add-an-algorithm.md, and those that cannot be one."""
 
 import importlib
+import os
 import re
+import shutil
+import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -44,8 +48,8 @@ def package(tmp_path, monkeypatch):
 @pytest.fixture
 def fedexp(package) -> str:
     """What the page tells people to type."""
-    code, = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert len([line for line in code.splitlines() if line.strip()]) <= 20, "about ten lines and two imports"
+    code, _ = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 20, "about ten lines and some imports"
     return f"{package('fedexp', code)}:FedExP"
 
 
@@ -76,7 +80,84 @@ def test_an_algorithm_of_ones_own_is_listed_where_it_is_named(fedexp):
     assert row(fedexp)[1:7] == ("FedExP", paper, "images", "–", "1 + 1 number", "1")
 
 
+def test_an_algorithm_that_is_added_as_the_page_says_runs_to_its_report(tiny_camvid, tmp_path):
+    """A file and its place in the list, in a copy of the package. Catches a second list of names anywhere: the report's
+    colours once had one, and every run of an algorithm that was added ended in an AssertionError after training."""
+    _, code = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    shutil.copytree(PAGE.parents[1] / "fedsim", tmp_path / "fedsim", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "fedsim" / "algorithms" / "fedexp.py").write_text(code)
+    listed = tmp_path / "fedsim" / "algorithms" / "__init__.py"
+    text = listed.read_text()
+    assert "FedNova, LocalOnly" in text
+    listed.write_text("\n\nfrom fedsim.algorithms.fedexp import FedExP\n".join(
+        text.replace("FedNova, LocalOnly", "FedNova, FedExP, LocalOnly").partition("\n\n")[::2]))
+
+    def fedsim(*words: str) -> str:
+        done = subprocess.run([sys.executable, "-m", "fedsim", *words], cwd=tmp_path, capture_output=True, text=True,
+                              env={**os.environ, "PYTHONPATH": str(tmp_path), "COLUMNS": "140"})
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    fedsim("run", "--ranks", "1", *command(tiny_camvid, tmp_path / "run", "--algo", "fedexp", "--exp-epsilon", "0.5"))
+    config = tomllib.loads((tmp_path / "run" / "config.toml").read_text())
+    assert config["algo"] == "exp" and config["exp_epsilon"] == 0.5
+    page = (tmp_path / "run" / "report" / "index.html").read_text()
+    assert "exp_epsilon" in page and (tmp_path / "run" / "report" / "summary.md").exists()
+    assert "--exp-epsilon [1e-12]" in fedsim("algorithms")
+    assert "Keeps the step of exp finite." in fedsim("run", "--help")
+
+
 HEAD = "from typing import NamedTuple\nfrom fedsim.algorithms import Algorithm, FedAvg\n"
+OWN = """
+from dataclasses import dataclass
+from typing import Literal
+
+@dataclass(frozen=True)
+class Mine(FedAvg):
+    beta: float = 0.5
+    power: int = 1
+    alpha: float | None = None
+    kind: Literal["soft", "hard"] = "soft"
+    def update(self, shared, mean, participation):
+        return shared._replace(theta=shared.theta + self.beta**self.power * (mean - shared.theta))
+"""
+
+
+def test_options_of_ones_own_are_set_kept_and_part_of_what_a_run_is(package, tiny_camvid, tmp_path, capsys):
+    """Catches options that are not handed on, not kept in config.toml, or free to change when a run continues."""
+    algo = f"{package('mine', HEAD + OWN)}:Mine"
+    assert main(command(tiny_camvid, tmp_path / "one", "--algo", algo, "--option", "beta=0.25", "--option", "kind=hard",
+                        "--option", "alpha=0.1")) == 0
+    config = tomllib.loads((tmp_path / "one" / "config.toml").read_text())
+    assert config["option"] == {"beta": 0.25, "power": 1, "alpha": 0.1, "kind": "hard"}
+    again = ["--algo", algo, "--config", str(tmp_path / "one" / "config.toml"), "--out"]
+    assert main([*again, str(tmp_path / "two")]) == 0
+    assert main([*again, str(tmp_path / "other"), "--option", "beta=1"]) == 0
+    assert digests(tmp_path / "one") == digests(tmp_path / "two") != digests(tmp_path / "other")
+    go_on = ["--algo", algo, "--resume", str(tmp_path / "one")]
+    assert main([*go_on, "--option", "beta=0.250"]) == 0
+    assert main([*go_on, "--option", "beta=0.5"]) == 2
+    assert "that would change the result" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("given", "says"), [
+    ({"beta": "much"}, "--option beta is much; it must be a number"),
+    ({"power": "1.5"}, "--option power is 1.5; it must be a whole number"),
+    ({"kind": "medium"}, "--option kind is medium; it must be soft or hard"),
+    ({"gamma": "1"}, "mypackage.mine:Mine has no option 'gamma'; it has beta, power, alpha, kind")])
+def test_an_option_of_ones_own_is_checked_by_its_field(package, given, says):
+    algo = f"{package('mine', HEAD + OWN)}:Mine"
+    with pytest.raises(SettingsError) as refusal:
+        check(Settings(algo=algo, option=given))
+    assert says in str(refusal.value)
+
+
+def test_a_field_that_no_dataclass_has_made_an_option_is_explained(package):
+    algo = f"{package('mine', HEAD + 'class Mine(FedAvg):' + chr(10) + '    beta: float = 0.5')}:Mine"
+    with pytest.raises(SettingsError, match=r"write @dataclass\(frozen=True\) above class Mine"):
+        check(Settings(algo=algo, option={"beta": 0.25}))
+
+
 
 
 @pytest.mark.parametrize(("code", "says"), [

@@ -1,5 +1,8 @@
 """The console script: the table of algorithms, and mistakes."""
 
+import subprocess
+import sys
+
 import pytest
 
 from fedsim.algorithms import ALGORITHMS
@@ -29,6 +32,16 @@ def test_options_are_told_with_their_defaults():
     assert "--rho [auto]" in row("admm").options and "--mu [0.01]" in row("prox").options
     assert "--server-momentum [0.9]" in row("avgm").options and "--server-optimizer [none]" in row("scaffold").options
     assert "server" not in row("dyn").options
+
+
+@pytest.mark.parametrize("command", ["run --help", "data inspect --help", "--help", "list --help"])
+def test_help_needs_neither_torch_nor_numpy(command):
+    """It would take seconds, and a shell that completes options waits for the same imports. Seen to fail with an import
+    of torch in fedsim/algorithms/fedavg.py."""
+    code = ("import sys, fedsim.cli; sys.argv = ['fedsim', *sys.argv[1:]]\ntry: fedsim.cli.main()\nfinally: "
+            "print('loaded:', [name for name in ('torch', 'numpy', 'PIL', 'matplotlib') if name in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", code, *command.split()], capture_output=True, text=True, check=True)
+    assert "Usage: fedsim" in done.stdout and done.stdout.endswith("loaded: []\n")
 
 
 def test_the_command_prints_the_table(monkeypatch, capsys):

@@ -11,7 +11,7 @@ from commandline import parse
 from fedsim.algorithms import FedADMM
 from fedsim.cli.options import asked_for, command
 from fedsim.errors import SettingsError
-from fedsim.experiment.assembly import config
+from fedsim.experiment.identity import config
 from fedsim.options import flag
 from fedsim.settings import compatible
 from fedsim.settings.compatible import check

@@ -23,6 +23,7 @@ from tensorboard.util.tensor_util import make_tensor_proto
 from fedsim.classes import ClassTable
 from fedsim.data.partition.skew import jensen_shannon
 from fedsim.federation.federation import Car
+from fedsim.options import spread_options
 from fedsim.report.tables import Table, markdown
 from fedsim.report.tensorboard.event_file import picture
 from fedsim.report.words import format_number
@@ -69,7 +70,8 @@ def list_settings(name: str, settings: Mapping[str, Any]) -> Summary.Value:
 
     name: of the run; runs of one name would share a row.
     """
-    compared = {setting: value for setting, value in settings.items() if setting not in _NOT_COMPARED}
+    compared = {setting: value for setting, value in spread_options(settings).items()
+                if setting not in _NOT_COMPARED}
     return summary_v2.hparams_pb(compared, trial_id=name).value[0]
 
 

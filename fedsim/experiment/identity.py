@@ -1,0 +1,72 @@
+"""What decides a run's result, and whether a run that continues is still the same run."""
+
+import hashlib
+import json
+import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fedsim.data.partition.dealt import Dealt
+from fedsim.distributed.world import World
+from fedsim.errors import DataError, OutputError, SettingsError
+from fedsim.experiment.past_run import PastRun
+from fedsim.record.overview import read_environment
+from fedsim.settings.fields import Settings
+from fedsim.version import __version__
+
+# Settings that decide how long and where a run continues, but not what it computes. The data's own digests tell
+# whether it is the same data.
+FREE = ("rounds", "backend", "timeout", "car_states", "evaluate_every", "checkpoint_every", "device", "data_root")
+ENVIRONMENT = {"device": str, "data": dict, "versions": dict}  # the parts of environment.json that are compared
+
+
+def config(settings: Settings) -> dict[str, Any]:
+    """Return the settings as a preset that repeats the run, wherever it is written."""
+    return {name: value for name, value in asdict(settings).items()
+            if value is not None and value != {} and name not in ("out", "resume")}
+
+
+def current_versions() -> dict[str, str]:
+    """Return the versions of the programs that compute."""
+    return {"fedsim": __version__, "python": platform.python_version(), "torch": torch.__version__,
+            "numpy": np.__version__}
+
+
+def identity(settings: Settings, dealt: Dealt, device: str) -> str:
+    """Return a digest of all that decides a run's result. Every checkpoint carries it."""
+    values = {name: value for name, value in config(settings).items() if name not in (*FREE, "partition")}
+    names = dealt.train_set.names
+    cars = [[shard.name, shard.condition, [names[index] for index in shard.indices]] for shard in dealt.shards]
+    content = [values, dealt.train_set.fingerprint, device, cars]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def check_same(path: Path, world: World, dealt: Dealt, settings: Settings) -> list[str]:
+    """Compare a run in `path` with what it is about to continue with.
+
+    Returns warnings of differences that change its last digits. Raises UserError if the data or the kind of device is
+    another.
+    """
+    environment = read_environment(path)
+    if not all(type(environment.get(name)) is kind for name, kind in ENVIRONMENT.items()):
+        raise OutputError(f"{path / 'environment.json'} is missing or damaged; restore it, or start a new run")
+    kind, now = environment["device"].split(":")[0], world.device.type
+    if kind != now:
+        raise SettingsError(f"--device: {path} was run on {kind}, and this is {now}, which rounds differently: start "
+                            "a new run")
+    data = {"train": dealt.train_set.fingerprint, settings.eval_split: dealt.eval_set.fingerprint}
+    for split, fingerprint in data.items():
+        if environment["data"].get(split) != fingerprint:
+            raise DataError(f"the {split} scenes of {settings.data} are not those that {path} was run with; restore "
+                            "them, or start a new run")
+    versions, rounds_before = environment["versions"], PastRun.open(path).settings.rounds
+    warnings = [f"{name} was {was} and is {is_now}: the last digits of results may change"
+                for name, is_now in current_versions().items() if (was := versions.get(name)) != is_now]
+    if settings.rounds != rounds_before and settings.lr_schedule == "cosine":
+        warnings.insert(0, f"--rounds is {settings.rounds} and was {rounds_before}, so that the learning rate falls "
+                        "along another cosine from here on: the run becomes neither of the two")
+    return warnings
