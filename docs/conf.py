@@ -26,7 +26,7 @@ from fedsim.settings import Settings
 project, author, version = "fedsim", "the authors of fedsim", fedsim.__version__
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/*.md"]
-exclude_patterns = [".*", "benchmarks", "build", "fedsim", "fedsim.egg-info", "launch", "runs", "tests"]
+exclude_patterns = [".*", "benchmarks", "build", "fedsim", "*.egg-info", "launch", "runs", "tests"]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 myst_enable_extensions = ["dollarmath"]

@@ -1,6 +1,7 @@
 """Wheel and sdist hold what an installed fedsim needs, and what its source needs to be tested."""
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -46,6 +47,18 @@ def test_the_wheel_holds_the_whole_package_and_runs_from_where_it_is_unpacked(bu
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True,
                           env=os.environ | {"PYTHONPATH": str(tmp_path)}, check=True)
     assert done.stdout.startswith(str(tmp_path))
+
+
+def test_the_distribution_and_its_extras_have_a_name_of_their_own(built):
+    """Catches an extra that names `fedsim`: pip would install another project of the package index, over this one."""
+    wheel, = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        named = {Path(name).name: name for name in archive.namelist() if ".dist-info/" in name}
+        metadata, scripts = (archive.read(named[file]).decode() for file in ("METADATA", "entry_points.txt"))
+    assert wheel.name.startswith("fedsim_driving-") and "\nName: fedsim-driving\n" in metadata
+    required = re.findall(r"^Requires-Dist: ([\w.-]+)", metadata, re.MULTILINE)
+    assert "fedsim-driving" in required and "fedsim" not in required
+    assert "fedsim = fedsim.cli:main" in scripts
 
 
 def test_the_sdist_holds_what_its_tests_and_documentation_need(built):
