@@ -1,14 +1,16 @@
-"""How Sphinx makes the pages: launch/docs.
+"""The configuration of Sphinx, which launch/docs builds the pages with.
 
-The whole repository is the source, so that a link from a page to a page or to a file is the same here as where the
-Markdown is read as it is.
+The source folder is the whole repository. So a link from a page to another page, or to a file, is the same in the built
+pages and in the Markdown itself.
 """
 
 import dataclasses
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from docutils import nodes
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
@@ -21,7 +23,7 @@ from sphinx.util.osutil import relative_uri
 from sphinx.writers.html5 import HTML5Translator
 
 import fedsim
-from fedsim.settings import Settings
+from fedsim.settings.fields import Settings
 
 project, author, version = "fedsim", "the authors of fedsim", fedsim.__version__
 root_doc = "docs/index"
@@ -33,11 +35,11 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 autodoc_default_options = {"members": True, "undoc-members": True, "member-order": "bysource"}
 autodoc_typehints_format = "short"
-toc_object_entries = False  # a heading a module is enough: names are found by the search
+toc_object_entries = False  # the contents list one heading a module; the search finds names
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100
 
-smartquotes = False  # -- is the beginning of an option
+smartquotes = False  # they would turn the -- of an option into a dash
 
 html_theme = "furo"
 html_title = f"fedsim {version}"
@@ -51,7 +53,10 @@ _analyze = ModuleAnalyzer.analyze
 
 
 def setup(app: Sphinx) -> None:
-    """Called by Sphinx."""
+    """Register what this file adds to Sphinx, which calls it."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("fedsim.algorithms"):  # algorithms import torch for type checkers alone
+            vars(module).setdefault("Tensor", torch.Tensor)
     app.add_lexer("csv", TextLexer)
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_math, None))
     app.connect("autodoc-process-docstring", render_prose)
@@ -61,18 +66,25 @@ def setup(app: Sphinx) -> None:
 
 
 def analyze_fields(self: ModuleAnalyzer) -> None:
-    """What is said of a field of a class where it is defined is its documentation: a comment, or a setting's help."""
+    """Take as a field's documentation the comment where it is defined, and the help of a setting or an option."""
     source = self.code
     self.code = _FIELD.sub(r"\1#: ", _BEFORE_FIELD.sub("    #: ", source))
     _analyze(self)
-    self.code = source  # as it is shown
-    if self.modname == Settings.__module__:
-        self.attr_docs |= {("Settings", field.name): [field.metadata["help"]]
-                           for field in dataclasses.fields(Settings)}
+    self.code = source  # pages show the source as it is
+    for kind in vars(sys.modules.get(self.modname, object())).values():
+        if isinstance(kind, type) and kind.__module__ == self.modname and dataclasses.is_dataclass(kind):
+            for field in dataclasses.fields(kind):
+                if "help" in field.metadata:
+                    self.attr_docs[kind.__qualname__, field.name] = [field.metadata["help"]]
+    if self.modname == Settings.__module__:  # by theme, as `fedsim run --help` has them
+        fields = dataclasses.fields(Settings)
+        themes = list(dict.fromkeys(field.metadata["theme"] for field in fields))
+        ordered = sorted(fields, key=lambda field: themes.index(field.metadata["theme"]))
+        self.tagorder |= {f"Settings.{field.name}": place for place, field in enumerate(ordered)}
 
 
 def render_prose(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
-    """Docstrings are plain prose, in which indented lines are formulas; Sphinx expects reStructuredText."""
+    """Turn a docstring into reStructuredText: it is plain prose, in which indented lines are formulas."""
     rendered: list[str] = []
     formula = False
     for before, line in zip(["", *lines], lines, strict=False):
@@ -84,14 +96,14 @@ def render_prose(app: Sphinx, what: str, name: str, thing: Any, options: Any, li
 
 
 def as_rest(line: str) -> str:
-    """A line of prose in which nothing but `code` has a meaning to Sphinx."""
+    """Escape a line of prose, so that nothing but `code` has a meaning to Sphinx."""
     parts = re.split(r"`([^`]+)`", line)
     return "".join(f"``{part}``" if place % 2 else re.sub(r"([\\*|_])", r"\\\1", part)
                    for place, part in enumerate(parts))
 
 
 def visit_math(writer: HTML5Translator, node: nodes.math | nodes.math_block) -> None:
-    """Formulas as browsers read them themselves: no script, no network."""
+    """Write a formula as MathML, which browsers show without a script or a network."""
     block = isinstance(node, nodes.math_block)
     try:
         formula = tex2mathml(node.astext(), as_block=block)
@@ -102,14 +114,14 @@ def visit_math(writer: HTML5Translator, node: nodes.math | nodes.math_block) -> 
 
 
 def name_folders(app: Sphinx, doctree: nodes.document) -> None:
-    """A link to a folder of the repository becomes its text: there is no page of it."""
+    """Replace a link to a folder of the repository by its text, as a folder has no page."""
     for link in list(doctree.findall(addnodes.pending_xref)):
         if link["reftype"] == "myst" and Path(app.env.relfn2path(link["reftarget"])[1]).is_dir():
             link.replace_self(link.children)
 
 
 def show_modules(app: Sphinx, doctree: nodes.document, page: str) -> None:
-    """A link to a module that the reference describes leads to its code as a page; other files are downloads."""
+    """Lead a link to a module of the reference to the page of its code; links to other files stay downloads."""
     pages = getattr(app.env, "_viewcode_modules", {})
     for link in list(doctree.findall(addnodes.download_reference)):
         path = Path(app.env.relfn2path(link["reftarget"], page)[0])
