@@ -49,7 +49,7 @@ def test_the_reference_tells_shapes_and_settings(pages):
     """Fails where Sphinx no longer sees the comments on fields, and the help of settings, that conf.py shows it."""
     text = re.sub(r"<[^>]+>", "", (pages / "docs" / "api.html").read_text(encoding="utf-8"))
     assert "(d,) dual variable of the constraint w = theta" in text
-    assert "Share of the cars that take part in a round" in text
+    assert "Share of the cars that take part in a round" in text and "Weight of the proximal term" in text
 
 
 def test_the_round_in_numbers_is_what_the_code_gives():
