@@ -40,8 +40,8 @@ def show(run: str) -> None:
     if records:
         for sentence in outcome.sentences():
             print(sentence)
-    for trouble in outcome.troubles()[-WARNINGS:]:
-        print(f"WARNING: {trouble}")
+    for warning in outcome.all_warnings()[-WARNINGS:]:
+        print(f"WARNING: {warning}")
     print_block("Files", _files(directory))
     print_block("To type", _commands(overview, directory))
 

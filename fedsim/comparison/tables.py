@@ -156,7 +156,7 @@ def summary_csv(comparison: Comparison) -> str:
                 continue
             over = spread(run[name] for run in runs)
             record |= {name: over and over.mean, f"{name}_sd": over and over.deviation,
-                       f"{name}_n": over.number if over else 0}
+                       f"{name}_n": over.seeds if over else 0}
         records.append(record)
     return _csv(records)
 
@@ -185,7 +185,7 @@ def format_spread(over: Spread | None, seeds: int, form: str = ".3f") -> str:
     text = format(over.mean, form)
     if over.deviation is not None:
         text += f" ± {format(over.deviation, form.removeprefix('+'))}"
-    return text if over.number == seeds else f"{text} ({over.number}/{seeds})"
+    return text if over.seeds == seeds else f"{text} ({over.seeds}/{seeds})"
 
 
 def _whole_run_cells(row: Row) -> list[str]:

@@ -91,7 +91,7 @@ class Spread(NamedTuple):
 
     mean: float
     deviation: float | None  # of the sample, with n - 1; None for a single seed
-    number: int  # of seeds that have the number
+    seeds: int  # how many have the number
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class Journal:
         self.directory.append(record)
         self._records.append(record)
         self._tensorboard.log_round(record, details)
-        self._progress.round(record)
+        self._progress.show(record)
         if "warning" in record:
             LOG.warning("round %d: %s", record["round"], record["warning"])
 

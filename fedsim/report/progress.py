@@ -33,7 +33,7 @@ class Progress:
         if terminal:
             self._display, self._task = _start_display(rounds)
 
-    def round(self, record: dict) -> None:
+    def show(self, record: dict) -> None:
         """Show a round. record: a line of metrics.jsonl."""
         if record["round"] > 0:
             self._seconds.append(record["seconds"]["total"])

@@ -73,7 +73,7 @@ def _facts(outcome: Outcome) -> list[tuple[str, str]]:
 
 def _preface(outcome: Outcome) -> Iterator[Section]:
     yield Section("What to know", text=outcome.sentences(),
-                  warnings=[f"{trouble[:1].upper()}{trouble[1:]}." for trouble in outcome.troubles()])
+                  warnings=[f"{warning[:1].upper()}{warning[1:]}." for warning in outcome.all_warnings()])
 
 
 def _scores(outcome: Outcome) -> Iterator[Section]:

@@ -218,7 +218,7 @@ def _draw_curve(axes: Axes, records: list[dict], key: str, color: str, label: st
     """Draw a number of the records against rounds. positive: leave out what a logarithmic scale cannot show."""
     points = [(record["round"], value) for record in records
               if (value := number_in(record, key)) is not None and (value > 0 or not positive)]
-    axes.plot([number for number, _ in points], [value for _, value in points], color=color, linewidth=1.5,
+    axes.plot([round_number for round_number, _ in points], [value for _, value in points], color=color, linewidth=1.5,
               marker="o", markersize=3, markevery=marks(len(points)), label=label)
 
 
@@ -243,14 +243,14 @@ def _draw_many(axes: Axes, cars: list[tuple[str, list[int], list[float]]]) -> No
     """Draw cars as thin grey lines, in an SVG as one embedded picture, and their median in each round."""
     of_round: dict[int, list[float]] = {}
     for _, rounds, values in cars:
-        for number, value in zip(rounds, values, strict=True):
-            of_round.setdefault(number, []).append(value)
+        for round_number, value in zip(rounds, values, strict=True):
+            of_round.setdefault(round_number, []).append(value)
     lines = [np.column_stack([rounds, values]) for _, rounds, values in cars]
     axes.add_collection(LineCollection(lines, colors="#999999", alpha=max(0.05, min(0.35, 20 / len(cars))),
                                        linewidths=0.6, rasterized=True, label=f"each of {len(cars)} cars"))
-    numbers = sorted(of_round)
-    axes.plot(numbers, [np.median(of_round[number]) for number in numbers], color=LINE_COLOURS[0],
-              linewidth=1.8, label="median car", marker="o" if len(numbers) == 1 else None, markersize=3)
+    played = sorted(of_round)
+    axes.plot(played, [np.median(of_round[round_number]) for round_number in played], color=LINE_COLOURS[0],
+              linewidth=1.8, label="median car", marker="o" if len(played) == 1 else None, markersize=3)
     axes.autoscale_view()
 
 
@@ -274,8 +274,8 @@ def number_in(entry: dict, key: str) -> float | None:
 
 def _evaluated(records: list[dict], key: str) -> tuple[list[int], list[float]]:
     """Return the rounds that were evaluated, and the global model's `key` in each."""
-    pairs = [(record["round"], record["global"][key]) for record in records if record["global"]]
-    return [number for number, _ in pairs], [value for _, value in pairs]
+    scored = [record for record in records if record["global"]]
+    return [record["round"] for record in scored], [record["global"][key] for record in scored]
 
 
 def _has_gaps(rounds: list[int]) -> bool:

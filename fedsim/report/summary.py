@@ -36,7 +36,7 @@ class Outcome:
                          f"{', '.join(self.baselines)}.")
         return lines
 
-    def troubles(self) -> list[str]:
+    def all_warnings(self) -> list[str]:
         """Return the warnings of the run, those of its rounds last."""
         return [*self.warnings, *(f"round {record['round']}: {record['warning']}" for record in self.records
                                   if "warning" in record)]
@@ -64,13 +64,13 @@ def write_summary(outcome: Outcome, paths: Sequence[Path], path: Path) -> None:
 
 
 def _notes(outcome: Outcome) -> list[str]:
-    return [*outcome.sentences(), *(f"Warning: {trouble}." for trouble in outcome.troubles())]
+    return [*outcome.sentences(), *(f"Warning: {warning}." for warning in outcome.all_warnings())]
 
 
 def scores_table(outcome: Outcome) -> Table:
     """Tabulate the scores of the untrained and of the latest model, with the mIoU of baselines beside theirs."""
     records, baselines = outcome.records, outcome.baselines
-    columns = _scored(records)
+    columns = _first_and_latest(records)
     rounds = ("untrained" if record["round"] == 0 else f"round {record['round']}" for record in columns)
     header = ["", *rounds, *baselines]
     scores = [record["global"] for record in columns]
@@ -101,8 +101,8 @@ def cars_table(records: list[dict]) -> Table:
     columns: list[tuple[str, Callable[[int, dict], str]]] = [
         ("images", lambda _, entry: f"{entry['images']:,}"),
         ("steps", lambda _, entry: f"{steps[entry['car']]:,}"),
-        ("last loss", lambda number, entry: format_number(entry["loss"]) + (
-            "" if number == records[-1]["round"] else f" (round {number})")),
+        ("last loss", lambda latest_round, entry: format_number(entry["loss"]) + (
+            "" if latest_round == records[-1]["round"] else f" (round {latest_round})")),
         ("drift", lambda _, entry: format_number(entry.get("drift"))),
     ]
     for key, title in (("dual_norm", "dual norm"), ("train_miou", "training mIoU"), ("miou", "own mIoU")):
@@ -129,7 +129,7 @@ def counts_table(records: list[dict]) -> Table:
     return Table(f"What {last['algo']} took", ["", "whole run"], rows)
 
 
-def _scored(records: list[dict]) -> list[dict]:
+def _first_and_latest(records: list[dict]) -> list[dict]:
     """Return the first and the last record with scores: the untrained model's and the latest."""
     evaluated = [record for record in records if record["global"]]
     return evaluated if len(evaluated) < 2 else [evaluated[0], evaluated[-1]]

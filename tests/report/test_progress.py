@@ -17,7 +17,7 @@ from fedsim.system.console import LOG
 with Progress(3) as progress:
     LOG.info("hello")
     for record in make_records(rounds=3, cars=4, evaluate_every=2):
-        progress.round(record)
+        progress.show(record)
 """
 
 
@@ -25,7 +25,7 @@ def test_off_a_terminal_there_is_one_plain_line_a_round(capsys, records):
     with Progress(6) as progress:
         LOG.info("4 cars")
         for record in records:
-            progress.round(record)
+            progress.show(record)
     out, err = capsys.readouterr()
     lines = out.splitlines()
     assert lines[0] == "4 cars" and len(lines) == 8 and err == ""

@@ -70,29 +70,29 @@ class TensorBoard:
 
     def log_round(self, record: dict, details: Mapping[int, CarDetail]) -> None:
         """Write a round. record: a line of metrics.jsonl; details: by car, what the record leaves out."""
-        number, scores = record["round"], record["global"] or {}
+        round_number, scores = record["round"], record["global"] or {}
         scalars = _pick(scores, _GLOBAL_TAGS) | _pick(record, _COORDINATOR_TAGS)
         scalars |= _by_class("class_iou", scores.get("class_iou", {}))
-        if number > 0:
+        if round_number > 0:
             scalars |= {"bytes_up": record["bytes_up"], "bytes_down": record["bytes_down"]}
             scalars |= {f"seconds/{phase}": seconds for phase, seconds in record["seconds"].items()}
         if scores:
-            self._result.write_scalars(number, _pick(record | scores, _RESULT_TAGS))
+            self._result.write_scalars(round_number, _pick(record | scores, _RESULT_TAGS))
         if "worst" in record:
             scalars["worst_miou"] = record["worst"]["miou"]
-        self._coordinator.write_scalars(number, scalars)
+        self._coordinator.write_scalars(round_number, scalars)
         for entry in record["cars"]:
             if entry["car"] < MAX_CARS:
-                self._log_car(number, entry, details[entry["car"]])
+                self._log_car(round_number, entry, details[entry["car"]])
         self._flush()
 
-    def log_panel(self, round: int, panel: np.ndarray) -> None:
+    def log_panel(self, round_number: int, panel: np.ndarray) -> None:
         """Write a picture of the round, (H, W, 3) uint8 RGB, as made by `fedsim.report.scenes`."""
         from PIL import Image
 
         png = io.BytesIO()
         Image.fromarray(panel).save(png, format="png")
-        self._coordinator.write(round, [picture("panel", png.getvalue())])
+        self._coordinator.write(round_number, [picture("panel", png.getvalue())])
         self._flush()
 
     def close(self) -> None:
@@ -107,7 +107,7 @@ class TensorBoard:
                  trace: TracebackType | None) -> None:
         self.close()
 
-    def _log_car(self, number: int, entry: dict, detail: CarDetail) -> None:
+    def _log_car(self, round_number: int, entry: dict, detail: CarDetail) -> None:
         car = entry["car"]
         if car not in self._cars:
             self._cars[car] = EventFile(self._folder(car))
@@ -116,7 +116,7 @@ class TensorBoard:
         for step, loss in enumerate(detail.step_losses, start=before + 1):
             self._cars[car].write_scalars(step, {STEP_LOSS: loss})
         self._cars[car].write_scalars(
-            number, _pick(entry, _CAR_TAGS) | {"seconds/local": detail.seconds}
+            round_number, _pick(entry, _CAR_TAGS) | {"seconds/local": detail.seconds}
             | _by_class("train_class_iou", detail.train_class_iou) | _by_class("class_iou", detail.class_iou))
 
     def _folder(self, car: int) -> Path:

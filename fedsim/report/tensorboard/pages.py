@@ -85,9 +85,9 @@ def mark_end() -> Summary.Value:
 def tabulate_partition(cars: Sequence[Car], classes: ClassTable, pixels: np.ndarray) -> Summary.Value:
     """Return every car's scenes and classes as a text. pixels: (cars, C) labelled pixels by class."""
     rows = []
-    for number, (car, own_pixels, shares) in enumerate(zip(cars[:MOST_ROWS], pixels, _shares(pixels), strict=False)):
+    for index, (car, own_pixels, shares) in enumerate(zip(cars[:MOST_ROWS], pixels, _shares(pixels), strict=False)):
         divergence = jensen_shannon(own_pixels, pixels.sum(0)) if own_pixels.any() else None
-        rows.append([f"{number:02d} {car.name}", f"{car.images:,}", format_number(divergence, ".4f"),
+        rows.append([f"{index:02d} {car.name}", f"{car.images:,}", format_number(divergence, ".4f"),
                      *(format_number(100 * share if share else None, ".1f") for share in shares)])
     left = len(cars) - len(rows)
     text = markdown(Table(
