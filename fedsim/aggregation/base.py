@@ -1,8 +1,8 @@
-"""What combines the contributions of a round's cars.
+"""The interface of aggregators, which combine the contributions of a round's cars.
 
-A contribution is a list of parts: part 0 a (d,) vector in the model's dtype, further parts (d,) vectors like it or
-0-dim float64 numbers. A slot is a car's place among the round's n cars, 0..n-1. Ranks that play cars add their
-contributions to a gathering; then every rank combines. The number of ranks changes no bit of what comes out.
+A contribution is a list of parts. Part 0 is a (d,) vector of the model's dtype; further parts are vectors like it or
+0-dim float64 numbers. A slot is a car's index among the round's n cars, 0..n-1. Ranks add the contributions of their
+cars to a gathering; then all ranks combine. The number of ranks does not change a bit of the result.
 """
 
 from __future__ import annotations
@@ -19,43 +19,44 @@ if TYPE_CHECKING:
 
 
 class Gathering(Protocol):
-    """The contributions of one round, from the first that is added until they are combined."""
+    """The contributions of one round, until they are combined."""
 
     def add(self, slot: int, parts: Sequence[Tensor], weight: int) -> bool:
-        """Add a car's contribution, on the rank that owns its slot; False, and `combine` raises, if it is not finite.
+        """Add a car's contribution on the rank that owns its slot.
 
-        Raises OSError where contributions are kept in files and there is no room for this one.
+        Return False if it is not finite; then `combine` will raise. Raises OSError if contributions are stored in files
+        and the disk is full.
         """
         ...
 
     def combine(self) -> tuple[list[Tensor], int]:
-        """The parts combined, in float64, meaningful at the coordinator; and Σ weight over all ranks, on every rank.
+        """Return the combined parts in float64, valid only at the coordinator, and the sum of all ranks' weights.
 
-        Every rank calls it, once. Raises RunError on every rank if a contribution to any of them was not finite.
+        Every rank calls it once. Raises RunError on every rank if a contribution was not finite, on whatever rank.
         """
         ...
 
 
 class Aggregator(Protocol):
-    """A way to combine contributions. Settings of the rule are fields, refused with a ValueError when constructed."""
+    """A rule that combines contributions. Its settings are fields; a wrong value raises ValueError at construction."""
 
     name: ClassVar[str]  # what --aggregator takes
 
     @property
     def minimum(self) -> int:
-        """The fewest contributions that can be combined."""
+        """The smallest number of contributions that can be combined."""
         ...
 
     @property
     def robust(self) -> bool:
-        """True if the result is not the weighted mean."""
+        """Whether the rule is another one than the weighted mean."""
         ...
 
     def gather(self, like: Sequence[Tensor], owners: Sequence[int], world: World, folder: Path | None) -> Gathering:
-        """Begin a round. like: parts shaped and typed as every contribution's.
+        """Begin a round.
 
-        owners: for each slot the rank that will add it, the same list on every rank; if it is empty, nothing is
-        combined. folder: where a rank may keep contributions in files; None for memory. Raises OSError where files
-        cannot be made.
+        like: parts with the shapes and types of every contribution's. owners: the rank that will add each slot, the
+        same list on every rank; it is empty if nothing will be combined. folder: where a rank may store contributions
+        in files; None for RAM. Raises OSError if files cannot be made.
         """
         ...

@@ -1,10 +1,10 @@
-"""Sums of vectors that depend on neither order nor placement.
+"""Exact sums of vectors: the same bits in any order and on any number of ranks.
 
-Floating-point addition is not associative, so a plain sum over cars would change with the number of ranks.
-Here nothing is ever rounded until the end. Numbers whose last bits lie on a grid that the running sum can hold in
-float64 are simply added; the few that don't are set aside. In the end both are cut into digits on fixed grids
-(pre-rounding, after Demmel & Nguyen, "Parallel Reproducible Summation", IEEE Trans. Computers 2015), which add
-over ranks without rounding. Their sum is rounded once: the result is a function of the exact sum alone.
+Floating-point addition is not associative, so a plain sum over cars would change with the number of ranks. Here nothing
+is rounded before the end. Numbers whose last bits lie on a grid that the running sum can hold in float64 are simply
+added; the few others are set aside. In the end both are cut into digits on fixed grids (pre-rounding, after Demmel &
+Nguyen, "Parallel Reproducible Summation", IEEE Trans. Computers 2015). Digits add over ranks without rounding. Their
+sum is rounded once, so the result depends on the exact sum alone.
 """
 
 import math
@@ -16,20 +16,21 @@ from fedsim.distributed.world import World
 from fedsim.errors import RunError
 
 DIGIT_BITS = 28  # a digit of one contribution is at most 2**28 grid steps
-WEIGHT_BITS = 52 - DIGIT_BITS  # weights below 2**24, and no more cuts than weights, add up to 2**53 steps: exact
+WEIGHT_BITS = 52 - DIGIT_BITS  # weights below 2**24, and as many cuts at most, add up to 2**53 steps: exact
 OFFSET = -20  # with grids 2**-20 and 2**-48, two digits hold a float32 weight of usual size
 LOWEST = -5  # grid 2**-160, below the last bit of every float32
 HIGHEST = 5  # grid 2**120, so that its digit holds every float32
 GROWTH = 4  # the running sum has room for 16 to 32 contributions like its first
-ROW = 128  # numbers are looked at by the row
-FEW = 8  # an eighth of a vector's numbers at most is set aside
+ROW = 128  # numbers are checked in rows of this length
+FEW = 8  # at most an eighth of a vector's numbers is set aside
 
 
 class ExactSum:
     """Σ weight · vector over contributions, exact for float32 vectors and integer weights.
 
-    Holds a running sum, what is set aside and scratch, however many are added; while summing over ranks, and if
-    contributions differ widely in size, a float64 vector for each digit in use, two or three in practice.
+    It holds a running sum, the numbers set aside and scratch space, however many vectors are added. While it sums over
+    ranks, and if vectors differ widely in size, it also holds a float64 vector for each digit in use: two or three in
+    practice.
     """
 
     def __init__(self, like: Tensor) -> None:
@@ -39,13 +40,16 @@ class ExactSum:
         self.refused = 0
         self._running: Tensor | None = None  # float64 (d,) multiples of 2**_exponent, None if there is no room
         self._exponent = 0
-        self._room = 0.0  # what may still be added to the running sum's numbers
+        self._room = 0.0  # the magnitude that may still be added to the running sum's numbers
         self._aside: list[tuple[Tensor, Tensor]] = []  # places and float64 numbers to be added there
         self._wide = torch.empty(like.numel(), dtype=torch.float64, device=like.device)
         self._parts = torch.zeros(-(-like.numel() // ROW), ROW, device=like.device)
 
     def add(self, vector: Tensor, weight: int) -> bool:
-        """Add weight times vector, shaped and typed as `like`; False, and `total` raises, if it is not finite."""
+        """Add weight times vector, which has the shape and type of `like`.
+
+        Return False if the vector is not finite; then `total` will raise.
+        """
         largest = _largest(vector)
         if not math.isfinite(largest):
             self.refused += 1
@@ -63,7 +67,10 @@ class ExactSum:
         return True
 
     def _running_with_room(self, size: float) -> Tensor | None:
-        """The running sum with room for numbers of this size, on a new grid if need be; None if they are too large."""
+        """Return the running sum with room for numbers of this size, on a new grid if necessary.
+
+        Return None if the numbers are too large for it.
+        """
         if size > self._room:
             self._cut_running()
             span = max(math.frexp(size)[1] + GROWTH, 52 - 126)  # float32 has no 2**132 to scale by
@@ -75,7 +82,7 @@ class ExactSum:
         return self._running
 
     def _set_aside(self, flat: Tensor, weight: int) -> bool:
-        """Take the numbers that are not on the running sum's grid out of the wide copy; False if they are many."""
+        """Move numbers that are not on the running sum's grid out of the wide copy. Return False if they are many."""
         torch.mul(flat, 2.0**-self._exponent, out=self._parts.view(-1)[: flat.numel()])
         rows = self._parts.frac_().abs_().sum(1).nonzero().view(-1)  # nothing negative: a sum of 0 hides nothing
         if rows.numel():
@@ -91,7 +98,7 @@ class ExactSum:
         return True
 
     def _cut(self, rest: Tensor, weight: int = 1, places: Tensor | None = None) -> None:
-        """Add weight times float64 numbers to the digits, at these places or at all. Uses up `rest`."""
+        """Add weight times the float64 numbers `rest` to the digits, at these places or at all. Overwrites `rest`."""
         largest, number = _largest(rest), HIGHEST + 1
         while largest and number > LOWEST:
             number = min(number - 1, _digit_of(largest))
@@ -106,22 +113,22 @@ class ExactSum:
                 self.digits[number].index_add_(0, places, digit, alpha=weight)
 
     def _cut_running(self) -> None:
-        """Move the running sum to the digits. Uses up the wide copy."""
+        """Move the running sum to the digits. Overwrites the wide copy."""
         if self._running is not None:
             self._cut(self._running)
             self._running, self._room = None, 0.0
 
     def _cut_aside(self) -> None:
-        """Move what is set aside to the digits."""
+        """Move the numbers set aside to the digits."""
         if self._aside:
             places, numbers = map(torch.cat, zip(*self._aside, strict=True))
             self._cut(numbers, places=places)
             self._aside = []
 
     def total(self, world: World) -> tuple[Tensor, int]:
-        """The sum over all ranks, float64 shaped as `like`, and the sum of weights. Every rank calls it.
+        """Return the sum over all ranks, float64 with the shape of `like`, and the sum of weights. Every rank calls it.
 
-        Raises RunError on every rank if a contribution to any of them was not finite.
+        Raises RunError on every rank if a vector was not finite, on whatever rank.
         """
         self._cut_running()
         self._cut_aside()
@@ -146,17 +153,17 @@ class ExactSum:
                 carry = torch.mul(steps, 2.0**-DIGIT_BITS, out=self._wide).round_()
                 steps.sub_(carry, alpha=2.0**DIGIT_BITS)
             terms.append(steps.mul_(2.0 ** _grid(number)))
-        return _rounded(terms or [torch.zeros_like(self._wide)]).view(self.like.shape), weight
+        return _round_once(terms or [torch.zeros_like(self._wide)]).view(self.like.shape), weight
 
     def _steps(self, number: int) -> Tensor:
-        """A copy of a digit."""
+        """Return a copy of a digit."""
         return self.digits[number].clone() if number in self.digits else torch.zeros_like(self._wide)
 
 
-def _rounded(terms: list[Tensor]) -> Tensor:
-    """The sum, rounded once, of vectors each at most about half the grid of the next. Uses them up.
+def _round_once(terms: list[Tensor]) -> Tensor:
+    """Return the sum, rounded once, of vectors each at most about half the grid of the next. Overwrites them.
 
-    What the first additions lose is added up and comes in last. Where that tail itself must be rounded, it is
+    The rounding errors of the first additions are added up and come in last. If that tail itself must be rounded, it is
     rounded to odd, which keeps it on its side of every tie (Boldo & Melquiond, IEEE Trans. Computers 2008).
     """
     if len(terms) <= 2:
@@ -175,24 +182,24 @@ def _rounded(terms: list[Tensor]) -> Tensor:
 
 
 def _two_sum(large: Tensor, small: Tensor) -> tuple[Tensor, Tensor]:
-    """large + small and what its rounding loses, where large is 0 or not the smaller one. Uses them up."""
+    """Return large + small and the rounding error. large must be 0 or not the smaller one. Overwrites both."""
     total = large + small
     return total, small.sub_(torch.sub(total, large, out=large))
 
 
 def _grid(number: int) -> int:
-    """The exponent of a digit's grid step."""
+    """Return the exponent of a digit's grid step."""
     return DIGIT_BITS * number + OFFSET
 
 
 def _digit_of(magnitude: float) -> int:
-    """The digit that holds the leading bits of numbers up to this magnitude."""
+    """Return the number of the digit that holds the leading bits of numbers up to this magnitude."""
     exponent = math.frexp(magnitude)[1]  # magnitude < 2**exponent
     return max(LOWEST, math.ceil((exponent - OFFSET) / DIGIT_BITS) - 1)
 
 
 def _largest(vector: Tensor) -> float:
-    """The largest magnitude in a vector; not finite if the vector isn't."""
+    """Return the largest magnitude in a vector. It is not finite if the vector is not."""
     if not vector.numel():
         return 0.0
     low, high = torch.aminmax(vector)

@@ -1,4 +1,4 @@
-"""The weighted mean, exact."""
+"""The weighted mean of contributions, computed exactly."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:  # the command line lists aggregators, and torch takes seconds
 class Mean:
     """Σ weight · contribution / Σ weight.
 
-    McMahan, Moore, Ramage, Hampson, Agüera y Arcas 2017, "Communication-Efficient Learning of Deep Networks from
-    Decentralized Data", AISTATS, arXiv:1602.05629. A single car can move it anywhere.
+    A single hostile car can move it anywhere. McMahan, Moore, Ramage, Hampson, Agüera y Arcas 2017,
+    "Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS, arXiv:1602.05629.
     """
 
     name: ClassVar[str] = "mean"
@@ -31,7 +31,7 @@ class Mean:
 
 
 class MeanOfParts:
-    """A sum for each part; contributions are not kept, so there is nothing to put into files."""
+    """An exact sum for each part of a contribution. Contributions are not stored, so it needs no files."""
 
     def __init__(self, like: Sequence[Tensor], world: World) -> None:
         from fedsim.aggregation.exact_sum import ExactSum
@@ -44,5 +44,5 @@ class MeanOfParts:
 
     def combine(self) -> tuple[list[Tensor], int]:
         totals = [own.total(self.world) for own in self.sums]
-        # Without any weight the totals are zeros, and stay so.
+        # If all weights are 0, the totals are zeros; dividing by 1 keeps them.
         return [total / (weight or 1) for total, weight in totals], totals[0][1]

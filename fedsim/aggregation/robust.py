@@ -1,7 +1,7 @@
-"""Aggregators that a few hostile or broken cars cannot move far.
+"""Robust aggregators, which a few hostile or broken cars cannot move far.
 
-Cars count the same whatever their weights, but where a rule says otherwise: a car reports its own sample count, so
-weighting by it would hand an attacker a lever.
+All cars count the same unless a rule says otherwise. A car reports its own number of samples, so an attacker could
+use weights to gain influence.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # the command line lists aggregators and their options, and t
 
 
 class _Rule:
-    """What robust aggregators have in common."""
+    """The common part of robust aggregators."""
 
     robust: ClassVar[bool] = True
 
@@ -42,34 +42,34 @@ class _Rule:
         return StoredContributions(self.combined, like, owners, world, folder)
 
     def combined(self, stored: StoredContributions) -> list[Tensor]:
-        """The parts combined, at the coordinator. Every rank calls it."""
+        """Return the combined parts, valid only at the coordinator. Every rank calls it."""
         raise NotImplementedError
 
 
 class _ByCoordinate(_Rule):
-    """A rule for one coordinate at a time."""
+    """A rule that combines each coordinate by itself."""
 
     def combined(self, stored: StoredContributions) -> list[Tensor]:
         return stored.by_columns(range(stored.count), self.along)
 
     def along(self, u: Tensor) -> Tensor:
-        """(n, b) -> (b,)"""
+        """Combine the columns of u (n, b) to (b,)."""
         raise NotImplementedError
 
 
 class _ByWeights(_Rule):
-    """A rule that looks at part 0 and weighs contributions; all parts are combined with these weights."""
+    """A rule that gives contributions weights by their part 0. All parts are combined with these weights."""
 
     def combined(self, stored: StoredContributions) -> list[Tensor]:
         from fedsim.aggregation.rules import combination
 
         weights = self.weigh(stored)
-        stored.world.broadcast_(weights)  # so that a rank only sends contributions that are used
+        stored.world.broadcast_(weights)  # so that ranks send only the contributions in use
         used = weights.nonzero().flatten()
         return stored.by_columns(used.tolist(), lambda u: combination(u, weights[used]))
 
     def weigh(self, stored: StoredContributions) -> Tensor:
-        """(n,) weights that add up to 1, at the coordinator. Every rank calls it."""
+        """Return weights (n,) that add up to 1, valid only at the coordinator. Every rank calls it."""
         raise NotImplementedError
 
 
@@ -91,14 +91,14 @@ class Median(_ByCoordinate):
 
 @dataclass(frozen=True)
 class TrimmedMean(_ByCoordinate):
-    """Coordinatewise mean without the extremes. Yin et al. 2018, as the median; `fraction` is their beta."""
+    """Coordinatewise mean without the extremes. Yin et al. 2018, as for the median; `fraction` is their beta."""
 
     name: ClassVar[str] = "trimmed-mean"
     fraction: float = option(0.2, "Share of the cars that trimmed-mean drops at each end.", name="trim_fraction",
                              at_least=0, below=0.5)
 
     def dropped(self, count: int) -> int:
-        """How many of `count` contributions are left out at each end."""
+        """Return how many of `count` contributions are left out at each end."""
         from fedsim.aggregation.rules import count_dropped
 
         return count_dropped(self.fraction, count)
@@ -111,11 +111,11 @@ class TrimmedMean(_ByCoordinate):
 
 @dataclass(frozen=True)
 class Krum(_ByWeights):
-    """The contribution with the least sum of squared distances to its n - hostile - 2 nearest others.
+    """The contribution with the smallest sum of squared distances to its n - hostile - 2 nearest others.
 
     Blanchard, El Mhamdi, Guerraoui, Stainer 2017, "Machine Learning with Adversaries: Byzantine Tolerant Gradient
-    Descent", NeurIPS, arXiv:1703.02757. Of equal ones that in the lowest slot; with the fewest contributions there
-    always are two, nearest to one another.
+    Descent", NeurIPS, arXiv:1703.02757. The lowest slot wins a tie. With the smallest number of contributions there is
+    always a tie, between the two that are nearest to each other.
     """
 
     name: ClassVar[str] = "krum"
@@ -128,11 +128,11 @@ class Krum(_ByWeights):
 
     @property
     def guaranteed(self) -> int:
-        """The fewest contributions for which the paper's theorem holds."""
+        """The smallest number of contributions for which the paper's theorem holds."""
         return 2 * self.hostile + 3
 
     def chosen(self, count: int) -> int:
-        """How many of `count` contributions are averaged."""
+        """Return how many of `count` contributions are averaged."""
         return 1
 
     def weigh(self, stored: StoredContributions) -> Tensor:
@@ -144,7 +144,7 @@ class Krum(_ByWeights):
 
 @dataclass(frozen=True)
 class MultiKrum(Krum):
-    """The plain mean of the n - hostile - 2 contributions that Krum scores best: the most for which it is proven."""
+    """The plain mean of the n - hostile - 2 contributions with Krum's best scores: the most that the proof allows."""
 
     name: ClassVar[str] = "multi-krum"
 
@@ -154,11 +154,11 @@ class MultiKrum(Krum):
 
 @dataclass(frozen=True)
 class GeometricMedian(_ByWeights):
-    """The point with the least Σ weight · distance to the contributions.
+    """The point with the smallest Σ weight · distance to the contributions, iterated to convergence.
 
     Pillutla, Kakade, Harchaoui 2022, "Robust Aggregation for Federated Learning", IEEE Transactions on Signal
-    Processing 70, arXiv:1912.13445 (RFA), to convergence. It weighs cars as the mean does, as the paper has it: it
-    withstands hostile cars while their weights add up to less than half.
+    Processing 70, arXiv:1912.13445 (RFA). As in the paper, cars have the same weights as in the mean. It withstands
+    hostile cars as long as their weights add up to less than half.
     """
 
     name: ClassVar[str] = "geometric-median"

@@ -1,4 +1,4 @@
-"""Rows of numbers, more than memory need hold: a table by row, in memory or in a memory-mapped file."""
+"""Tables of numbers, stored row by row in RAM or in a memory-mapped file."""
 
 import mmap
 import os
@@ -10,41 +10,41 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-# Bytes before and after a row that are let go with it. A page fault maps pages around the one that was asked
-# for: 64 KiB of them, or a huge page where the file system has some.
+# Bytes before and after a row that are released with it. A page fault also maps pages around the missing one:
+# 64 KiB of them, or a huge page if the file system has huge pages.
 _NEIGHBOURHOOD = 2 << 20
 
 
 class Rows(Protocol):
-    """A table whose rows are written whole and read whole or by columns. Reading a row never written is a bug."""
+    """A table whose rows are written whole, and read whole or by columns. A row must be written before it is read."""
 
     def write(self, index: int, vector: Tensor) -> None:
-        """Keep a row's numbers. vector: (width,) of the table's dtype, on any device.
+        """Store a row. vector: (width,) of the table's dtype, on any device.
 
-        Raises OSError naming the folder where there is no room for them; the row is then as if never written.
+        Raises OSError with the folder's name if the disk is full. The row then counts as never written.
         """
 
     def read(self, index: int) -> Tensor:
-        """(width,) a row, on the CPU, a copy that the caller owns."""
+        """Return a copy of a row (width,), on the CPU."""
 
     def columns(self, indices: Sequence[int], columns: slice) -> Tensor:
-        """(k, b) some columns of k rows, in the order of `indices`, on the CPU, a copy that the caller owns."""
+        """Return a copy of some columns of k rows (k, b), in the order of `indices`, on the CPU."""
 
     def close(self) -> None:
-        """Give everything back; no row counts as written afterwards. Closing twice does nothing."""
+        """Free all space. No row counts as written afterwards. A second call does nothing."""
 
 
 def make_rows(count: int, width: int, dtype: torch.dtype, folder: Path | None) -> Rows:
-    """(count, width) numbers, none of them written yet: in memory, or in a file in `folder`.
+    """Make an empty table of (count, width) numbers, in RAM or, if `folder` is given, in a file there.
 
-    The file has no name, so nothing of it is left however the process ends, and takes up space only for rows
-    that have been written. Raises OSError where it cannot be made.
+    The file has no name, so nothing of it is left however the process ends. It takes up space only for rows that have
+    been written. Raises OSError if it cannot be made.
     """
     return _MemoryRows(count, width, dtype) if folder is None else _DiskRows(count, width, dtype, folder)
 
 
 class _MemoryRows:
-    """A row takes up memory from when it is first written."""
+    """A table in RAM. A row takes up memory once it has been written."""
 
     def __init__(self, count: int, width: int, dtype: torch.dtype) -> None:
         self.count, self.width, self.dtype = count, width, dtype
@@ -70,10 +70,11 @@ class _MemoryRows:
 
 
 class _DiskRows:
-    """Rows are read through a mapping of the file, whose pages count as this process's memory until let go.
+    """A table in a file.
 
-    They are written by `pwrite`, which the mapping shows at once: where the disk is full, a write through the
-    mapping would end the process with SIGBUS instead of raising OSError.
+    Rows are read through a mapping of the file. Its pages count as this process's memory until they are released. Rows
+    are written by `pwrite`, and the mapping shows them at once. If the disk is full, `pwrite` raises OSError, while a
+    write through the mapping would end the process with SIGBUS.
     """
 
     def __init__(self, count: int, width: int, dtype: torch.dtype, folder: Path) -> None:
@@ -81,7 +82,7 @@ class _DiskRows:
         self.row_bytes = width * dtype.itemsize
         self.written: set[int] = set()
         self.file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 open until close()
-        length = max(1, count * self.row_bytes)  # nothing can't be mapped
+        length = max(1, count * self.row_bytes)  # a length of 0 cannot be mapped
         os.ftruncate(self.file.fileno(), length)
         self.mapping = mmap.mmap(self.file.fileno(), length)
         mapped = torch.frombuffer(self.mapping, dtype=torch.uint8)[: count * self.row_bytes]
@@ -89,7 +90,7 @@ class _DiskRows:
 
     def write(self, index: int, vector: Tensor) -> None:
         _check(self, index, vector)
-        self.written.discard(index)  # until the whole row has been written
+        self.written.discard(index)  # it counts again once the whole row has been written
         left = vector.detach().cpu().contiguous().view(torch.uint8).numpy().data
         place = index * self.row_bytes
         try:
@@ -101,22 +102,22 @@ class _DiskRows:
         self.written.add(index)
 
     def read(self, index: int) -> Tensor:
-        return self._copied(index, slice(None))
+        return self._copy(index, slice(None))
 
     def columns(self, indices: Sequence[int], columns: slice) -> Tensor:
         picked = torch.empty(len(indices), len(range(self.width)[columns]), dtype=self.dtype)
         for place, index in enumerate(indices):
-            picked[place] = self._copied(index, columns)
+            picked[place] = self._copy(index, columns)
         return picked
 
     def close(self) -> None:
         self.written.clear()
-        self.rows = torch.empty(0)  # of memory that is there
+        self.rows = torch.empty(0)  # so that no tensor refers to the closed mapping
         self.mapping.close()
         self.file.close()
 
-    def _copied(self, index: int, columns: slice) -> Tensor:
-        """(b,) of one row; its pages are let go, the numbers stay in the file and in the system's cache of it."""
+    def _copy(self, index: int, columns: slice) -> Tensor:
+        """Copy columns (b,) of a row, and release its pages. The numbers stay in the file and in the system's cache."""
         assert index in self.written, f"row {index} was never written"
         copy = self.rows[index, columns].clone()
         start = max(0, index * self.row_bytes - _NEIGHBOURHOOD) // mmap.PAGESIZE * mmap.PAGESIZE

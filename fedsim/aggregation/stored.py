@@ -1,8 +1,8 @@
-"""The contributions of a round's cars, kept apart until a rule has looked at all of them.
+"""The contributions of a round's cars, stored one by one for a robust rule.
 
-Each is kept by the rank that added it, in memory or in a file. The coordinator reads all cars' vectors block by block,
-so that it never holds more than a few million of their numbers; it alone computes, and blocks depend on n and d alone,
-so that the number of ranks changes no bit.
+The rank that adds a contribution stores it, in RAM or in a file. The coordinator reads all cars' vectors block by
+block, so it never holds more than a few million of their numbers. Only the coordinator computes, and the size of blocks
+depends on n and d alone, so the number of ranks does not change a bit.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,11 +15,11 @@ from fedsim.aggregation.rows import make_rows
 from fedsim.distributed.world import World
 from fedsim.errors import RunError
 
-BLOCK = 2**21  # numbers of a block: 16 MiB in float64
+BLOCK = 2**21  # numbers in a block: 16 MiB in float64
 
 
 class StoredContributions:
-    """A round's contributions, for `rule` to combine: all ranks call it, and it gives the parts at the coordinator."""
+    """A round's contributions. `rule`, which all ranks call, combines them; its result is valid at the coordinator."""
 
     def __init__(self, rule: Callable[["StoredContributions"], list[Tensor]], like: Sequence[Tensor],
                  owners: Sequence[int], world: World, folder: Path | None) -> None:
@@ -27,12 +27,12 @@ class StoredContributions:
         self.vectors = [place for place, part in enumerate(like) if part.ndim]
         assert all(like[place].shape == like[0].shape and like[place].dtype == like[0].dtype for place in self.vectors)
         own = [slot for slot, owner in enumerate(owners) if owner == world.rank]
-        # The first row of a slot; its vectors lie in as many rows.
+        # The first row of every slot of this rank. A contribution takes as many rows as it has vectors.
         self.rows_of = {slot: place * len(self.vectors) for place, slot in enumerate(own)}
         self.rows = make_rows(len(own) * len(self.vectors), like[0].numel(), like[0].dtype, folder)
         self.numbers: dict[int, list[float]] = {}  # slot -> weight, then the 0-dim parts
         self.refused = 0
-        self.table = torch.empty(0)  # (n, 1 + 0-dim parts) float64, those of all ranks
+        self.table = torch.empty(0)  # (n, 1 + 0-dim parts) float64: the numbers of all ranks
 
     def add(self, slot: int, parts: Sequence[Tensor], weight: int) -> bool:
         assert slot not in self.numbers and self.owners[slot] == self.world.rank, f"slot {slot} isn't to be added here"
@@ -52,7 +52,7 @@ class StoredContributions:
             self.rows.close()
 
     def _settle(self) -> int:
-        """Σ weight over all ranks, once all contributions are known to be there and finite."""
+        """Check that all contributions are there and finite, exchange their numbers, and return the sum of weights."""
         head = torch.tensor([sum(int(numbers[0]) for numbers in self.numbers.values()), self.refused,
                              len(self.numbers)])
         self.world.sum_(head)
@@ -65,11 +65,11 @@ class StoredContributions:
         return weight
 
     def shares(self) -> Tensor:
-        """(n,) weights that add up to 1."""
+        """Return the cars' weights (n,), scaled to add up to 1."""
         return self.table[:, 0] / self.table[:, 0].sum()  # whole numbers, so their sum is exact
 
     def over_pairs(self, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """(n, n) the sum of a function over blocks of part 0, at the coordinator; zeros elsewhere."""
+        """Return the sum (n, n) of a function over the blocks of part 0, at the coordinator; zeros elsewhere."""
         total = torch.zeros(self.count, self.count, dtype=torch.float64)
         for _, block in self._blocks(0, range(self.count)):
             if block is not None:
@@ -77,7 +77,7 @@ class StoredContributions:
         return total
 
     def by_columns(self, slots: Sequence[int], function: Callable[[Tensor], Tensor]) -> list[Tensor]:
-        """A function (len(slots), b) -> (b,) over the columns of all parts, at the coordinator; zeros elsewhere."""
+        """Apply a function (len(slots), b) -> (b,) to the columns of all parts, at the coordinator; zeros elsewhere."""
         numbers = iter(function(_unsigned_zeros(self.table[slots, 1:])))
         combined = []
         for place, part in enumerate(self.like):
@@ -91,9 +91,9 @@ class StoredContributions:
         return combined
 
     def _blocks(self, place: int, slots: Sequence[int]) -> Iterator[tuple[slice, Tensor | None]]:
-        """Columns of a vector part, and the (len(slots), b) float64 block in them; None but at the coordinator.
+        """Yield the columns of a vector part, and their (len(slots), b) float64 block; None at all other ranks.
 
-        Every rank goes through all of them. Ranks with fewer rows than others send rows of zeros with them.
+        Every rank goes through all blocks. A rank with fewer rows than others adds rows of zeros to those it sends.
         """
         ranks = [[slot for slot in slots if self.owners[slot] == rank] for rank in range(self.world.size)]
         most, row = max(map(len, ranks)), self.vectors.index(place)
@@ -110,5 +110,5 @@ class StoredContributions:
 
 
 def _unsigned_zeros(values: Tensor) -> Tensor:
-    """-0.0 and 0.0 are equal, so which of them a sort puts first is not settled."""
+    """Replace -0.0 by 0.0. They are equal, so a sort could put either of them first."""
     return values + 0.0

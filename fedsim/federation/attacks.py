@@ -1,7 +1,7 @@
-"""Cars that send bad updates, to try aggregators against.
+"""Cars that send bad updates, to test aggregators.
 
-A hostile car trains as the others do, then sends something else; with label-flip it trains on wrong labels and sends
-what it learned. Its memory is what honest training would have left.
+A hostile car trains like the others and then sends something else. With label-flip it trains on wrong labels and sends
+what it has learned. Its memory is the one that its training leaves.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from fedsim.seeds import derive, stream
 
 SIGN_FLIP = -4.0  # as in Li, Xu, Chen, Giannakis, Ling 2019 (RSA), AAAI, arXiv:1811.03761, §5
 SCALE = 10.0  # a boosted update, as in Bagdasaryan et al. 2020, AISTATS, arXiv:1807.00459, §4.2
-NOISE = 10.0  # of the norm of the honest move, spread evenly over all coordinates: Blanchard et al. 2017, §5
+NOISE = 10.0  # norm of the noise over that of the honest move, all coordinates alike: Blanchard et al. 2017, §5
 
 Change = Callable[[Tensor, torch.Generator], Tensor]  # (d,) honest move -> (d,) what is sent
 
@@ -34,17 +34,18 @@ ATTACKS: dict[str, Change] = {
 
 @dataclass(frozen=True)
 class Attack:
-    """Who attacks, and how."""
+    """The hostile cars and the way they attack."""
 
-    name: str  # of ATTACKS
+    name: str  # a key of ATTACKS
     cars: frozenset[int]
     seed: int
 
     def flips_labels_of(self, car: int) -> bool:
+        """Return whether the car trains on flipped labels."""
         return self.name == "label-flip" and car in self.cars
 
     def disguise(self, contribution: Any, theta: Tensor, sends_model: bool, *, round_number: int, car: int) -> Any:
-        """What the car sends in the place of its contribution."""
+        """Return what the car sends: its contribution, or a changed one if it is hostile."""
         if car not in self.cars or self.name == "label-flip":
             return contribution
         draw = torch.Generator().manual_seed(derive(self.seed, "attack", round_number, car))
@@ -52,12 +53,15 @@ class Attack:
 
 
 def hostile_cars(seed: int, cars: int, attackers: int) -> frozenset[int]:
-    """A uniform sample of the cars, the same in every round."""
+    """Draw the hostile cars, a uniform sample that is the same in every round."""
     return frozenset(stream(seed, "attackers").choice(cars, size=attackers, replace=False).tolist())
 
 
 def flip_labels(labels: Tensor, classes: int) -> Tensor:
-    """Class c becomes class C - 1 - c, void stays.   Tolpegin et al. 2020, arXiv:2007.08432, in its strongest form."""
+    """Replace class c by class C - 1 - c in all labels but void.
+
+    Tolpegin et al. 2020, arXiv:2007.08432, in its strongest form.
+    """
     return torch.where(labels == VOID, labels, classes - 1 - labels)
 
 
@@ -67,7 +71,7 @@ def _noise_like(move: Tensor, draw: torch.Generator) -> Tensor:
 
 
 class Mislabelled(CarScenes):
-    """A hostile car's scenes: the pictures as they are, the labels flipped."""
+    """A hostile car's scenes, with unchanged pictures and flipped labels."""
 
     def batch(self, positions: np.ndarray, augment: Unchanged | None = None) -> tuple[Tensor, Tensor]:
         images, labels = super().batch(positions, augment)

@@ -1,8 +1,8 @@
-"""BatchNorm layers in a federation: what of them is shared, and how cars' running statistics become one.
+"""BatchNorm in a federation: what cars share of it, and how their statistics are pooled.
 
-Statistics are (2, c): means and variances. They are no parameters: no dual, no penalty, no server step is applied to
-them. Moments are (2, c) float64: means and mean squares. Moments of groups average to the moments of their union, so
-pooling is a weighted mean of moments: variance of the union = mean of variances + variance of means.
+Statistics are (2, c): means and variances. They are not parameters: no dual variable, penalty or server step applies to
+them. Moments are (2, c) float64: means and mean squares. The mean of the moments of groups is the moments of their
+union, so pooling is a weighted mean of moments: variance of the union = mean of variances + variance of means.
 """
 
 from collections.abc import Iterator
@@ -19,17 +19,17 @@ from fedsim.distributed.world import World
 from fedsim.models.flat import FlatModel, Norms
 from fedsim.seeds import seed_torch, stream
 
-RECALIBRATION_BATCHES = 4  # of a car's scenes, drawn anew every round
+RECALIBRATION_BATCHES = 4  # batches of a car's scenes, drawn anew every round
 
 
 @dataclass(frozen=True)
 class NormRule:
-    """How BatchNorm layers federate. Whatever cars keep, the global model has statistics combined from theirs."""
+    """The rule by which BatchNorm layers federate. The global model always has statistics combined from the cars'."""
 
-    recalibrates: bool = False  # statistics are measured with the new theta; else they are the training's running ones
-    averages: bool = False  # variances are plainly averaged, without the spread of the means
-    own_statistics: bool = False  # cars go on from their own statistics, and are scored with them
-    own_affine: bool = False  # cars keep weights and biases too; no car is ever sent another's
+    recalibrates: bool = False  # statistics are measured with the new theta; else training's running ones are used
+    averages: bool = False  # variances are averaged without adding the spread of the means
+    own_statistics: bool = False  # cars continue from their own statistics, and are scored with them
+    own_affine: bool = False  # cars also keep their own weights and biases, which no other car receives
 
 
 NORM_RULES = {
@@ -44,13 +44,13 @@ NORM_RULES = {
 
 
 def to_moments(statistics: Tensor) -> Tensor:
-    """(2, c) means and variances -> (2, c) float64 means and mean squares."""
+    """Convert (2, c) means and variances to (2, c) float64 means and mean squares."""
     mean, variance = statistics.double()
     return torch.stack([mean, variance + mean.square()])
 
 
 def to_statistics(moments: Tensor) -> Tensor:
-    """(2, c) float64 means and mean squares -> (2, c) float32 means and variances."""
+    """Convert (2, c) float64 means and mean squares to (2, c) float32 means and variances."""
     return _unpooled(moments).float()
 
 
@@ -60,13 +60,13 @@ def _unpooled(moments: Tensor) -> Tensor:
 
 
 class NormPool:
-    """What belongs to the norms of a round's cars, combined: a weighted mean, or a coordinate median.
+    """The norms of a round's cars, combined into one: a weighted mean, or a coordinatewise median.
 
-    The mean is exact. The median, against hostile cars, is taken of means and variances, whatever the cars' weights.
+    The mean is exact. The median withstands hostile cars. It is taken of means and variances, and ignores weights.
     """
 
     def __init__(self, rule: NormRule, like: Norms, robust: bool, cars: int) -> None:
-        """like: shapes and types; robust: take the median; cars: how many there are in the round."""
+        """Make an empty pool. like: norms of the same shapes and types; robust: use the median; cars: their number."""
         self.like, self.robust, self.cars = like, robust, cars
         self.moments = not (rule.averages or robust)
         width = like.statistics.numel() + like.affine.numel()
@@ -74,7 +74,7 @@ class NormPool:
         self.rows: dict[int, list[float]] = {}
 
     def add(self, slot: int, moments: Tensor, affine: Tensor, weight: int) -> bool:
-        """Add a car's; slot: its place among the round's cars. False if something is not finite."""
+        """Add a car's norms, and return whether they are finite. slot: its index among the round's cars."""
         row = torch.cat([(moments if self.moments else _unpooled(moments)).flatten(), affine.double()])
         if self.robust:
             self.rows[slot] = row.tolist()
@@ -82,7 +82,7 @@ class NormPool:
         return self.sum.add(row, weight)
 
     def total(self, world: World) -> Norms:
-        """The combined norms, on every rank. Every rank calls it."""
+        """Return the combined norms on every rank. Every rank calls it."""
         if self.robust:
             table = world.table(self.rows, self.cars, self.sum.like.numel())
             row = torch.from_numpy(np.median(table, axis=0)).to(self.like.statistics.device)
@@ -98,9 +98,9 @@ class NormPool:
 @torch.no_grad()
 def recalibrated_moments(model: FlatModel, scenes: CarScenes, *, batch_size: int, seed: int,
                          round_number: int, car: int) -> Tensor:
-    """(2, c) float64 moments of the model's activations on a few batches of the car's own scenes.
+    """Measure the moments (2, c) float64 of BatchNorm's inputs on a few batches of a car's own scenes.
 
-    Running averages lag behind the parameters and belong to the car's local vector; these belong to the
+    Running averages lag behind the parameters and belong to the car's local vector. These moments belong to the
     parameters that the model holds now. A batch's variances are PyTorch's, with n / (n - 1).
     """
     draw = stream(seed, "recalibrate", round_number, car)
@@ -119,7 +119,7 @@ def recalibrated_moments(model: FlatModel, scenes: CarScenes, *, batch_size: int
 
 @contextmanager
 def _statistics_of_the_batch(model: FlatModel) -> Iterator[None]:
-    """With momentum 1, running statistics are those of the latest batch."""
+    """Set BatchNorm's momentum to 1 for a while, so that running statistics are those of the latest batch."""
     usual = [norm.momentum for norm in model.norms]
     try:
         for norm in model.norms:

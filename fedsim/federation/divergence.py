@@ -1,17 +1,18 @@
-"""Divergence, noticed while the numbers are still finite.
+"""A guard that notices divergence while the numbers are still finite.
 
-Two norms are watched from round to round: that of the step, ‖theta - theta before‖, and with duals that of their mean,
-‖Σ p_i y_i‖, which is 0 at a solution. A healthy run's grow at first, as duals warm up, at most in proportion to the
-number of rounds, and then shrink, with part of the cars by fits and starts; a diverging one's grow by a factor.
+It watches two norms from round to round: that of the step, ‖theta - theta before‖, and, with dual variables, that of
+their mean, ‖Σ p_i y_i‖, which is 0 at a solution. In a healthy run they grow at first, at most in proportion to the
+number of rounds, while the dual variables warm up. Then they shrink, unevenly if some cars sit out.
+In a diverging run they grow by a factor in every round.
 """
 
 from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
-GROWTH = 1.25  # a round; growth in proportion to the rounds falls below it in the fifth
-ROUNDS = 5  # in a row; and the first ones, that show what is usual
-JUMP = 10.0  # times what is usual
+GROWTH = 1.25  # factor in one round; growth in proportion to the rounds is slower from the fifth round on
+ROUNDS = 5  # rounds of growth in a row; also the number of first rounds that show the usual norms
+JUMP = 10.0  # a norm over that many times the usual one is trouble
 
 ACTIONS = ("warn", "stop", "rollback")
 REMEDY = "try a smaller --lr, and with admm a larger --rho and no --server-step of your own"
@@ -19,7 +20,7 @@ MOST_ROLLBACKS = 3  # a run that diverges again at an eighth of its learning rat
 
 
 class Watch(NamedTuple):
-    """What the guard remembers: norms of all rounds, the latest last, but those that were 0 and tell nothing."""
+    """The norms of all rounds so far, the latest last. Norms of 0 are left out because they tell nothing."""
 
     steps: tuple[float, ...] = ()
     duals: tuple[float, ...] = ()
@@ -27,16 +28,19 @@ class Watch(NamedTuple):
 
 
 def watch(before: Watch, step: float, mean_dual: float | None) -> tuple[Watch, str | None]:
-    """Look at a round; what is wrong with it, or None."""
+    """Add a round's norms to those seen before. Also return what is wrong with the round, or None."""
     steps = (*before.steps, step) if step else before.steps
     duals = (*before.duals, mean_dual) if mean_dual else before.duals
-    trouble = (_wrong("the step of theta", steps) if step else None) or (
-        _wrong("the mean dual", duals) if mean_dual else None)
+    trouble = (_find_trouble("the step of theta", steps) if step else None) or (
+        _find_trouble("the mean dual", duals) if mean_dual else None)
     return Watch(steps, duals, before.warned), trouble
 
 
-def _wrong(name: str, norms: tuple[float, ...]) -> str | None:
-    """What is wrong with the latest of the norms; all are above 0. Nothing, if there was one as large before."""
+def _find_trouble(name: str, norms: tuple[float, ...]) -> str | None:
+    """Return what is wrong with the latest norm, or None. Nothing is wrong if an earlier norm was as large.
+
+    All norms are above 0.
+    """
     *before, now = norms
     if len(before) < ROUNDS or now <= max(before):
         return None

@@ -1,4 +1,4 @@
-"""One car's local training."""
+"""Local training of one car: gradient steps on its own scenes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,51 +20,50 @@ Criterion = Callable[[Tensor, Tensor], Tensor]  # logits (B, C, H, W), labels (B
 
 @dataclass(frozen=True)
 class LocalTraining:
-    """How every car trains, whatever the algorithm."""
+    """The settings of local training, the same for all cars and algorithms."""
 
-    epochs: tuple[int, int]  # least and most in a round; every car and round draws its own number
+    epochs: tuple[int, int]  # least and most in a round; the number is drawn for every car and round
     batch_size: int
     optimizer: SGD | Adam
     criterion: Criterion
     augmentation: type[Unchanged]
     seed: int
-    classes: int | None = None  # of the labels' pixels, of which predictions are tallied; None: no pixels of classes
+    classes: int | None = None  # number of classes whose predictions are tallied; None for labels without classes
 
     def epochs_in(self, round_number: int, car: int) -> int:
-        """How many epochs the car trains in the round, drawn uniformly."""
+        """Draw the number of epochs that a car trains in a round, uniformly between least and most."""
         least, most = self.epochs
         if least == most:
             return least
         return int(stream(self.seed, "local epochs", round_number, car).integers(least, most + 1))
 
     def steps(self, images: int, round_number: int, car: int) -> int:
-        """Gradient steps of a car with so many scenes."""
+        """Return the number of gradient steps that a car with `images` scenes takes in a round."""
         return self.epochs_in(round_number, car) * self.batches(images)
 
     def batches(self, images: int) -> int:
-        """Of an epoch; the last may be smaller."""
+        """Return the number of batches in an epoch. The last batch may be smaller."""
         return -(-images // self.batch_size)
 
 
 class Trained(NamedTuple):
-    """The local vector, and what its way there was like."""
+    """The local vector after training, and the numbers of its steps."""
 
-    w: Tensor  # (d,) a copy: the model goes on to the next car
-    losses: Tensor  # (steps,) on CPU, of the model's type
-    gradient_norms: Tensor  # (steps,) on CPU: of the loss alone, before the correction, along what is shared
-    confusion: Tensor | None  # (C, C) int64 on CPU, rows = truth: predictions of all steps, as they were made
+    w: Tensor  # (d,) a copy, because the next car uses the model
+    losses: Tensor  # (steps,) on the CPU, of the model's type
+    gradient_norms: Tensor  # (steps,) on the CPU; gradient of the loss, before the correction, of shared parameters
+    confusion: Tensor | None  # (C, C) int64 on the CPU, rows = truth, of the predictions made at each step
 
 
 def train_locally(model: FlatModel, scenes: CarScenes, training: LocalTraining, *, start: Tensor,
                   correction: Correction, lr: float, round_number: int, car: int) -> Trained:
-    """Train from `start` (d,) on the car's scenes and return where it ends.
+    """Train from `start` (d,) on the car's scenes and return the local vector.
 
-    Parameters that the car keeps for itself train along, without correction.
-
-    Every draw (order, augmentation, the model's own, such as dropout) belongs to (round, car) alone.
+    Parameters that the car keeps for itself are trained too, without the correction. Every draw depends on (round, car)
+    alone: the order of scenes, the augmentation, and the model's own draws such as dropout.
     """
     model.load(start)
-    if not model.module.training:  # a walk through all layers, which tiny cars would feel
+    if not model.module.training:  # train() walks through all layers, which would slow tiny cars down
         model.module.train()
     seed_torch(training.seed, "model", round_number, car)
     order = stream(training.seed, "shuffle", round_number, car)

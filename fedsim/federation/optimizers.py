@@ -1,7 +1,7 @@
-"""Local optimisers on one flat vector, bit for bit torch.optim's.
+"""Local optimisers on one flat vector, equal to torch.optim's to the bit.
 
-Why not torch.optim: constructing any of its optimisers imports torch._dynamo, more than a second and 150 MB
-in every rank. A car's optimiser starts fresh every round, so it leaves no state behind.
+torch.optim itself is not used because making one of its optimisers imports torch._dynamo, which costs every rank more
+than a second and 150 MB. A car's optimiser starts fresh every round, so it leaves no state behind.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class Step(Protocol):
-    """Moves w (d,) in place along the gradient (d,)."""
+    """A function that moves w (d,) in place along a gradient (d,)."""
 
     def __call__(self, w: Tensor, gradient: Tensor, lr: float) -> None: ...
 
@@ -25,6 +25,7 @@ class SGD:
     weight_decay: float = 0.0
 
     def start(self) -> Step:
+        """Return the step function of a car's round, without momentum from earlier rounds."""
         velocity: Tensor | None = None
 
         def step(w: Tensor, gradient: Tensor, lr: float) -> None:
@@ -39,9 +40,9 @@ class SGD:
         return step
 
     def step_length(self, lr: float, steps: int, damping: float = 0.0) -> float:
-        """How far `steps` unit gradients move w: lr ‖a‖₁ of FedNova (Wang et al. 2020, arXiv:2007.07481, §4).
+        """Return how far `steps` unit gradients move w: lr ‖a‖₁ of FedNova (Wang et al. 2020, arXiv:2007.07481, §4).
 
-        damping: the weight mu of a proximal term mu/2 |w - start|^2 that pulls back on the way.
+        damping: the weight mu of a proximal term mu/2 |w - start|^2, which pulls w back at every step.
         """
         beta = self.momentum
         if not damping:
@@ -63,6 +64,7 @@ class Adam:
     epsilon: float = 1e-8
 
     def start(self) -> Step:
+        """Return the step function of a car's round, without moments from earlier rounds."""
         count = 0
         mean = square = torch.empty(0)
 
@@ -81,4 +83,4 @@ class Adam:
         return step
 
     def step_length(self, lr: float, steps: int, damping: float = 0.0) -> None:
-        """None: Adam's steps do not scale with the gradient, so no penalty can be matched to their length."""
+        """Return None: Adam's steps do not scale with the gradient, so no penalty can be matched to their length."""

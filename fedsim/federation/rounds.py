@@ -48,16 +48,17 @@ def simulate(federation: Federation, state: State) -> Iterator[RoundResult]:
         state = result.state
         yield result
         if result.trouble and federation.schedule.on_divergence == "stop":
-            raise RunError(f"round {state.round}: stopped, for {result.trouble}; {REMEDY}")
+            raise RunError(f"round {state.round}: stopped, because {result.trouble}; {REMEDY}")
         if state.lr_factor < 0.5**MOST_ROLLBACKS:
-            raise RunError(f"round {state.round}: stopped, for it diverges again after {MOST_ROLLBACKS} rounds were "
-                           f"undone; {REMEDY}")
+            raise RunError(f"round {state.round}: stopped, because it diverges again after {MOST_ROLLBACKS} rounds "
+                           f"were undone; {REMEDY}")
 
 
 def run_round(federation: Federation, state: State) -> RoundResult:
-    """Play one round. Every rank calls it, even if it plays none of the round's cars.
+    """Play one round. Every rank calls it, even if it plays no car of the round.
 
-    Raises RunError on every rank if a car's loss, contribution or statistics are not finite.
+    docs/how-a-round-works.md explains the numbered steps. Raises RunError on every rank if a car's loss, contribution
+    or statistics are not finite.
     """
     number, algorithm = state.round + 1, federation.method.algorithm
     cohort = sample(federation, number)  # 1
@@ -126,7 +127,10 @@ def exchange_reports(federation: Federation, cars: CarsOfRank) -> dict[int, CarR
 
 
 def stop_unless_finite(federation: Federation, number: int, what: str, finite: dict[int, bool]) -> None:
-    """Raise RunError if `what` is not finite for one of the cars. finite: car -> whether it is, equal on every rank."""
+    """Raise RunError if `what` is not finite for one of the cars.
+
+    finite: car -> whether it is finite for that car, the same on every rank.
+    """
     broken = [car for car, fine in finite.items() if not fine]
     if broken:
         car = broken[0]

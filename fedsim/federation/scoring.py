@@ -1,4 +1,4 @@
-"""What a round is worth: the global model's score, or each car's own; and what guessing would have had."""
+"""The score of a state: of the global model, of each car's own model, and of trivial guesses."""
 
 import math
 from collections.abc import Iterator
@@ -20,9 +20,9 @@ from fedsim.models.loss import CrossEntropy
 
 @dataclass(frozen=True)
 class Score:
-    """overall: of the global model, or the mean over the cars' own; own: each car's, where cars have one.
+    """The score of a state. overall: of the global model, or the mean over personal models; own: car -> its own score.
 
-    A car has a model of its own where cars never communicate, and theta with its own norms where it keeps those.
+    A car has an own score if it has a personal model, or theta with norms of its own.
     """
 
     overall: Evaluation
@@ -30,7 +30,7 @@ class Score:
 
 
 def score(federation: Federation, state: State, eval_set: SceneSet, criterion: CrossEntropy) -> Score:
-    """Score a state on a scene set, split over ranks."""
+    """Score a state on a scene set. Every rank calls it and scores its share."""
     own: dict[int, Evaluation] = {}
     if federation.has_own_models:
         rows = {}
@@ -46,7 +46,7 @@ def score(federation: Federation, state: State, eval_set: SceneSet, criterion: C
 
 
 def models(federation: Federation, state: State) -> Iterator[tuple[str, Tensor, Norms]]:
-    """(name, theta, norms) of the models that a state stands for, the global one first, on every rank."""
+    """Yield (name, theta, norms) of every model of a state, the global one first, on every rank."""
     if not federation.method.algorithm.personal:
         yield "model", state.shared.theta, state.norms
     if not federation.has_own_models:
@@ -54,22 +54,22 @@ def models(federation: Federation, state: State) -> Iterator[tuple[str, Tensor, 
     for car, (name, _) in enumerate(federation.fleet.cars):
         here = car in federation.fleet.scenes
         theta, norms = _own_model(federation, state, car) if here else (state.shared.theta, state.norms)
-        w, norms = theta.clone(), Norms(*(tensor.clone() for tensor in norms))  # overwritten where the car is elsewhere
+        w, norms = theta.clone(), Norms(*(tensor.clone() for tensor in norms))  # other ranks overwrite theirs
         for tensor in (w, *norms):
             federation.world.broadcast_(tensor, source=federation.fleet.homes[car])
         yield f"car-{car:02d}-{name}", w, norms
 
 
 def _own_model(federation: Federation, state: State, car: int) -> tuple[Tensor, Norms]:
-    """theta and norms of the model of a car of this rank."""
+    """Return theta and norms of the model of a car that this rank plays."""
     theta = federation.memory(state, car) if federation.method.algorithm.personal else state.shared.theta
     return theta, state.own_norms.get(car, state.norms)
 
 
 def trivial_baselines(federation: Federation, train_set: SceneSet, eval_set: SceneSet) -> dict[str, float]:
-    """mIoU of guessing a pixel's class from its colour, and from colour and position; on the coordinator alone.
+    """Return the mIoU of guessing a pixel's class from its colour, and from its colour and position.
 
-    Every car counts its own scenes; the counts add up.
+    Every car counts its own scenes, and the counts add up. Only the coordinator's result has entries.
     """
     classes, (height, width), result = len(train_set.classes), eval_set.labels.shape[1:], {}
     for name, grid in (("colour only", False), ("colour and position", True)):
@@ -96,6 +96,6 @@ def _from_row(row: np.ndarray) -> Evaluation:
 
 
 def _mean(column: np.ndarray) -> float:
-    """The mean of the numbers there are."""
+    """Return the mean without NaNs, or NaN if nothing else is there."""
     there = column[~np.isnan(column)]
     return float(there.mean()) if there.size else math.nan

@@ -146,7 +146,7 @@ def test_a_run_told_to_stop_stops_after_the_round_it_names():
     warned, _ = played(diverging("warn"))
     number = next(result.state.round for result in warned if result.trouble)
     assert len(results) == number and results[-1].trouble
-    assert str(error) == f"round {number}: stopped, for {results[-1].trouble}; {REMEDY}"
+    assert str(error) == f"round {number}: stopped, because {results[-1].trouble}; {REMEDY}"
 
 
 def rolled_back(made):
