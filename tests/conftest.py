@@ -23,8 +23,9 @@ TINY_VAL_SCENES = 18  # of a drive of their own: three batches of an evaluation,
 
 @pytest.fixture(scope="session", autouse=True)
 def scene_cache(tmp_path_factory):
-    """No test reads or fills the cache of whoever runs it."""
+    """No test reads or fills the cache of whoever runs it, and none reads the data sets there."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("FEDSIM_DATA", raising=False)
         patch.setenv("FEDSIM_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 

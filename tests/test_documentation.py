@@ -36,7 +36,6 @@ def test_documented_runs_work(line, tiny_camvid, tmp_path):
         words[:1] = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     else:
         words[0] = sys.executable
-    words = [str(tiny_camvid) if word == "CamVid" else word for word in words]
     code, = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "add-an-algorithm.md").read_text(), re.DOTALL)
     (tmp_path / "mypackage").mkdir()
     (tmp_path / "mypackage" / "fedexp.py").write_text(code)  # in the working directory, as the page has it
@@ -47,8 +46,8 @@ def test_documented_runs_work(line, tiny_camvid, tmp_path):
         assert main(begun) == 0
         words = [str(tmp_path / "run") if word.startswith("runs/") else word for word in words]
         short = []
-    done = subprocess.run([*words, *short, "--out", str(tmp_path / "run")], cwd=tmp_path, capture_output=True,
-                          text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=300)
+    done = subprocess.run([*words, *short, "--out", str(tmp_path / "run")], cwd=with_data(tmp_path, tiny_camvid),
+                          capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "run" / "report" / "segmentation.png").exists()
 
@@ -59,10 +58,16 @@ def console(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
                           timeout=300, env=os.environ | {"PYTHONPATH": str(ROOT)})
 
 
-def typed(line: str, camvid: Path) -> list[str]:
-    """The words after the command's name, on a tiny CamVid, with the project's own files."""
+def with_data(folder: Path, camvid: Path) -> Path:
+    """The folder, in which a tiny CamVid lies where `fedsim data fetch` would put it."""
+    (folder / "data").mkdir()
+    (folder / "data" / "camvid").symlink_to(camvid)
+    return folder
+
+
+def typed(line: str) -> list[str]:
+    """The words after the command's name, with the project's own files."""
     words = shlex.split(line)[1:]
-    words = [re.sub(r"^CamVid(?=/|$)", str(camvid), word) for word in words]
     return [str(ROOT / word) if word.startswith("launch/") else word for word in words]
 
 
@@ -81,9 +86,9 @@ def of_command(*names: str) -> list[str]:
 
 @pytest.mark.parametrize("line", of_command("run"))
 def test_documented_runs_of_the_console_script_work(line, tiny_camvid, tmp_path):
-    words = typed(line, tiny_camvid)
+    words = typed(line)
     play_mentioned(words, tmp_path, tiny_camvid)
-    done = console([*words, *([] if "--resume" in words else SHORT)], tmp_path)
+    done = console([*words, *([] if "--resume" in words else SHORT)], with_data(tmp_path, tiny_camvid))
     assert done.returncode == 0, done.stdout + done.stderr
     assert list(tmp_path.glob("runs/*/report/index.html"))
 
@@ -91,12 +96,12 @@ def test_documented_runs_of_the_console_script_work(line, tiny_camvid, tmp_path)
 @pytest.mark.parametrize("line", of_command("compare"))
 def test_documented_comparisons_work(line, tiny_camvid, tmp_path):
     """On few scenes, with one seed, two learning rates, and two runs at a time."""
-    words = typed(line, tiny_camvid)
+    words = typed(line)
     play_mentioned(words, tmp_path, tiny_camvid)
     if "--algos" in words:
         words += ["--data", "camvid", "--data-root", str(tiny_camvid), "--eval-split", "val", *SHORT, "--seeds", "1",
                   "--jobs", "2", *(["--lrs", "0.1,0.2"] if "--lrs" in words else [])]
-    done = console(words, tmp_path)
+    done = console(words, with_data(tmp_path, tiny_camvid))
     assert done.returncode == 0, done.stdout + done.stderr
     assert list(tmp_path.glob("*/*/index.html"))
 
@@ -105,9 +110,9 @@ def test_documented_comparisons_work(line, tiny_camvid, tmp_path):
                                   and line not in of_command("run", "compare")])
 def test_documented_commands_work(line, tiny_camvid, tmp_path):
     """On runs of the names that they mention, and on a tiny CamVid."""
-    words = typed(line, tiny_camvid)
+    words = typed(line)
     play_mentioned(words, tmp_path, tiny_camvid)
-    done = console(words, tmp_path)
+    done = console(words, with_data(tmp_path, tiny_camvid))
     assert done.returncode == 0 and done.stdout, done.stderr
 
 

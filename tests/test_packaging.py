@@ -28,9 +28,10 @@ def built(tmp_path_factory) -> Path:
         for path in kept(name):
             (source / path).parent.mkdir(parents=True, exist_ok=True)
             (source / path).write_bytes((ROOT / path).read_bytes())
-    for path in ROOT.iterdir():
+    (source / "data").mkdir()
+    for path in (*ROOT.iterdir(), ROOT / "data" / "README.md"):  # data sets are not copied
         if path.is_file():
-            (source / path.name).write_bytes(path.read_bytes())
+            (source / path.relative_to(ROOT)).write_bytes(path.read_bytes())
     subprocess.run([sys.executable, "-c", BUILD, str(out)], cwd=source, check=True, capture_output=True)
     return out
 
@@ -67,4 +68,5 @@ def test_the_sdist_holds_what_its_tests_and_documentation_need(built):
         names = {name.partition("/")[2] for name in archive.getnames()}
     for folder in ("fedsim", "launch", "benchmarks", "docs", "tests"):
         assert kept(folder) <= names
-    assert {"README.md", "LICENSE", "CHANGELOG.md", "ARCHITECTURE.md", "setup.cfg", "pyproject.toml"} <= names
+    assert {"README.md", "LICENSE", "CHANGELOG.md", "ARCHITECTURE.md", "setup.cfg", "pyproject.toml",
+            "data/README.md"} <= names

@@ -12,6 +12,7 @@ from torch import nn
 
 from fedsim.data.augment import augmentation
 from fedsim.data.car_scenes import CarScenes
+from fedsim.data.datasets import default_root
 from fedsim.data.partition.dealt import Dealt
 from fedsim.data.partition.schemes import Shard
 from fedsim.data.scene_set import SceneSet
@@ -97,10 +98,10 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
              f"{federation.model.parameters.numel():,} parameters")
     for warning in warnings(federation):
         log.warning("%s", warning)
+    root = Path(settings.data_root) if settings.data_root else default_root(settings.data)
     resolved = replace(settings, **_resolve(settings, methods, federation), cars=cars,
-                       image_size=f"{size[0]}x{size[1]}",
-                       alpha=alpha_of(settings),
-                       data_root=settings.data_root and str(Path(settings.data_root).resolve()))
+                       image_size=f"{size[0]}x{size[1]}", alpha=alpha_of(settings),
+                       data_root=str(root.resolve()) if root else None)
     return Experiment(resolved, dealt, federation, criterion)
 
 

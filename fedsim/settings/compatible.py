@@ -102,9 +102,9 @@ def _check_data(settings: Settings) -> None:
 
 
 def check_data_root(settings: Settings) -> None:
-    """Raise SettingsError where a data set on disk has no folder, or a drawn one has."""
-    if settings.data != "streets" and not settings.data_root:
-        raise SettingsError(f"--data {settings.data} needs --data-root, its folder on this machine")
+    """Raise SettingsError if --data-root is empty, or names a folder although the data set needs none."""
+    if settings.data_root == "":
+        raise SettingsError("--data-root is empty; name the folder of the data set, or leave it out")
     if settings.data == "streets" and settings.data_root is not None:
         raise SettingsError("--data-root belongs to data sets on disk; streets is made by fedsim: leave it out, or "
                             "name the data set, e.g. --data camvid")

@@ -109,7 +109,8 @@ class CommonSettings:
     data: str = setting("Data", "streets",
         "Data set: streets is drawn by fedsim; camvid is read in any of three layouts; a drive of cityscapes is a "
         "city, a drive of cityscapes-sequences is a recorded sequence; folder is your own.", choices=tuple(SOURCES))
-    data_root: str | None = setting("Data", None, "Folder of the data set.")
+    data_root: str | None = setting("Data", None, "Folder of the data set. Default: data/NAME, or "
+                                    "NAME in the folder FEDSIM_DATA.")
     classes: int | None = setting("Data", None,
         "Number of classes: 32 trains on all original classes of camvid, if the layout has them. Default: 11.")
     image_size: str | None = setting("Data", None,

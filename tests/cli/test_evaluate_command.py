@@ -140,10 +140,18 @@ def test_another_data_set_of_the_same_classes(evaluate, runs, tmp_path):
     assert list(told["class_iou"]) == [*CAMVID_11.names] and told["miou"] != last_record(runs / "avg")["global"]["miou"]
 
 
+def test_a_data_set_that_is_named_is_looked_for_in_its_default_folder(evaluate, runs, tmp_path):
+    """Catches the folder that the run was trained on."""
+    own_folder(tmp_path / "data" / "folder", CAMVID_11.names)
+    evaluate(runs / "avg", "--data", "folder", "--out", "out")
+    told = json.loads((tmp_path / "out" / "robustness.json").read_text())["runs"][0]["clean"]
+    assert told["miou"] != last_record(runs / "avg")["global"]["miou"]
+
+
 @pytest.mark.parametrize(("options", "says"), [
     (["--data", "folder", "--data-root", "other"], "apart, and folder has 3 others (class 0: Sky and a)"),
     (["--data-root", "fastai", "--classes", "32"], "tells 11 classes apart, and camvid has 31 others"),
-    (["--data", "camvid"], "--data camvid needs --data-root"),
+    (["--data", "camvid"], "--data camvid: there is no folder data/camvid in "),
     (["--data", "streets", "--data-root", "."], "leave it out")])
 def test_a_data_set_of_other_classes_is_refused(evaluate, runs, capsys, tmp_path, options, says):
     own_folder(tmp_path / "other", ("a", "b", "c"))

@@ -16,8 +16,9 @@ def inspect(monkeypatch, capsys, tmp_path, tiny_camvid):
     """The command on the tiny data set, with what it prints."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*options: str) -> str:
-        arguments = ["fedsim", "data", "inspect", "--data", "camvid", "--data-root", str(tiny_camvid), *options]
+    def run(*options: str, root: Path | None = tiny_camvid) -> str:
+        arguments = ["fedsim", "data", "inspect", "--data", "camvid", *options]
+        arguments += ["--data-root", str(root)] if root else []
         monkeypatch.setattr("sys.argv", arguments)
         main()
         return capsys.readouterr().out
@@ -45,6 +46,13 @@ def test_numbers_are_those_of_the_files(inspect, tiny_camvid, tmp_path):
         pictures = np.stack([np.asarray(Image.open(tiny_camvid / "train" / f"{name}.png")) for name in dealt["scenes"]])
         assert car["colour_mean"] == pytest.approx(pictures.mean((0, 1, 2)))
         assert car["colour_deviation"] == pytest.approx(pictures.std((0, 1, 2)))
+
+
+def test_a_data_set_is_looked_for_in_its_default_folder(inspect, tiny_camvid, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "camvid").symlink_to(tiny_camvid)
+    inspect("--cars", "4", "--out", "out", root=None)
+    assert json.loads((tmp_path / "out" / "inspection.json").read_text())["training_scenes"] == 18
 
 
 def test_a_sheet_a_car_a_heat_map_and_tables_are_left(inspect, tmp_path):
@@ -87,7 +95,7 @@ def test_classes_that_a_car_lacks_or_that_only_one_has_are_told(inspect, tiny_ca
         label[(label == 5) & path.name.startswith("d1")] = 0
         label[label == 9] = 0
         Image.fromarray(label).save(path)
-    said = inspect("--data-root", str(root), "--cars", "5", "--out", "out")
+    said = inspect("--cars", "5", "--out", "out", root=root)
     assert "WARNING: only one car has Road (d0)" in said
     assert "4 of 5 cars lack classes that others have: d1 (Road, Tree), d2 (Road), d3 (Road), d4 (Road)" in said
     assert "WARNING: no training scene has Pedestrian" in said

@@ -146,5 +146,19 @@ def test_a_run_keeps_its_split_and_repeats_it_from_its_own_copy(tiny_camvid, tmp
         (car["name"], car["condition"], sorted(car["scenes"])) for car in shards]
 
 
+def test_a_run_records_the_default_folder_and_goes_on_from_anywhere(tiny_camvid, tmp_path, monkeypatch):
+    """Catches a config.toml with the folder as it was looked for, or without one."""
+    from fedsim.main import main
+
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "camvid").symlink_to(tiny_camvid)
+    monkeypatch.chdir(tmp_path)
+    assert main(["--data", "camvid", "--rounds", "1", "--width", "4", "--algo", "avg", "--image-size", "32x24",
+                 "--lr-schedule", "constant", "--out", "run"]) == 0
+    assert parse(["--config", "run/config.toml"]).data_root == str(tiny_camvid)
+    monkeypatch.chdir("/")
+    assert main(["--resume", str(tmp_path / "run"), "--rounds", "2"]) == 0
+
+
 def theta(run: Path) -> str:
     return json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["theta_sha256"]

@@ -1,11 +1,13 @@
 """Data sets by name; each is one small module."""
 
+import os
 from importlib import import_module
 from inspect import signature
+from os.path import isdir
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedsim.errors import SettingsError
+from fedsim.errors import DataError, SettingsError
 
 if TYPE_CHECKING:  # it imports numpy, and the command line reads names alone
     from fedsim.data.scene_set import Source
@@ -21,8 +23,30 @@ SOURCES = {
 }
 
 
+FETCHED = ("camvid",)  # the data sets that `fedsim data fetch NAME` downloads
+
+
+def default_root(name: str) -> Path | None:
+    """Return the folder in which a data set lies if no other is named; None for streets, which needs no folder.
+
+    It is $FEDSIM_DATA/NAME, else data/NAME in the current folder. Both data sets of Cityscapes read the same files.
+    """
+    if name == "streets":
+        return None
+    return Path(os.environ.get("FEDSIM_DATA") or "data") / name.removesuffix("-sequences")
+
+
 def open_source(name: str, root: Path | None, drives: int, classes: int | None = None) -> "Source":
-    """A data set by name, of the options it has a use for. Raises SettingsError, DataError."""
+    """Return a data set by its name. It gets the options that it has a use for.
+
+    root: its folder; None for the default one. Raises SettingsError for an option that does not go with the data set,
+    DataError if its folder is not there or holds other files.
+    """
+    if root is None and (root := default_root(name)) and not isdir(root):
+        where = "" if root.is_absolute() else f" in {Path.cwd()}"
+        remedy = (f"`fedsim data fetch {name}` gets it, or name" if name in FETCHED
+                  else "put the data set there, or name")
+        raise DataError(f"--data {name}: there is no folder {root}{where}; {remedy} its folder with --data-root")
     module, kind = SOURCES[name]
     source = getattr(import_module(f"fedsim.data.datasets.{module}"), kind)
     uses = signature(source).parameters

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from layouts import draw, write_cityscapes, write_fastai, write_folder
 
-from fedsim.data.datasets import SOURCES, open_source
+from fedsim.data.datasets import SOURCES, default_root, open_source
 from fedsim.errors import DataError, SettingsError
 
 WRITE = {
@@ -48,6 +48,30 @@ def test_a_fixed_number_of_classes_cannot_be_chosen(name, tmp_path):
 def test_camvid_has_11_classes_unless_told(tmp_path):
     assert len(open_small("camvid", tmp_path).classes) == 11
     assert len(open_small("camvid", tmp_path, 32).classes) == 31
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCES if name != "streets"])
+@pytest.mark.parametrize("folder", ["data", "elsewhere"])
+def test_a_data_set_is_looked_for_in_a_folder_of_its_name(name, folder, tmp_path, monkeypatch):
+    """Below data, or below what FEDSIM_DATA names; both data sets of Cityscapes share one."""
+    monkeypatch.chdir(tmp_path)
+    if folder != "data":
+        monkeypatch.setenv("FEDSIM_DATA", str(tmp_path / folder))
+    kind = name.removesuffix("-sequences")
+    with pytest.raises(DataError) as caught:
+        open_source(name, None, 2)
+    looked_for = f"data/{kind} in {tmp_path};" if folder == "data" else f"{tmp_path}/{folder}/{kind};"
+    remedy = f"`fedsim data fetch {name}` gets it," if name == "camvid" else "put the data set there,"
+    assert str(caught.value) == (f"--data {name}: there is no folder {looked_for} {remedy} or name its folder with "
+                                 "--data-root")
+    WRITE[kind](tmp_path / folder / kind)
+    there = open_source(name, tmp_path / folder / kind, 2)
+    assert open_source(name, None, 2).identity("train") == there.identity("train")
+    assert default_root(name).resolve() == tmp_path / folder / kind
+
+
+def test_streets_needs_no_folder():
+    assert default_root("streets") is None
 
 
 @pytest.mark.parametrize("name", [name for name in SOURCES if name != "streets"])

