@@ -1,10 +1,10 @@
-"""Class names and colours; `VOID` marks pixels that neither loss nor score counts."""
+"""Class names and colours, and VOID, the label of pixels that neither loss nor score counts."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-VOID = 255  # in every label of fedsim, whatever number the data set on disk uses
+VOID = 255  # in every label of fedsim, even if the data set on disk has another number for it
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class ClassTable:
         return len(self.names)
 
     def paint(self, labels: np.ndarray) -> np.ndarray:
-        """Colour a label map: (..., h, w) class indices or VOID -> (..., h, w, 3) uint8 RGB."""
+        """Colour labels: (..., h, w) class indices or VOID -> (..., h, w, 3) uint8 RGB."""
         palette = np.zeros((256, 3), np.uint8)
         palette[:] = self.void_colour
         palette[: len(self)] = self.colours

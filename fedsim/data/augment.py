@@ -1,6 +1,7 @@
-"""Augmentation: other views of a car's scenes, drawn anew for every batch.
+"""Augmentation: a car's scenes mirrored, recoloured, cropped or perturbed, anew for every batch.
 
-Every draw belongs to (seed, round, car), so that neither the number of ranks nor a resumed run changes it.
+All random draws come from streams of (seed, round, car), so that they depend neither on the number of ranks nor on
+whether a run was resumed.
 """
 
 import math
@@ -16,23 +17,23 @@ from fedsim.data.perturbations import PERTURBATIONS, SEVERITIES, Perturbation
 from fedsim.data.pixels import flip
 from fedsim.seeds import stream
 
-SCALES = (0.75, 1.5)  # of a picture; smaller ones get a margin of void, larger ones are cropped
-COLOURS = 1.5  # gamma and saturation lie between the inverse of this and this
-PERTURBED = 0.5  # share of the scenes
+SCALES = (0.75, 1.5)  # smallest and largest; a smaller picture gets a margin of void, a larger one is cropped
+COLOURS = 1.5  # gamma and saturation lie between 1 / COLOURS and COLOURS
+PERTURBED = 0.5  # probability that a scene is perturbed
 
 
 class Unchanged:
-    """Scenes as they are; the base of every augmentation, which is made for one car and one round."""
+    """No augmentation, and the base of all others. An object of it serves one car in one round."""
 
     def __init__(self, seed: int, round_number: int, car: int) -> None:
         self._key = seed, round_number, car
 
     def recolour(self, images: Tensor) -> Tensor:
-        """Pictures (B, 3, H, W) uint8, before they are standardised: others of the same shape."""
+        """Change the colours of pictures (B, 3, H, W) uint8, before they are standardised. The shape stays."""
         return images
 
     def move(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs (B, 3, H, W) float32 and labels (B, H, W) int64 alike: others of the same shapes."""
+        """Move inputs (B, 3, H, W) float32 and labels (B, H, W) int64 in the same way. The shapes stay."""
         return inputs, labels
 
     def _stream(self, purpose: str) -> np.random.Generator:
@@ -41,7 +42,7 @@ class Unchanged:
 
 
 class Flip(Unchanged):
-    """Mirrors every second scene, at random."""
+    """Mirroring of each scene with probability 1/2."""
 
     def __init__(self, seed: int, round_number: int, car: int) -> None:
         super().__init__(seed, round_number, car)
@@ -53,9 +54,9 @@ class Flip(Unchanged):
 
 
 class Standard(Flip):
-    """Flip; gamma and saturation; scale and crop.
+    """Flip, then another gamma and saturation, another scale and a crop.
 
-    No brightness and no contrast: standardising a scene would undo them.
+    Brightness and contrast are left alone, because standardising a scene would undo a change of them.
     """
 
     def __init__(self, seed: int, round_number: int, car: int) -> None:
@@ -63,7 +64,9 @@ class Standard(Flip):
         self._colour, self._crop = self._stream("colour"), self._stream("crop")
 
     def recolour(self, images: Tensor) -> Tensor:
-        from torchvision.transforms.v2 import functional as tv  # late: it costs a start-up that does not need it
+        from torchvision.transforms.v2 import (
+            functional as tv,  # late: importing it is slow, and other augmentations do without
+        )
 
         gammas, saturations = np.exp(self._colour.uniform(-1, 1, (2, len(images))) * math.log(COLOURS)).tolist()
         return torch.stack([tv.adjust_saturation(tv.adjust_gamma(image, gamma), saturation)
@@ -76,16 +79,16 @@ class Standard(Flip):
 
 
 class Perturb(Flip):
-    """Flip; every second scene, at random, under a perturbation of random kind and severity."""
+    """Flip, and each scene with probability 1/2 under a perturbation of random kind and severity."""
 
     def __init__(self, seed: int, round_number: int, car: int) -> None:
         super().__init__(seed, round_number, car)
         self._draw = self._stream("perturb")
 
     def recolour(self, images: Tensor) -> Tensor:
-        return torch.stack([self._perturbed(image) for image in images.cpu()]).to(images.device)
+        return torch.stack([self._perturb(image) for image in images.cpu()]).to(images.device)
 
-    def _perturbed(self, image: Tensor) -> Tensor:
+    def _perturb(self, image: Tensor) -> Tensor:
         if self._draw.random() >= PERTURBED:
             return image
         kind = self._draw.choice(list(PERTURBATIONS))
@@ -98,18 +101,18 @@ def augmentation(name: str) -> type[Unchanged]:
     return kind
 
 
-def rescale(inputs: Tensor, labels: Tensor, scales: np.ndarray, places: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Scenes at other scales in frames of the same size.
+def rescale(inputs: Tensor, labels: Tensor, scales: np.ndarray, offsets: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Scale scenes in frames that keep their size.
 
-    inputs: (B, 3, H, W) float32; labels: (B, H, W) int64; scales: (B,) above 0; places: (B, 2) in -1..1, x and y:
-    which part of a larger picture is seen, or where a smaller one stands. What lies outside of a picture is 0, the
-    mean of a standardised one, and VOID.
+    inputs: (B, 3, H, W) float32; labels: (B, H, W) int64; scales: (B,) above 0; offsets: (B, 2), x and y in -1..1,
+    choose the part of a larger picture that is seen, or the place of a smaller one in the frame. Pixels outside of a
+    picture become 0, which is the mean of a standardised picture, and VOID.
     """
     affine = torch.zeros(len(inputs), 2, 3, dtype=torch.float64)
     affine[:, 0, 0] = affine[:, 1, 1] = torch.from_numpy(1 / scales)
-    affine[:, :, 2] = torch.from_numpy(places * np.abs(1 - 1 / scales)[:, None])
+    affine[:, :, 2] = torch.from_numpy(offsets * np.abs(1 - 1 / scales)[:, None])
     grid = F.affine_grid(affine.to(inputs.device, inputs.dtype), list(inputs.shape), align_corners=False)
     moved = F.grid_sample(inputs, grid, mode="bilinear", align_corners=False)
     marks = F.grid_sample((labels[:, None] + 1).to(inputs.dtype), grid, mode="nearest", align_corners=False)
-    found = marks[:, 0].long() - 1  # outside a mark is 0, which no label gives
-    return moved.contiguous(memory_format=torch.channels_last), found.where(found >= 0, VOID)
+    moved_labels = marks[:, 0].long() - 1  # a mark outside of the picture is 0, and that of a class at least 1
+    return moved.contiguous(memory_format=torch.channels_last), moved_labels.where(moved_labels >= 0, VOID)

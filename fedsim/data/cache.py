@@ -1,10 +1,10 @@
-"""Scenes read once, kept on disk as two arrays, and memory-mapped from there ever after.
+"""The scene cache: scenes are read once, kept on disk as arrays, and memory-mapped from there.
 
     ROOT/<key>/images.npy (N, 3, H, W) uint8           ROOT/<key>/labels.npy (N, h, w) uint8
     ROOT/<key>/histograms.npy (N, C) int64             ROOT/<key>/meta.json
 
-ROOT is $FEDSIM_CACHE, else $XDG_CACHE_HOME/fedsim, else ~/.cache/fedsim. The key is a digest of all that the
-arrays depend on, so an entry is never changed: it is written beside its place and renamed into it.
+ROOT is $FEDSIM_CACHE, else $XDG_CACHE_HOME/fedsim, else ~/.cache/fedsim. The key is a digest of everything that the
+arrays depend on, so an entry never changes. A new entry is written under another name and renamed when it is complete.
 """
 
 import hashlib
@@ -24,15 +24,16 @@ from fedsim.errors import DataError
 from fedsim.system.console import show_steps
 from fedsim.system.files import lock
 
-FORMAT_VERSION = 2  # raise it when the same source would give other files
+FORMAT_VERSION = 2  # raise it when the same source gives other files
 
 
 def load(source: Source, split: str, image_size: tuple[int, int] | None,
          progress: Callable[[str], None] | None = None) -> SceneSet:
-    """The scenes of a split, pictures at `image_size` (width, height) in pixels, labels at their own size.
+    """Return the scenes of a split: pictures at `image_size`, labels at their own size.
 
-    None means the source's own training size. `progress` gets one line where the scenes must be read first.
-    Raises DataError where the data set or the cache directory cannot be used.
+    image_size: (width, height) in pixels; None for the source's own training size.
+    progress: called with one line if the scenes must be read first.
+    Raises DataError if the data set or the cache directory cannot be used.
     """
     size = image_size or source.image_size
     described = [source.name, source.identity(split), split, list(size), FORMAT_VERSION]
@@ -62,7 +63,7 @@ def _root() -> Path:
 
 
 def _open(entry: Path, source: Source) -> SceneSet | None:
-    """What the entry holds, or None where there is none, or one damaged."""
+    """Return the scenes of an entry; None if the entry is missing or damaged."""
     try:
         meta = json.loads((entry / "meta.json").read_text())
         images = _map(entry / "images.npy", meta["images"])
@@ -75,7 +76,7 @@ def _open(entry: Path, source: Source) -> SceneSet | None:
 
 
 def _map(path: Path, shape: list[int]) -> np.ndarray:
-    """Memory-map a file; ValueError where it holds anything but the array that was written."""
+    """Memory-map a file. Raises ValueError if it does not hold the array that was written."""
     array = np.load(path, mmap_mode="r")
     if list(array.shape) != shape or path.stat().st_size != array.offset + array.nbytes:
         raise ValueError(f"{path} is damaged")
@@ -84,7 +85,7 @@ def _map(path: Path, shape: list[int]) -> np.ndarray:
 
 @contextmanager
 def _only_builder(entry: Path) -> Iterator[None]:
-    """Hold the lock of an entry, which the system frees even when its holder is killed."""
+    """Hold the lock of an entry. The system frees it even if its holder is killed."""
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         with lock(entry.with_suffix(".lock"), wait=True):
@@ -95,13 +96,13 @@ def _only_builder(entry: Path) -> Iterator[None]:
 
 
 def _build(entry: Path, source: Source, split: str, size: tuple[int, int]) -> None:
-    """Write the entry, whose lock the caller holds."""
+    """Write the entry. The caller holds its lock."""
     part = entry.with_suffix(".part")
-    shutil.rmtree(part, ignore_errors=True)  # nobody else builds, so it was left by a builder that was killed
+    shutil.rmtree(part, ignore_errors=True)  # left by a builder that was killed: nobody else builds now
     try:
         part.mkdir()
         _write(part, source, split, size)
-        shutil.rmtree(entry, ignore_errors=True)  # damaged, or the caller would have opened it
+        shutil.rmtree(entry, ignore_errors=True)  # it is damaged, or the caller would have opened it
         part.rename(entry)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -129,7 +130,7 @@ def _write(part: Path, source: Source, split: str, size: tuple[int, int]) -> Non
 
 
 class _ArrayFile:
-    """A .npy file of uint8 that grows along its first axis: scenes are never all in memory."""
+    """A .npy file of uint8 that grows along its first axis, so that memory holds one scene at a time."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
@@ -147,13 +148,13 @@ class _ArrayFile:
         self.shape[0] += 1
 
     def finish(self) -> list[int]:
-        """Write the final header; returns the array's shape."""
+        """Write the final header. Return the array's shape."""
         assert self.shape, "the source has no scenes"
         self.file.seek(0)
         self._write_header()
         return self.shape
 
     def _write_header(self) -> None:
-        # numpy leaves room for the first axis to grow, so the header's length stays the same.
+        # The header's length stays the same, because numpy leaves room for the first axis to grow.
         header = {"descr": "|u1", "fortran_order": False, "shape": tuple(self.shape)}
         np.lib.format.write_array_header_1_0(self.file, header)

@@ -1,4 +1,4 @@
-"""A car's own scenes, as batches for a network."""
+"""A car's scenes as batches for its network."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from fedsim.data.scene_set import SceneSet
 
 
 class CarScenes:
-    """Some scenes of a set. On a CPU they stay memory-mapped; on a GPU they are resident."""
+    """The scenes of one car. For a CPU they stay memory-mapped on disk; for a GPU they are all in its memory."""
 
     def __init__(self, scene_set: SceneSet, indices: np.ndarray, device: torch.device) -> None:
         height, width = scene_set.images.shape[2:]
@@ -22,22 +22,22 @@ class CarScenes:
         return len(self.indices)
 
     def batch(self, positions: np.ndarray, augment: Unchanged | None = None) -> tuple[Tensor, Tensor]:
-        """The scenes at these positions, as they are or augmented.
+        """Return the scenes at these positions of the car's list, augmented if `augment` is given.
 
-        Returns images (B, 3, H, W) float32, channels_last, each scene standardised; labels (B, H, W) int64.
+        Returns pictures (B, 3, H, W) float32, channels_last, each standardised by itself, and labels (B, H, W) int64.
         """
         if self._resident is None:
             images, labels = self._read(self.indices[positions])
         else:
-            where = torch.from_numpy(positions).to(self._device)
-            images, labels = (tensor[where] for tensor in self._resident)
+            chosen = torch.from_numpy(positions).to(self._device)
+            images, labels = (tensor[chosen] for tensor in self._resident)
         if augment is not None:
             images = augment.recolour(images)
         inputs = standardise(images).contiguous(memory_format=torch.channels_last)
         return augment.move(inputs, labels.long()) if augment is not None else (inputs, labels.long())
 
     def _read(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
-        """uint8 images (B, 3, H, W) and labels (B, H, W) at the images' size, on the device."""
+        """Read pictures (B, 3, H, W) and labels (B, H, W) at the pictures' size, both uint8, onto the device."""
         images = torch.from_numpy(self._set.images[indices])
         labels = torch.from_numpy(shrink_labels(self._set.labels[indices], self._size))
         return images.to(self._device), labels.to(self._device)

@@ -1,4 +1,4 @@
-"""Scenes under conditions: perturbed at the pictures' own size, as a camera would be, then shrunk for the network."""
+"""Scenes under conditions: pictures perturbed at their own size, then shrunk for the network."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,10 +15,10 @@ from fedsim.seeds import stream
 
 
 class Conditioned:
-    """A data set of which some scenes are seen under a condition of their own, always the same; a `Source` itself."""
+    """A `Source` in which some scenes are perturbed, each always in the same way."""
 
     def __init__(self, source: Source, conditions: Mapping[str, Perturbation], seed: int) -> None:
-        """conditions: by the name of a scene; scenes without one are as they are."""
+        """conditions: perturbations by the name of a scene; the other scenes stay as they are."""
         self._source, self._conditions, self._seed = source, conditions, seed
         self.name, self.classes, self.image_size = source.name, source.classes, source.image_size
 
@@ -26,7 +26,7 @@ class Conditioned:
         return self._source.splits()
 
     def identity(self, split: str) -> dict[str, object]:
-        """The data set's own, the conditions, and a hash of the code that perturbs."""
+        """Return the data set's own identity, the conditions, and a digest of the code that perturbs."""
         return {"of": self._source.identity(split), "seed": self._seed, "code": _code_digest(),
                 "conditions": {name: str(condition) for name, condition in sorted(self._conditions.items())}}
 
@@ -48,29 +48,33 @@ class Conditioned:
 
 
 def perturb(images: np.ndarray, names: Sequence[str], perturbation: Perturbation, seed: int) -> np.ndarray:
-    """Return pictures (N, 3, H, W) uint8, perturbed; a scene's draws depend on seed, kind and its name alone."""
-    perturbed = np.empty_like(images)
+    """Perturb pictures: (N, 3, H, W) uint8 -> a new array of the same shape.
+
+    The draws of a picture depend only on the seed, the kind of perturbation and its name.
+    """
+    result = np.empty_like(images)
     for index, (image, name) in enumerate(zip(images, names, strict=True)):
         random = stream(seed, "perturbation", perturbation.kind, name)
-        perturbed[index] = perturbation(torch.tensor(image), random).numpy()
-    return perturbed
+        result[index] = perturbation(torch.tensor(image), random).numpy()
+    return result
 
 
-def perturbed(originals: SceneSet, size: tuple[int, int], perturbation: Perturbation, seed: int) -> np.ndarray:
-    """The pictures of a set at the size that a network sees, (N, 3, H, W) uint8 with (W, H) = size.
+def perturb_and_shrink(originals: SceneSet, size: tuple[int, int], perturbation: Perturbation, seed: int) -> np.ndarray:
+    """Perturb the pictures of a set and bring them to the size of the network's input.
 
-    originals: the scenes with pictures of the data set's own size. A scene's draws depend on the seed, the kind of
-    perturbation and its name alone.
+    originals: the scenes with pictures of the data set's own size; size: (width, height) in pixels.
+    Returns (N, 3, height, width) uint8. The draws of a scene depend only on the seed, the kind of perturbation and the
+    scene's name.
     """
     pictures = np.empty((len(originals), 3, size[1], size[0]), np.uint8)
-    for index, name in enumerate(originals.names):  # one by one: originals may be large
+    for index, name in enumerate(originals.names):  # one by one, because originals may be large
         picture = perturb(originals.images[index][None], [name], perturbation, seed)[0]
         pictures[index] = resize_picture(picture.transpose(1, 2, 0), size).transpose(2, 0, 1)
     return pictures
 
 
 def own_size(scenes: SceneSet) -> tuple[int, int]:
-    """(width, height) in pixels of the data set's own pictures, which its labels have too."""
+    """Return (width, height) in pixels of the data set's own pictures. Its labels have the same size."""
     height, width = scenes.labels.shape[1:]
     return width, height
 

@@ -4,31 +4,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
-FLOOR = 1e-3  # squared grey levels; keeps a channel of one value finite, and moves no other visibly
+FLOOR = 1e-3  # squared grey levels; keeps a channel of one value finite and hardly changes any other
 
 
 def nearest(source: int, target: int) -> np.ndarray:
-    """Which of `source` pixels lies under the centre of each of `target` pixels: (target,) int64."""
+    """Return the index of the source pixel under the centre of each target pixel, (target,) int64."""
     return (2 * np.arange(target) + 1) * source // (2 * target)
 
 
 def shrink_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Labels (B, h, w) at another size (width, height), each pixel the one under its centre: (B, H, W).
+    """Bring labels (B, h, w) to another size (width, height): (B, height, width).
 
-    Touches no other pixel, so a memory-mapped array stays on disk.
+    Each new pixel takes the label under its centre. No other pixel is read, so a memory-mapped array stays on disk.
     """
     rows, columns = nearest(labels.shape[1], size[1]), nearest(labels.shape[2], size[0])
     return labels[:, rows[:, None], columns]
 
 
 def resize_picture(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A picture (h, w, 3) uint8 at another size (width, height): (H, W, 3) uint8."""
+    """Bring a picture (h, w, 3) uint8 to another size (width, height): (height, width, 3) uint8."""
     height, width = image.shape[:2]
     if (width, height) == size:
         return image
-    from PIL import Image  # here, because most starts find their scenes in the cache
+    from PIL import Image  # late: most starts find their scenes in the cache
 
-    # Shrinking, the mean over the area of a pixel: what a coarser camera would have seen.
+    # A picture that shrinks takes the mean over the area of each new pixel, as a coarser camera would.
     shrinks = size[0] <= width and size[1] <= height
     method = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
     return np.asarray(Image.fromarray(image).resize(size, method))
@@ -38,10 +38,10 @@ def standardise(images: Tensor) -> Tensor:
     """Bring every scene to mean 0 and deviation 1 in each channel, by its own mean and deviation.
 
     images: (B, 3, H, W) uint8. Returns float32 of the same shape; a channel of one value becomes zeros.
-    So a drive's light leaves little mark on what the network sees.
+    The network then sees little of the light in which a drive was recorded.
     """
     pixels = images.shape[2] * images.shape[3]
-    # A sum of integers is exact: the same on every device, and zeros are exactly zeros.
+    # A sum of integers is exact. So it is the same on every device, and a channel of one value gives exact zeros.
     mean = images.sum((2, 3), keepdim=True, dtype=torch.int64).double().div_(pixels).float()
     centred = images.float().sub_(mean)
     variance = centred.square().mean((2, 3), keepdim=True)

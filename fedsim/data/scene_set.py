@@ -1,4 +1,4 @@
-"""What a data set is to fedsim: scenes on disk (`Source`), and the same memory-mapped (`SceneSet`)."""
+"""The two forms of a data set: scenes on disk (`Source`), and scenes memory-mapped (`SceneSet`)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,30 +16,30 @@ class Scene(NamedTuple):
     drive: str  # the recording it belongs to
     image: np.ndarray  # (h, w, 3) uint8 RGB
     label: np.ndarray  # (h, w) uint8 class index or VOID
-    time: float | None = None  # seconds on the clock of its drive, where the data set tells
+    time: float | None = None  # seconds on the clock of its drive, if the data set tells it
 
 
 class Source(Protocol):
-    """A data set. Adding one means writing one small module with such a class."""
+    """A data set. To add one, write one small module with such a class."""
 
     name: str
     classes: ClassTable
-    image_size: tuple[int, int]  # (width, height) in pixels that a network is trained at unless told
+    image_size: tuple[int, int]  # (width, height) in pixels, the network's input unless --image-size is given
 
     def splits(self) -> tuple[str, ...]:
-        """The splits there are, of "train", "val" and "test"."""
+        """Return the splits that the data set has, among "train", "val" and "test"."""
         ...
 
     def identity(self, split: str) -> dict[str, object]:
-        """Everything the scenes of a split depend on, JSON-able: the cache is keyed by it.
+        """Return everything that the scenes of a split depend on, as values that JSON can hold: the key of the cache.
 
-        Cheap: it is asked at every start. Raises DataError where the data set is missing or of another
-        layout.
+        It must be fast, because every start calls it. Raises DataError if the data set is missing or laid out in
+        another way.
         """
         ...
 
     def count(self, split: str) -> int:
-        """How many scenes there are. Cheap. Raises DataError as `identity` does."""
+        """Return the number of scenes of a split. It must be fast. Raises DataError as `identity` does."""
         ...
 
     def scene(self, split: str, index: int) -> Scene:
@@ -50,23 +50,23 @@ class Source(Protocol):
         ...
 
     def scenes(self, split: str) -> Iterator[Scene]:
-        """The scenes of a split, drive after drive, each drive in order of time. All of one size.
+        """Yield the scenes of a split, drive after drive, each drive in order of time. All have one size.
 
-        Raises DataError naming the file that cannot be used.
+        Raises DataError that names the file that cannot be used.
         """
         ...
 
 
 @dataclass(frozen=True)
 class SceneSet:
-    """The scenes of a split, memory-mapped and read-only, pictures at the size a network sees them."""
+    """The scenes of a split, memory-mapped and read-only, with pictures at the size of the network's input."""
 
     images: np.ndarray  # (N, 3, H, W) uint8 RGB
-    labels: np.ndarray  # (N, h, w) uint8 class index or VOID, at native resolution
-    histograms: np.ndarray  # (N, C) int64 labelled pixels of every scene by class
+    labels: np.ndarray  # (N, h, w) uint8 class index or VOID, at the data set's own resolution
+    histograms: np.ndarray  # (N, C) int64 labelled pixels of each scene by class
     names: tuple[str, ...]
     drives: tuple[str, ...]
-    times: tuple[float | None, ...]  # seconds on the clock of the scene's drive, where known
+    times: tuple[float | None, ...]  # seconds on the clock of the scene's drive, None where it is unknown
     classes: ClassTable
     fingerprint: str  # sha256 over pictures, labels, names and drives
 
@@ -75,5 +75,5 @@ class SceneSet:
 
 
 def class_histogram(label: np.ndarray, classes: int) -> np.ndarray:
-    """Labelled pixels by class: (h, w) uint8 -> (classes,) int64."""
+    """Count the labelled pixels of each class: (h, w) uint8 -> (classes,) int64."""
     return np.bincount(label.ravel(), minlength=256)[:classes]

@@ -9,7 +9,7 @@ from statistics import fmean
 
 import torch
 
-from fedsim.data.conditions import perturbed
+from fedsim.data.conditions import perturb_and_shrink
 from fedsim.data.perturbations import Perturbation
 from fedsim.data.scene_set import SceneSet
 from fedsim.evaluation.evaluate import Network, batches_of, predict
@@ -81,7 +81,7 @@ def score_subjects(subjects: Sequence[Subject], perturbations: Iterable[Perturba
             key = subject.scenes.fingerprint
             if key not in seen:
                 height, width = subject.scenes.images.shape[2:]
-                images = perturbed(subject.originals, (width, height), perturbation, seed)
+                images = perturb_and_shrink(subject.originals, (width, height), perturbation, seed)
                 seen[key] = replace(subject.scenes, images=images)
             result.perturbed[perturbation] = _score(subject, seen[key])
         advance()

@@ -9,7 +9,7 @@ import numpy as np
 
 from fedsim.data.partition import SPLIT_FILE
 from fedsim.data.partition.dealt import Dealt
-from fedsim.data.partition.skew import ColourStatistics, jensen_shannon, lacking, skew, sole_owner
+from fedsim.data.partition.skew import ColourStatistics, jensen_shannon, missing_classes, skew, sole_owner
 from fedsim.data.partition.split_file import write_split
 from fedsim.report.scenes import contact_sheet
 from fedsim.report.tables import Table, markdown, print_block, print_tables
@@ -32,7 +32,7 @@ class Inspection:
         everywhere = ColourStatistics.of(scenes.images, np.concatenate([shard.indices for shard in dealt.shards]))
         self.colours = colours
         self.colour_distances = [statistics.distance(everywhere) for statistics in colours]  # grey levels
-        self.lacking = lacking(dealt.shards, scenes.histograms)
+        self.lacking = missing_classes(dealt.shards, scenes.histograms)
 
     @property
     def shares(self) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 from test_cache import COUNT, HEIGHT, WIDTH, Noise
 
 from fedsim.data.cache import load
-from fedsim.data.conditions import Conditioned, own_size, perturb, perturbed
+from fedsim.data.conditions import Conditioned, own_size, perturb, perturb_and_shrink
 from fedsim.data.perturbations import Perturbation
 from fedsim.data.pixels import resize_picture
 
@@ -41,19 +41,20 @@ def test_only_the_pictures_of_scenes_with_a_condition_change():
 
 
 def test_a_scene_looks_the_same_in_training_and_in_an_evaluation():
-    """The cache's pictures of a conditioned set are those of `perturbed`: the same draws, shrunk alike."""
+    """The cache's pictures of a conditioned set are those of `perturb_and_shrink`: the same draws, shrunk alike."""
     conditioned = Conditioned(Large(), {f"train-{i}": FOG for i in range(COUNT)}, 7)
     trained = load(conditioned, "train", None)
     plain = load(Large(), "train", None)
     originals = load(Large(), "train", own_size(plain))
     assert originals.images.shape == (COUNT, 3, 5 * HEIGHT, 5 * WIDTH)
-    assert np.array_equal(perturbed(originals, (30, 20), FOG, 7), trained.images)
+    assert np.array_equal(perturb_and_shrink(originals, (30, 20), FOG, 7), trained.images)
 
 
 def test_pictures_are_perturbed_before_they_are_shrunk():
     originals = load(Large(), "train", (5 * WIDTH, 5 * HEIGHT))
     whole = perturb(originals.images[:1], originals.names[:1], FOG, 0)[0].transpose(1, 2, 0)
-    assert np.array_equal(perturbed(originals, (30, 20), FOG, 0)[0], resize_picture(whole, (30, 20)).transpose(2, 0, 1))
+    shrunk = resize_picture(whole, (30, 20)).transpose(2, 0, 1)
+    assert np.array_equal(perturb_and_shrink(originals, (30, 20), FOG, 0)[0], shrunk)
 
 
 def test_conditions_seed_and_data_set_tell_entries_of_the_cache_apart():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scenery import SOLO, criterion, scene_set, segnet
 
-from fedsim.data.conditions import perturbed
+from fedsim.data.conditions import perturb_and_shrink
 from fedsim.data.perturbations import Perturbation
 from fedsim.evaluation.evaluate import evaluate
 from fedsim.evaluation.metrics import Scores, mean_scores
@@ -72,7 +72,7 @@ def test_scores_are_those_of_an_evaluation_of_the_perturbed_pictures():
     result, = score_subjects([one], [*FOG, *NOISE], seed=3)
     assert result.clean == evaluate(SOLO, model, one.scenes, criterion()).scores
     for perturbation in (*FOG, *NOISE):
-        images = perturbed(one.originals, (32, 24), perturbation, 3)
+        images = perturb_and_shrink(one.originals, (32, 24), perturbation, 3)
         expected = evaluate(SOLO, model, replace(one.scenes, images=images), criterion()).scores
         assert result.perturbed[perturbation] == expected
 

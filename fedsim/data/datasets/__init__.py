@@ -1,4 +1,4 @@
-"""Data sets by name; each is one small module."""
+"""The data sets by name; each is one small module."""
 
 import os
 from importlib import import_module
@@ -12,8 +12,8 @@ from fedsim.errors import DataError, SettingsError
 if TYPE_CHECKING:  # it imports numpy, and the command line reads names alone
     from fedsim.data.scene_set import Source
 
-# Name -> module and class, imported when asked for. What a class is made from, its arguments say: `root`, the folder
-# of the data set; `drives`, how many to make; `classes`, how many to tell apart where there is a choice.
+# Name -> module and class, imported when the data set is opened. A class takes those of these arguments that it needs:
+# `root`, the folder of the data set; `drives`, the number of training drives; `classes`, the number of classes.
 SOURCES = {
     "streets": ("streets", "Streets"),
     "camvid": ("camvid", "CamVid"),

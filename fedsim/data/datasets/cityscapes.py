@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import ClassVar
 
 from fedsim.data.datasets.label_files import IndexLabels
-from fedsim.data.datasets.label_table import DATA, class_index, class_table, read_labels
+from fedsim.data.datasets.label_table import TABLES, class_index, class_table, read_labels
 from fedsim.data.datasets.on_disk import Frame, OnDisk
 from fedsim.data.datasets.picture_files import by_name, folders, pair, pictures
 from fedsim.errors import DataError
 
 IMAGES, LABELS = "leftImg8bit", "gtFine"
-IMAGE, LABEL = "_leftImg8bit", "_gtFine_labelIds"  # what names end in
+IMAGE, LABEL = "_leftImg8bit", "_gtFine_labelIds"  # ends of file names
 FRAMES_PER_SECOND = 17  # §2.1 of the paper
 
 
 class Cityscapes(OnDisk):
-    """A drive is a city. Its recordings have no clock in common, so scenes have no time."""
+    """Cityscapes with a drive for each city. Scenes have no time, because a city's recordings share no clock."""
 
     name = "cityscapes"
     image_size = (256, 128)  # (width, height) in pixels, an eighth of the pictures' own
@@ -32,25 +32,26 @@ class Cityscapes(OnDisk):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        table = DATA / "cityscapes.csv"
+        table = TABLES / "cityscapes.csv"
         labels = read_labels(table)
         self.classes = class_table(table, labels)
         self.labels = IndexLabels({label.number: class_index(label, self.classes) for label in labels},
                               "take those whose names end in _gtFine_labelIds.png")
 
     def splits(self) -> tuple[str, ...]:
-        """Of "train" and "val"."""
-        found = tuple(split for split in ("train", "val") if isdir(self.root / IMAGES / split))
-        if not found:
+        """Return the splits of which there is a folder, among "train" and "val"."""
+        splits = tuple(split for split in ("train", "val") if isdir(self.root / IMAGES / split))
+        if not splits:
             raise DataError(f"{self.root} holds no {IMAGES}/train and no {IMAGES}/val; --data-root must name the "
                             f"folder in which {IMAGES} and {LABELS} of Cityscapes lie")
-        return found
+        return splits
 
     def frames(self, split: str) -> Iterator[Frame]:
-        """Cities by name, the frames of each by sequence and number."""
+        """Yield city after city in the order of names, the frames of each by sequence and number."""
         images, labels = (self.root / kind / split for kind in (IMAGES, LABELS))
         for city in sorted({city.name for folder in (images, labels) for city in folders(folder)}):
-            ids = [path for path in pictures(labels / city) if path.stem.endswith(LABEL)]  # of four files a picture
+            # One of the four files of each label.
+            ids = [path for path in pictures(labels / city) if path.stem.endswith(LABEL)]
             named = by_name(pictures(images / city), IMAGE)
             yield from (self._frame(*paired) for paired in pair(named, by_name(ids, LABEL), labels / city))
 
@@ -60,7 +61,7 @@ class Cityscapes(OnDisk):
 
 
 class CityscapesSequences(Cityscapes):
-    """A drive is a recorded sequence, CITY_SEQUENCE, whose frames are numbered on one clock."""
+    """Cityscapes with a drive for each recorded sequence. Frame numbers tell the time in a sequence."""
 
     name = "cityscapes-sequences"
 
@@ -70,7 +71,7 @@ class CityscapesSequences(Cityscapes):
 
 
 def _parts(name: str, image: Path) -> tuple[str, ...]:
-    """City, sequence and frame in the name of a picture. Raises DataError."""
+    """Split the name of a picture into city, sequence and frame. Raises DataError if it has other parts."""
     parts = re.fullmatch(r"(.+)_([0-9]+)_([0-9]+)", name)
     if parts is None:
         raise DataError(f"{image} is not called CITY_SEQUENCE_FRAME{IMAGE}.png, as Cityscapes calls a picture")

@@ -1,4 +1,7 @@
-"""Label files: pictures whose pixels hold class numbers or class colours. What stands for no class is refused."""
+"""Label files: pictures whose pixels hold class numbers or class colours.
+
+A pixel on disk holds a code: a class number, or a colour as one number. A code that stands for no class is refused.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -17,15 +20,18 @@ Code = TypeVar("Code", int, np.ndarray)
 
 
 class LabelFiles(ABC):
-    """How the labels of a data set are read. codes: what is on disk -> class index or VOID."""
+    """The way in which the labels of a data set are read. codes: code on disk -> class index or VOID."""
 
-    codes_there_are: int
+    number_of_codes: int
 
     def __init__(self, codes: Mapping[int, int], remedy: str) -> None:
         self.codes, self.remedy = dict(codes), remedy
 
     def read(self, path: Path, size: tuple[int, int]) -> np.ndarray:
-        """The label (h, w) uint8, class index or VOID, of a picture of (width, height). Raises DataError."""
+        """Read a label: (h, w) uint8, class index or VOID. Raises DataError.
+
+        size: (width, height) of its picture, which the label must have too.
+        """
         image = open_picture(path)
         if image.format == "JPEG":
             raise DataError(f"{path} is a JPEG, which blurs labels into classes that nobody drew; {self.remedy}")
@@ -33,35 +39,35 @@ class LabelFiles(ABC):
             raise DataError(f"{path} is {image.width}x{image.height} pixels, but its picture is "
                             f"{size[0]}x{size[1]}; a label must have its picture's size")
         codes = self._codes_of(image, path)
-        found = self._class_after.take(codes)
-        if not found.min():
-            raise DataError(f"{path} holds {self._foreign(codes, found == 0)}")
-        label = (found - 1).astype(np.uint8)
+        class_plus_one = self._class_plus_one.take(codes)
+        if not class_plus_one.min():
+            raise DataError(f"{path} holds {self._describe_unknown(codes, class_plus_one == 0)}")
+        label = (class_plus_one - 1).astype(np.uint8)
         if label.min() == VOID:
             raise DataError(f"{path} is void in every pixel, so nothing can be learnt or scored; "
                             "take its scene out of the data set")
         return label
 
     @cached_property
-    def _class_after(self) -> np.ndarray:
-        """One more than the class of every code, (codes,) uint16, so that 0 is what stands for none."""
-        table = np.zeros(self.codes_there_are, np.uint16)
+    def _class_plus_one(self) -> np.ndarray:
+        """The class of each code plus one, (number_of_codes,) uint16. A code that stands for no class has 0."""
+        table = np.zeros(self.number_of_codes, np.uint16)
         table[list(self.codes)] = np.array(list(self.codes.values())) + 1
         return table
 
     @abstractmethod
     def _codes_of(self, image: Image.Image, path: Path) -> np.ndarray:
-        """What is on disk: (h, w) integers below codes_there_are."""
+        """Return the codes on disk: (h, w) integers below number_of_codes."""
 
     @abstractmethod
-    def _foreign(self, codes: np.ndarray, where: np.ndarray) -> str:
-        """What was found that is no class, in words, and what there should have been."""
+    def _describe_unknown(self, codes: np.ndarray, where: np.ndarray) -> str:
+        """Describe the codes that stand for no class, at the pixels `where`, and those that are allowed."""
 
 
 class IndexLabels(LabelFiles):
-    """Labels whose pixels are class numbers of 1 to 16 bits. A palette only makes them fit to be looked at."""
+    """Labels whose pixels are class numbers of 1 to 16 bits. The colours of a palette do not matter."""
 
-    codes_there_are = 2**16
+    number_of_codes = 2**16
 
     def _codes_of(self, image: Image.Image, path: Path) -> np.ndarray:
         if image.mode not in ("1", "L", "P", "I;16"):
@@ -69,7 +75,7 @@ class IndexLabels(LabelFiles):
                             f"{self.remedy}")
         return np.asarray(image)
 
-    def _foreign(self, codes: np.ndarray, where: np.ndarray) -> str:
+    def _describe_unknown(self, codes: np.ndarray, where: np.ndarray) -> str:
         values = np.unique(codes[where])
         some = ", ".join(map(str, values[:8]))
         return (f"the value{'s' if len(values) > 1 else ''} {some}{' …' if len(values) > 8 else ''}, but "
@@ -82,15 +88,15 @@ class IndexLabels(LabelFiles):
 
 
 class ColourLabels(LabelFiles):
-    """Labels whose pixels are class colours, as `colour_code` numbers them."""
+    """Labels whose pixels are class colours. `colour_code` makes one number of a colour."""
 
-    codes_there_are = 2**24
+    number_of_codes = 2**24
 
     def _codes_of(self, image: Image.Image, path: Path) -> np.ndarray:
         red, green, blue = np.moveaxis(np.asarray(rgb(image)).astype(np.uint32), -1, 0)
         return colour_code(red, green, blue)
 
-    def _foreign(self, codes: np.ndarray, where: np.ndarray) -> str:
+    def _describe_unknown(self, codes: np.ndarray, where: np.ndarray) -> str:
         code = int(codes[where][0])
         red, green, blue = code >> 16, code >> 8 & 255, code & 255
         return (f"the colour {red} {green} {blue} in {int((codes == code).sum())} pixels, which is none of the "
@@ -98,12 +104,12 @@ class ColourLabels(LabelFiles):
 
 
 def colour_code(red: Code, green: Code, blue: Code) -> Code:
-    """A colour as one number of 24 bits."""
+    """Return a colour as one number of 24 bits."""
     return red << 16 | green << 8 | blue
 
 
 def _runs(numbers: Iterable[int]) -> str:
-    """0 to 10, 12 for 0, 1, … 10, 12."""
+    """Write numbers as runs: "0 to 10, 12" for 0, 1, … 10, 12."""
     runs: list[list[int]] = []
     for number in sorted(numbers):
         if runs and number == runs[-1][-1] + 1:

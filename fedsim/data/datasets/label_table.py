@@ -1,4 +1,4 @@
-"""What the numbers and colours of a data set's labels stand for: tables in CSV, ours and users' alike.
+"""Tables in CSV that say what the numbers and colours of labels mean, fedsim's own and those of users.
 
     # a comment
     label,name,red,green,blue,trained_as
@@ -6,8 +6,8 @@
     1,Lane marking,128,0,192,Road
     2,Ego car,0,0,0,
 
-A label with an empty trained_as, or one named void, is neither learnt nor scored. Without the column a label is a
-class of its own. Classes are numbered in the order in which the table comes to them.
+A label that has an empty trained_as, or is named void, is neither learnt nor scored. Without the column trained_as,
+each label is a class of its own. Classes are numbered in the order in which they first appear in the table.
 """
 
 import csv
@@ -19,27 +19,27 @@ from fedsim.classes import VOID, ClassTable
 from fedsim.data.datasets.picture_files import read_lines
 from fedsim.errors import DataError
 
-DATA = Path(__file__).parent / "tables"  # the tables that come with fedsim
+TABLES = Path(__file__).parent / "tables"  # the tables that come with fedsim
 NUMBERED = ("label", "name", "red", "green", "blue")
-MOST_CLASSES = VOID  # VOID is a number of its own
-MOST_LABEL = 2**16 - 1  # in a PNG of 16 bits
+MOST_CLASSES = VOID  # class indices are below VOID
+MOST_LABEL = 2**16 - 1  # the largest number in a PNG of 16 bits
 
 
 class Label(NamedTuple):
     """A line of a table."""
 
-    line: int  # of the file, from 1
+    line: int  # its number in the file, from 1
     number: int
     name: str
     colour: tuple[int, int, int]  # RGB, 0..255
-    trained_as: str | None  # the name of a class, None for void
+    trained_as: str | None  # the name of a class; None for void
 
 
 def read_labels(path: Path, columns: tuple[str, ...] = NUMBERED) -> tuple[Label, ...]:
-    """The labels of a table, line by line. Raises DataError naming the line.
+    """Read the labels of a table, line by line. Raises DataError that names the line.
 
-    columns: what they are called where the file was not made for fedsim: name, red, green and blue, and before
-    them the number where the file has it; otherwise labels are numbered from 0.
+    columns: the file's own names for the columns label, name, red, green and blue. Give four names if the file has no
+    column label; its labels are then numbered from 0.
     """
     lines = ((number, cells) for number, cells in _cells(path) if any(cells))
     _, header = next(lines, (0, []))
@@ -58,9 +58,9 @@ def read_labels(path: Path, columns: tuple[str, ...] = NUMBERED) -> tuple[Label,
 
 
 def class_table(path: Path, labels: Iterable[Label]) -> ClassTable:
-    """The classes that the labels of a table are trained as; a class has the colour of the label of its name.
+    """Return the classes that the labels of a table are trained as. A class has the colour of the label of its name.
 
-    Raises DataError where that makes no set of classes that can be told apart.
+    Raises DataError if there are no classes, too many, or two of one colour.
     """
     first: dict[str, Label] = {}
     for label in labels:
@@ -73,12 +73,12 @@ def class_table(path: Path, labels: Iterable[Label]) -> ClassTable:
 
 
 def class_index(label: Label, classes: ClassTable) -> int:
-    """The class that a label is trained as, or VOID."""
+    """Return the index of the class that a label is trained as, or VOID."""
     return VOID if label.trained_as is None else classes.names.index(label.trained_as)
 
 
 def refuse_doubles(path: Path, labels: Iterable[Label], what: str, of: Callable[[Label], object]) -> None:
-    """Raise DataError where two labels have the same, e.g. the same colour."""
+    """Raise DataError if two labels share a value. what: its name, e.g. "the colour"; of: takes it from a label."""
     seen: dict[object, Label] = {}
     for label in labels:
         other = seen.setdefault(of(label), label)
@@ -88,7 +88,7 @@ def refuse_doubles(path: Path, labels: Iterable[Label], what: str, of: Callable[
 
 
 def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """(line number, values) of every line that is no comment."""
+    """Yield (line number, values) of each line that is no comment."""
     for number, line in enumerate(read_lines(path), 1):
         if not line.startswith("#"):
             yield number, [cell.strip() for row in csv.reader([line]) for cell in row]

@@ -1,4 +1,4 @@
-"""What data sets on disk have in common: frames that are files, read on all cores there are."""
+"""The base of all data sets on disk: scenes are files, read on all cores."""
 
 from abc import ABC, abstractmethod
 from collections import deque
@@ -19,13 +19,13 @@ from fedsim.system.machine import cores
 
 T = TypeVar("T")
 R = TypeVar("R")
-READER_VERSION = 2  # raise it when the same files would give other scenes
+READER_VERSION = 2  # raise it when the same files give other scenes
 SPLITS = ("train", "val", "test")
 AHEAD = 4  # scenes decoded ahead for each core: enough to keep it busy, few enough for memory
 
 
 class Frame(NamedTuple):
-    """A scene as files."""
+    """The files of a scene."""
 
     drive: str
     name: str  # unique in its data set
@@ -35,16 +35,16 @@ class Frame(NamedTuple):
 
 
 class OnDisk(ABC):
-    """A `Source` (scenes/scene_set.py) whose scenes are a picture and a label each under `root`.
+    """A `Source` (fedsim/data/scene_set.py) whose scenes are pictures and labels in files under `root`.
 
-    A subclass sets the attributes below and tells splits and frames; docs/bring-your-own-data.md has an example.
+    A subclass sets the attributes below and defines `splits` and `frames`; docs/bring-your-own-data.md has an example.
     """
 
     name: str
     classes: ClassTable
     image_size: tuple[int, int]
     labels: LabelFiles
-    withheld: ClassVar[Mapping[str, str]] = {}  # split -> why nobody has it, "because …"
+    withheld: ClassVar[Mapping[str, str]] = {}  # split -> why nobody can have it, "because …"
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
@@ -53,14 +53,14 @@ class OnDisk(ABC):
 
     @abstractmethod
     def splits(self) -> tuple[str, ...]:
-        """The splits there are, of SPLITS."""
+        """Return the splits that the data set has, among SPLITS."""
 
     @abstractmethod
     def frames(self, split: str) -> Iterable[Frame]:
-        """The frames of a split that is there, drive after drive, each in order of time; opens no picture."""
+        """Return the frames of an existing split, drive after drive, each in order of time. Opens no picture."""
 
     def identity(self, split: str) -> dict[str, object]:
-        """What labels mean, and size and time of change of every file; no picture is opened."""
+        """Return the meaning of labels, and the size and time of change of each file. Opens no picture."""
         files = []
         for frame in self._frames(split):
             for path in (frame.image, frame.label):
@@ -68,8 +68,8 @@ class OnDisk(ABC):
                     status = path.stat()
                 except OSError as error:
                     raise DataError(f"{path} cannot be read ({error.strerror}); get it anew") from error
-                where = str(path.relative_to(self.root))
-                files.append([frame.drive, frame.name, where, status.st_size, status.st_mtime_ns])
+                relative = str(path.relative_to(self.root))
+                files.append([frame.drive, frame.name, relative, status.st_size, status.st_mtime_ns])
         return {"reader": READER_VERSION, "classes": self.classes.names,
                 "labels": [type(self.labels).__name__, sorted(self.labels.codes.items())], "files": files}
 
@@ -80,12 +80,12 @@ class OnDisk(ABC):
         """Read the picture and the label of one frame. Raises DataError."""
         frames = self._frames(split)
         if index >= len(frames):
-            raise DataError(f"the split {split} under {self.root} has {len(frames)} scenes, so none is number {index}; "
-                            "do not change a data set while it is in use")
+            raise DataError(f"the split {split} under {self.root} has {len(frames)} scenes, so there is no scene "
+                            f"{index}; do not change a data set while it is in use")
         return self._scene(frames[index], read_picture(frames[index].image))
 
     def scenes(self, split: str) -> Iterator[Scene]:
-        """The scenes in the order of `frames`, decoded ahead on the cores this process may use."""
+        """Yield the scenes in the order of `frames`, decoded ahead on the cores that this process may use."""
         frames = self._frames(split)
         size = picture_size(frames[0].image)
 
@@ -104,11 +104,12 @@ class OnDisk(ABC):
         return Scene(frame.name, frame.drive, image, self.labels.read(frame.label, (width, height)), frame.time)
 
     def _frames(self, split: str) -> list[Frame]:
-        found = self.splits()
-        if split not in found:
+        """Return the frames of a split. Raises DataError if there is no such split, or no picture in it."""
+        splits = self.splits()
+        if split not in splits:
             reason = f", {self.withheld[split]}" if split in self.withheld else ""
             raise DataError(f"there is no split {split} under {self.root}{reason}; there is "
-                            f"{' and '.join(found) or 'none'}")
+                            f"{' and '.join(splits) or 'none'}")
         frames = list(self.frames(split))
         if not frames:
             raise DataError(f"there is no picture in the split {split} under {self.root}")
@@ -116,9 +117,10 @@ class OnDisk(ABC):
 
 
 def ahead(do: Callable[[T], R], items: Iterable[T], most: int | None = None) -> Iterator[R]:
-    """What comes of every item, in order, done on the cores this process may use; at most `most` items ahead.
+    """Apply a function to each item on the cores that this process may use, and yield the results in order.
 
-    Threads are enough, because Pillow reads and writes outside of Python's lock.
+    most: results that may wait to be taken. Threads are enough, because Pillow reads and writes outside of Python's
+    lock.
     """
     threads = cores()
     pool, waiting = ThreadPoolExecutor(threads), deque[Future[R]]()

@@ -1,4 +1,4 @@
-"""Files of a data set: found, paired, opened, and refused in one sentence that names the file."""
+"""Picture files: listed, paired with labels, and opened. Errors name the file in one sentence."""
 
 import re
 import threading
@@ -13,30 +13,30 @@ from PIL import ExifTags, Image
 from fedsim.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")  # in capitals too
-FORMATS = ("PNG", "JPEG")  # no others are tried: some of Pillow's decoders start other programs
+FORMATS = ("PNG", "JPEG")  # only these, because some of Pillow's decoders start other programs
 UPRIGHT = dict(enumerate((Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM,
                           Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270, Image.Transpose.TRANSVERSE,
-                          Image.Transpose.ROTATE_90), start=2))  # by EXIF orientation
+                          Image.Transpose.ROTATE_90), start=2))  # EXIF orientation -> what makes the picture upright
 _HEADER = threading.Lock()
 
 
 def natural(name: str) -> tuple[list[str | int], str]:
-    """A key that sorts names as people count: frame-2 before frame-10."""
+    """Return a key that sorts names by the numbers in them: frame-2 before frame-10."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name
 
 
 def folders(folder: Path) -> list[Path]:
-    """The folders in a folder, in the order of their names. Raises DataError."""
+    """List the folders in a folder, in the order of their names. Raises DataError."""
     return [path for path in _listing(folder) if isdir(path)]
 
 
 def pictures(folder: Path) -> list[Path]:
-    """The pictures in a folder, in the order of their names. Raises DataError."""
+    """List the pictures in a folder, in the order of their names. Raises DataError."""
     return [path for path in _listing(folder) if path.suffix.lower() in SUFFIXES and isfile(path)]
 
 
 def read_lines(path: Path) -> list[str]:
-    """A user's text, whatever its line ends, with or without a byte order mark. Raises DataError."""
+    """Read a text file: UTF-8, any line ends, with or without a byte order mark. Raises DataError."""
     try:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -44,9 +44,9 @@ def read_lines(path: Path) -> list[str]:
 
 
 def by_name(paths: Iterable[Path], ending: str = "") -> dict[str, Path]:
-    """Pictures by what they are called without extension and, where they have it, without `ending`.
+    """Return the pictures by name: the file name without its extension and, if it has it, without `ending`.
 
-    Raises DataError where two are called the same, such as a.png and a.jpg.
+    Raises DataError if two have the same name, such as a.png and a.jpg.
     """
     named: dict[str, Path] = {}
     for path in paths:
@@ -57,7 +57,7 @@ def by_name(paths: Iterable[Path], ending: str = "") -> dict[str, Path]:
 
 
 def pair(images: dict[str, Path], labels: dict[str, Path], labels_folder: Path) -> Iterator[tuple[str, Path, Path]]:
-    """(name, picture, label) in natural order. Raises DataError where one of the two is missing."""
+    """Yield (name, picture, label) in natural order. Raises DataError if one of the two is missing."""
     for name in sorted(images.keys() | labels.keys(), key=natural):
         if name not in labels:
             raise DataError(f"{images[name]} has no label in {labels_folder}; add the label or take the picture out"
@@ -69,28 +69,28 @@ def pair(images: dict[str, Path], labels: dict[str, Path], labels_folder: Path) 
 
 
 def open_picture(path: Path) -> Image.Image:
-    """The picture of a file, decoded. Raises DataError.
+    """Read and decode a picture. Raises DataError.
 
-    A picture that is to be turned before it is shown is refused: nobody knows whether its label was drawn
-    before or after.
+    A picture that is to be turned before it is shown is refused, because nobody knows whether its label was drawn
+    before or after turning.
     """
-    image, turned = _decoded(path)
-    if turned not in (0, 1):
-        raise DataError(f"{path} is marked as turned or mirrored (EXIF orientation {turned}), which no label can be; "
-                        "turn its pixels and label alike and save it without the mark")
+    image, orientation = _decode(path)
+    if orientation not in (0, 1):
+        raise DataError(f"{path} is marked as turned or mirrored (EXIF orientation {orientation}), which no label "
+                        "can be; turn its pixels and label alike and save it without the mark")
     return image
 
 
 def read_upright(path: Path) -> np.ndarray:
-    """As `read_picture`, but turned and mirrored as it is to be shown: for pictures without a label."""
-    image, turned = _decoded(path)
-    return np.asarray(rgb(image.transpose(UPRIGHT[turned]) if turned in UPRIGHT else image))
+    """Read a picture as `read_picture` does, and turn it as EXIF says: for pictures that have no label."""
+    image, orientation = _decode(path)
+    return np.asarray(rgb(image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image))
 
 
-def _decoded(path: Path) -> tuple[Image.Image, int]:
-    """The picture of a file, and how EXIF says it is to be turned. Raises DataError."""
+def _decode(path: Path) -> tuple[Image.Image, int]:
+    """Return the picture of a file and its EXIF orientation. Raises DataError."""
     try:
-        # Filters of warnings belong to the whole process, so one thread at a time; decoding is outside.
+        # One thread at a time, because warning filters belong to the whole process. Decoding needs no lock.
         with _HEADER, warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(path, formats=FORMATS)
@@ -107,17 +107,17 @@ def _decoded(path: Path) -> tuple[Image.Image, int]:
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """(width, height) in pixels of a picture. Raises DataError."""
+    """Return (width, height) of a picture in pixels. Raises DataError."""
     return open_picture(path).size
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """(h, w, 3) uint8 RGB of a picture in grey or colour, of 8 or 16 bits, without its transparency."""
+    """Read a picture as (h, w, 3) uint8 RGB. It may be grey, of 16 bits or transparent. Raises DataError."""
     return np.asarray(rgb(open_picture(path)))
 
 
 def rgb(image: Image.Image) -> Image.Image:
-    """A picture in RGB: colours of a palette looked up, transparency dropped, 16 bits scaled down to 8."""
+    """Convert a picture to RGB: look up its palette, drop its transparency, scale 16 bits down to 8."""
     if image.mode == "I;16":  # in colour, Pillow has dropped the lower eight bits already
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     image.info.pop("transparency", None)
@@ -125,7 +125,7 @@ def rgb(image: Image.Image) -> Image.Image:
 
 
 def _listing(folder: Path) -> list[Path]:
-    """What is in a folder in the order of names, but for hidden files."""
+    """List what is in a folder, in the order of names, without hidden files. Raises DataError."""
     try:
         return sorted((path for path in folder.iterdir() if not path.name.startswith(".")),
                       key=lambda path: natural(path.name))
@@ -139,5 +139,5 @@ def _others(names: set[str], what: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """The error in a few words, without the path that Pillow ends with: the message names it already."""
+    """Describe an error in a few words. The path at the end of Pillow's text is left out: the message names it."""
     return (error.strerror if isinstance(error, OSError) and error.strerror else str(error)).split(" '")[0]

@@ -1,1 +1,1 @@
-"""Data sets downloaded, checked and unpacked."""
+"""Public data sets: download, check and unpack them."""

@@ -1,6 +1,6 @@
-"""Files out of a .tar.gz that nobody vouches for, and digests that tell whether they are the right ones.
+"""Unpack an untrusted .tar.gz archive, and check files by their digests.
 
-Of a member only name, kind and size are looked at, and the name only to ask where its content is wanted. So no path,
+Only name, kind and size of a member are read, and the name only to decide which path its content gets. So no path,
 link, device, owner, mode or time of an archive reaches the disk, on any version of tarfile.
 """
 
@@ -14,25 +14,26 @@ from typing import Any, NamedTuple
 
 from fedsim.errors import DataError, FedsimError
 
-AT_ONCE = 2**20  # bytes held in memory; also the longest header, which tarfile reads in one piece
+AT_ONCE = 2**20  # bytes in memory; tarfile reads a header at once, so this is the longest one
 
 
 class Bounds(NamedTuple):
-    """What an archive may hold at most."""
+    """The limits of an archive."""
 
     members: int = 20_000
-    file: int = 2**24  # bytes of a file that is wanted
+    file: int = 2**24  # bytes of a wanted file
     total: int = 2**31  # bytes of all members and their headers
 
 
 BOUNDS = Bounds()
 
 
-def unpack(archive: Path, folder: Path, place: Callable[[str], str | None], bounds: Bounds = BOUNDS) -> None:
-    """Make `folder` and write into it the members that `place` gives a path below it, and no others.
+def unpack(archive: Path, folder: Path, path_of: Callable[[str], str | None], bounds: Bounds = BOUNDS) -> None:
+    """Make `folder` and write the wanted members into it.
 
-    Raises DataError where the archive is damaged, goes beyond the bounds, or would put anything but a file in such a
-    path, or two; OSError where the disk fails. What is written by then stays.
+    path_of: takes the name of a member and returns its path below `folder`; None if the member is not wanted.
+    Raises DataError if the archive is damaged or exceeds the bounds, if a wanted member is no regular file, or if two
+    have the same path; OSError if the disk fails. Files that are written by then stay.
     """
     folder.mkdir()
     try:
@@ -42,20 +43,21 @@ def unpack(archive: Path, folder: Path, place: Callable[[str], str | None], boun
                 for count, member in enumerate(members, 1):
                     if count > bounds.members:
                         raise DataError(f"the archive holds more than {bounds.members:,} files")
-                    path = place(member.name)
+                    path = path_of(member.name)
                     if path is not None:
                         _write(members, member, folder, PurePosixPath(path), bounds.file)
             while content.read(AT_ONCE):  # the checksum stands at the end
                 pass
     except (FedsimError, OSError) as error:
         if isinstance(error, gzip.BadGzipFile):
-            raise _damaged(error) from error
+            raise _damage(error) from error
         raise
     except Exception as error:  # tarfile throws nearly anything at a damaged or hostile header
-        raise _damaged(error) from error
+        raise _damage(error) from error
 
 
 def _write(members: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, path: PurePosixPath, largest: int) -> None:
+    """Write a member to a path below the folder. Raises DataError if it is unsafe, no regular file or too large."""
     if path.is_absolute() or ".." in path.parts:
         raise DataError(f"the archive would write {str(path)!r}, outside its folder")
     source = members.extractfile(member) if member.isreg() and not member.issparse() else None
@@ -73,7 +75,7 @@ def _write(members: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, path
 
 
 class _Forwards:
-    """A file read from beginning to end once, at most `limit` bytes of it and AT_ONCE in one piece."""
+    """A file that is read once from start to end: at most `limit` bytes, and AT_ONCE bytes at a time."""
 
     def __init__(self, file: gzip.GzipFile, limit: int) -> None:
         self.file, self.limit, self.position = file, limit, 0
@@ -100,19 +102,19 @@ class _Forwards:
         self.position = position
 
 
-def _damaged(error: Exception) -> DataError:
+def _damage(error: Exception) -> DataError:
     reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     return DataError(f"the archive is damaged or is none ({reason})")
 
 
 def read_digests(path: Path) -> dict[str, str]:
-    """{path of a file: its SHA-256 in hexadecimal} of what `sha256sum` wrote."""
+    """Read a file that `sha256sum` wrote. Return {path: SHA-256 in hexadecimal}."""
     lines = (line.split("  ", 1) for line in path.read_text(encoding="utf-8").splitlines())
     return {name: digest for digest, name in lines}
 
 
 def first_fault(folder: Path, digests: Mapping[str, str]) -> str | None:
-    """What is wrong with the first file below `folder` that is not the right one; None where all are. Reads all."""
+    """Say what is wrong with the first wrong file below `folder`; None if all are right. Reads all files."""
     for name, right in digests.items():
         try:
             with open(folder / name, "rb") as file:

@@ -1,22 +1,22 @@
-"""Scenes dealt by the classes in them: what cars want, and who gets what.
+"""Scenes dealt by the classes in them: shares of classes that cars want, and which car gets which scene.
 
-A label-skewed partition is made for pictures of one class each. A scene of a road holds nearly every class, so a car
-wants shares of classes, and a scene is worth the more to it the more of what it wants is seen there.
+The literature deals pictures of one class each. A scene of a road holds nearly every class. So here a car wants shares
+of classes, and a scene is worth more to it if the scene shows more of the classes that it wants.
 """
 
 import numpy as np
 
-# How firmly a scene goes where its classes are wanted. Scenes of a road differ far less than pictures of one class.
-# With CamVid's 367 training scenes and 4 cars, the skew at alpha 0.1 is 0.004 bits with sharpness 1 and 0.013 with
-# 5; dealt at random it is 0.0007, a car a drive 0.020.
+# The exponent of a scene's worth: a larger one gives scenes more firmly to the cars that want their classes. Scenes of
+# a road differ far less than pictures of one class. With CamVid's 367 training scenes and 4 cars, the skew at alpha 0.1
+# is 0.004 bits with exponent 1 and 0.013 bits with 5. Dealt at random it is 0.0007, by drive 0.020.
 SHARPNESS = 5
-SCENES_AT_ONCE = 64  # bounds memory, and with 1,000 cars their scores stay in the processor's cache
-SAMPLE = 4096  # scenes that tell how much in demand every car's taste is
-PRICE_STEPS = 20
+SCENES_AT_ONCE = 64  # bounds memory; the scores of 1,000 cars stay in the processor's cache
+SAMPLE = 4096  # scenes from which prices are estimated
+PRICE_STEPS = 20  # iterations that balance prices
 
 
 def tastes(cars: int, classes: int, alpha: float, random: np.random.Generator) -> np.ndarray:
-    """Shares of classes that cars want, (cars, classes): q_i ~ Dirichlet(alpha).
+    """Draw the shares of classes that cars want, (cars, classes): q_i ~ Dirichlet(alpha).
 
     Hsu, Qi & Brown 2019 (arXiv:1909.06335, §3).
     """
@@ -24,9 +24,10 @@ def tastes(cars: int, classes: int, alpha: float, random: np.random.Generator) -
 
 
 def favourites(cars: int, classes: int, number: int, random: np.random.Generator) -> np.ndarray:
-    """Equal shares of `number` classes a car, (cars, classes); all classes are wanted equally often, within one.
+    """Draw `number` classes for each car, which it wants in equal shares, (cars, classes).
 
-    After the shards of few classes a client of McMahan et al. 2017 (arXiv:1602.05629, §3).
+    All classes are wanted equally often, within one. After McMahan et al. 2017 (arXiv:1602.05629, §3), where each
+    client has shards of few classes.
     """
     wanted, times = np.zeros((cars, classes)), np.zeros(classes)
     for row in wanted:
@@ -37,14 +38,15 @@ def favourites(cars: int, classes: int, number: int, random: np.random.Generator
 
 
 def assign_scenes(histograms: np.ndarray, wanted: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """The car of every scene, (N,) int64; cars get equally many, within one.
+    """Return the car of each scene, (N,) int64. All cars get equally many scenes, within one.
 
-    histograms: pixels by scene and class (N, C), every class somewhere; wanted: shares q_ic (cars, C). With h_n the
-    shares of scene n and h those of the pool, the scene is worth a_in = Σ_c q_ic h_nc / h_c to car i. Scenes come in
-    random order and go to car i with a probability in proportion to room_i · price_i · a_in^SHARPNESS, drawn as the
-    largest of the logarithms plus Gumbel noise (Yellott 1977). The room left keeps any car from being full long before
-    the end, when the last scenes would find only cars that don't want them. Prices make up for tastes that are in
-    demand more than others.
+    histograms: pixels by scene and class (N, C), where each class occurs in some scene; wanted: shares q_ic (cars, C).
+    h_n are the shares of classes in scene n and h those in the pool. Scene n is worth a_in = Σ_c q_ic h_nc / h_c to
+    car i. Scenes come in random order, and a scene goes to car i with a probability in proportion to
+    room_i · price_i · a_in^SHARPNESS. The car is drawn as the largest logarithm of these plus Gumbel noise
+    (Yellott 1977). room_i is the number of scenes that car i still gets; it keeps cars from being full long before the
+    end, when the last scenes would find only cars that do not want them. The price of a car makes up for how well its
+    wishes match the scenes.
     """
     scenes, cars = len(histograms), len(wanted)
     shares = histograms / np.maximum(histograms.sum(1, keepdims=True), 1)
@@ -61,12 +63,12 @@ def assign_scenes(histograms: np.ndarray, wanted: np.ndarray, random: np.random.
 
 
 def _appeal(shares: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """Logarithm of a_in^SHARPNESS: (n, C), (C, cars) -> (n, cars)."""
+    """Return the logarithm of a_in^SHARPNESS: (n, C), (C, cars) -> (n, cars)."""
     return SHARPNESS * np.log(np.maximum(shares @ value, 1e-12))
 
 
 def _prices(appeal: np.ndarray) -> np.ndarray:
-    """Logarithms of the prices (cars,) at which every car is to get as many of these scenes (n, cars).
+    """Return the logarithms of the prices (cars,) at which each car gets the same number of the scenes (n, cars).
 
     Sinkhorn's balancing of rows and columns: Cuturi 2013 (arXiv:1306.0895).
     """
@@ -79,9 +81,9 @@ def _prices(appeal: np.ndarray) -> np.ndarray:
 
 
 def _seat(scores: np.ndarray, room: np.ndarray) -> np.ndarray:
-    """The car of every scene, by scores (n, cars); takes it off the room left (cars,).
+    """Return the car of each scene, by scores (n, cars), and subtract these scenes from the room (cars,).
 
-    Where more scenes choose a car than it has room for, the first get it and the others choose again.
+    If more scenes choose a car than it has room for, the first of them get it and the others choose again.
     """
     with np.errstate(divide="ignore"):
         scores += np.log(room)

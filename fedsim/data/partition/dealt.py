@@ -1,19 +1,19 @@
-"""Scenes dealt to cars, and what is unsound about how they are split."""
+"""The scenes of a run after they are dealt to cars, and warnings about the split."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fedsim.data.partition.schemes import Shard
 from fedsim.data.partition.skew import close_in_time
-from fedsim.data.partition.split_file import left_out
+from fedsim.data.partition.split_file import count_left_out
 from fedsim.data.scene_set import SceneSet, Source
 
-CLOSE = 5.0  # seconds: neighbouring frames of a drive look alike for about as long
+CLOSE = 5.0  # seconds; frames of a drive that lie closer look alike
 
 
 @dataclass(frozen=True)
 class Dealt:
-    """Scenes to train on, dealt to cars, and scenes to score on."""
+    """The scenes to train on, dealt to cars, and the scenes to score on."""
 
     source: Source
     train_set: SceneSet
@@ -22,9 +22,9 @@ class Dealt:
     shards: list[Shard]  # one a car
 
     def warnings(self) -> Iterator[str]:
-        """What is unsound about the split of scenes into training and scoring, and what no car trains on."""
+        """Yield warnings: training scenes that no car has, and scored scenes of drives that are trained on."""
         name = self.source.name
-        if missing := left_out(self.shards, self.train_set):
+        if missing := count_left_out(self.shards, self.train_set):
             yield f"{missing} of {len(self.train_set)} training scenes are in no car's hands"
         shared = sorted(set(self.train_set.drives) & set(self.eval_set.drives))
         if self.eval_split == "train" or not shared:

@@ -1,6 +1,6 @@
-"""Which car has which scenes: by drive, at random, with a skew of classes or sizes, or under conditions of its own.
+"""Partitions by drive, at random, with a skew of classes or sizes, or with conditions.
 
-Every scene goes to exactly one car and every car gets at least one. How unequal a partition is, `skew` measures.
+Each scene goes to exactly one car, and each car gets at least one scene. `skew` measures how unequal the cars are.
 """
 
 import math
@@ -15,27 +15,31 @@ from fedsim.data.scene_set import SceneSet
 from fedsim.errors import SettingsError
 from fedsim.seeds import stream
 
-LONGEST_LIST = 100  # characters of a name that lists a car's drives
+LONGEST_LIST = 100  # characters of a car's name that lists its drives
 
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """A car's scenes."""
+    """The scenes of one car."""
 
     name: str  # of the car, unique in its partition
     indices: np.ndarray  # (n,) int64 into the scene set, ascending
-    condition: str | None = None  # that the car drives under, such as "fog:3"
+    condition: str | None = None  # the perturbation of its pictures, such as "fog:3"
 
 
 def partition(scheme: str, scene_set: SceneSet, cars: int, seed: int, alpha: float | None) -> list[Shard]:
-    """Deal the scenes to `cars` cars; a pure function of its arguments.
+    """Deal the scenes to `cars` cars. A pure function of its arguments.
 
-    drive: a car is a drive where there are as many; fewer cars share out whole drives, more cars get stretches of a
-    drive. condition: as drive, and every car has a kind of perturbation and a severity of its own. iid: at random,
-    sizes within one. dirichlet, classes: sizes within one, classes unequal; a car favours all classes unequally, or
-    `alpha` of them. That is a preference: scenes of a road hold nearly every class. quantity: at random, sizes in
-    proportion to rank^(-1/alpha) above one scene each. The smaller `alpha`, the more unequal the cars; schemes
-    without a DEFAULT_ALPHA don't read it. Raises SettingsError.
+    drive: each car gets one drive. Fewer cars than drives get whole drives each, more cars get stretches of drives.
+    condition: as drive, and each car has a kind of perturbation and a severity of its own.
+    iid: at random, equal sizes within one.
+    dirichlet: equal sizes within one; each car prefers some classes to others.
+    classes: equal sizes within one; each car prefers `alpha` of the classes. Both are preferences only, because scenes
+    of a road hold nearly every class.
+    quantity: at random; each car gets one scene, and the others in proportion to rank^(-1/alpha).
+
+    The smaller `alpha`, the more unequal the cars. Schemes without a DEFAULT_ALPHA do not read it.
+    Raises SettingsError.
     """
     if scheme not in PARTITIONS:
         raise SettingsError(f"--partition is {scheme!r}; valid are {', '.join(PARTITIONS)}")
@@ -45,46 +49,48 @@ def partition(scheme: str, scene_set: SceneSet, cars: int, seed: int, alpha: flo
                             f"needs at least one; take 1 to {scenes} cars")
     random = stream(seed, "partition", scheme)
     if scheme == "drive":
-        return _named(_by_drive(scene_set.drives, cars))
+        return _name_shards(_split_by_drive(scene_set.drives, cars))
     if scheme == "condition":
-        return _under_conditions(_named(_by_drive(scene_set.drives, cars)), random)
+        return _assign_conditions(_name_shards(_split_by_drive(scene_set.drives, cars)), random)
     if scheme == "iid":
-        return _numbered(scheme, np.array_split(random.permutation(scenes), cars))
+        return _number_shards(scheme, np.array_split(random.permutation(scenes), cars))
     if scheme == "quantity":
-        sizes = random.permutation(_power_law(scenes, cars, _positive(scheme, alpha)))
-        return _numbered(scheme, np.split(random.permutation(scenes), np.cumsum(sizes)[:-1]))
-    seen = scene_set.histograms[:, scene_set.histograms.any(0)]
-    classes = seen.shape[1]
+        sizes = random.permutation(_power_law_sizes(scenes, cars, _check_positive(scheme, alpha)))
+        return _number_shards(scheme, np.split(random.permutation(scenes), np.cumsum(sizes)[:-1]))
+    histograms = scene_set.histograms[:, scene_set.histograms.any(0)]  # without classes that no scene shows
+    classes = histograms.shape[1]
     if scheme == "dirichlet":
-        wanted = by_class.tastes(cars, classes, _positive(scheme, alpha), random)
+        wanted = by_class.tastes(cars, classes, _check_positive(scheme, alpha), random)
     else:
-        wanted = by_class.favourites(cars, classes, _whole(scheme, alpha, classes), random)
-    owner = by_class.assign_scenes(seen, wanted, random)
-    return _numbered(scheme, [np.flatnonzero(owner == car) for car in range(cars)])
+        wanted = by_class.favourites(cars, classes, _check_whole(scheme, alpha, classes), random)
+    owner = by_class.assign_scenes(histograms, wanted, random)
+    return _number_shards(scheme, [np.flatnonzero(owner == car) for car in range(cars)])
 
 
-def _positive(scheme: str, alpha: float | None) -> float:
+def _check_positive(scheme: str, alpha: float | None) -> float:
     if alpha is None or not 0 < alpha < math.inf:
         raise SettingsError(f"--alpha is {alpha}; --partition {scheme} needs a number above 0, e.g. "
                             "--alpha 0.1 for unequal cars or --alpha 100 for nearly equal ones")
     return alpha
 
 
-def _whole(scheme: str, alpha: float | None, classes: int) -> int:
+def _check_whole(scheme: str, alpha: float | None, classes: int) -> int:
     if alpha is None or alpha not in range(1, classes + 1):
         raise SettingsError(f"--alpha is {alpha}; --partition {scheme} needs how many classes a car favours, a whole "
                             f"number from 1 to the {classes} of the training scenes")
     return int(alpha)
 
 
-def _numbered(scheme: str, parts: Iterable[np.ndarray]) -> list[Shard]:
+def _number_shards(scheme: str, parts: Iterable[np.ndarray]) -> list[Shard]:
+    """Return shards that are named by the scheme and their number."""
     return [Shard(f"{scheme}-{car:02d}", np.sort(part)) for car, part in enumerate(parts)]
 
 
-def _named(parts: Iterable[tuple[str, np.ndarray]]) -> list[Shard]:
-    """Shards whose names may stand on a screen and in the name of a file, no two alike.
+def _name_shards(parts: Iterable[tuple[str, np.ndarray]]) -> list[Shard]:
+    """Return shards with unique names that may stand on a screen and in the name of a file.
 
-    Drives are named by folders and files, which allow more; and one may be called as a stretch of another is.
+    Drives have the names of folders and files, which allow more characters. A drive may also have the name that a
+    stretch of another one gets.
     """
     shards: dict[str, Shard] = {}
     for drive, indices in parts:
@@ -97,36 +103,37 @@ def _named(parts: Iterable[tuple[str, np.ndarray]]) -> list[Shard]:
     return list(shards.values())
 
 
-def _by_drive(drives: tuple[str, ...], cars: int) -> Iterator[tuple[str, np.ndarray]]:
-    numbers = {drive: number for number, drive in enumerate(dict.fromkeys(drives))}
-    codes = np.array([numbers[drive] for drive in drives])
-    ends = np.cumsum(np.bincount(codes))
-    members = dict(zip(numbers, np.split(np.argsort(codes, kind="stable"), ends[:-1]), strict=True))
+def _split_by_drive(drives: tuple[str, ...], cars: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the name and the scenes of each car. drives: the drive of each scene."""
+    position = {drive: index for index, drive in enumerate(dict.fromkeys(drives))}
+    drive_of_scene = np.array([position[drive] for drive in drives])
+    ends = np.cumsum(np.bincount(drive_of_scene))
+    members = dict(zip(position, np.split(np.argsort(drive_of_scene, kind="stable"), ends[:-1]), strict=True))
     return _share_out(members, cars) if cars < len(members) else _cut(members, cars)
 
 
 def _share_out(members: dict[str, np.ndarray], cars: int) -> Iterator[tuple[str, np.ndarray]]:
-    """Whole drives to fewer cars: the longest drive first, to the car that has the fewest scenes."""
-    hands: list[list[str]] = [[] for _ in range(cars)]
+    """Give whole drives to fewer cars: the longest drive first, to the car that has the fewest scenes."""
+    drives_of_cars: list[list[str]] = [[] for _ in range(cars)]
     sizes = [0] * cars
     for drive in sorted(members, key=lambda drive: -len(members[drive])):
         car = sizes.index(min(sizes))
-        hands[car].append(drive)
+        drives_of_cars[car].append(drive)
         sizes[car] += len(members[drive])
-    place = {drive: i for i, drive in enumerate(members)}
-    for hand in hands:
-        hand.sort(key=place.__getitem__)
-    for hand in sorted(hands, key=lambda hand: place[hand[0]]):
-        name = "+".join(hand)
+    position = {drive: index for index, drive in enumerate(members)}
+    for drives in drives_of_cars:
+        drives.sort(key=position.__getitem__)
+    for drives in sorted(drives_of_cars, key=lambda drives: position[drives[0]]):
+        name = "+".join(drives)
         if len(name) > LONGEST_LIST:
-            name = f"{hand[0]}+{len(hand) - 1} drives"
-        yield name, np.sort(np.concatenate([members[drive] for drive in hand]))
+            name = f"{drives[0]}+{len(drives) - 1} drives"
+        yield name, np.sort(np.concatenate([members[drive] for drive in drives]))
 
 
 def _cut(members: dict[str, np.ndarray], cars: int) -> Iterator[tuple[str, np.ndarray]]:
-    """Drives into stretches of time, one a car.
+    """Cut drives into stretches of time, one for each car.
 
-    Never alternating scenes: neighbours look alike, and cars that shared them would hardly differ.
+    A car never gets alternating scenes: neighbouring scenes look alike, so the cars would hardly differ.
     """
     stretches = dict.fromkeys(members, 1)
     for _ in range(cars - len(members)):
@@ -138,27 +145,27 @@ def _cut(members: dict[str, np.ndarray], cars: int) -> Iterator[tuple[str, np.nd
 
 
 def _letters(i: int) -> str:
-    """a, b, … z, aa, ab, … for 0, 1, …"""
+    """Return a, b, … z, aa, ab, … for 0, 1, …"""
     return (_letters(i // 26 - 1) if i >= 26 else "") + chr(ord("a") + i % 26)
 
 
-def _under_conditions(shards: list[Shard], random: np.random.Generator) -> list[Shard]:
-    """Each car with a condition of its own, which its name tells too."""
+def _assign_conditions(shards: list[Shard], random: np.random.Generator) -> list[Shard]:
+    """Give each car a condition of its own, which becomes part of its name."""
     names, cars = list(PERTURBATIONS), len(shards)
-    kinds, severities = _in_turn(len(names), cars, random), _in_turn(SEVERITIES, cars, random)
+    kinds, severities = _draw_in_turn(len(names), cars, random), _draw_in_turn(SEVERITIES, cars, random)
     conditions = [Perturbation(names[kind], severity + 1) for kind, severity in zip(kinds, severities, strict=True)]
-    return [replace(shard, name=f"{shard.name}-{own.kind}-{own.severity}", condition=str(own))
-            for shard, own in zip(shards, conditions, strict=True)]
+    return [replace(shard, name=f"{shard.name}-{condition.kind}-{condition.severity}", condition=str(condition))
+            for shard, condition in zip(shards, conditions, strict=True)]
 
 
-def _in_turn(values: int, cars: int, random: np.random.Generator) -> list[int]:
-    """One of 0 to values - 1 for every car, none a second time before all have had their turn."""
+def _draw_in_turn(values: int, cars: int, random: np.random.Generator) -> list[int]:
+    """Draw one of 0 to values - 1 for each car. No value comes again before all have come."""
     rounds = math.ceil(cars / values)
     return np.concatenate([random.permutation(values) for _ in range(rounds)])[:cars].tolist()
 
 
-def _power_law(scenes: int, cars: int, alpha: float) -> np.ndarray:
-    """Sizes (cars,) in descending order: one each, the rest in shares ∝ rank^(-1/alpha), by largest remainder."""
+def _power_law_sizes(scenes: int, cars: int, alpha: float) -> np.ndarray:
+    """Return sizes (cars,) in descending order: one scene each, the others in shares ∝ rank^(-1/alpha), rounded."""
     shares = np.arange(1.0, cars + 1) ** (-1 / alpha)
     exact = (scenes - cars) * shares / shares.sum()
     sizes = np.floor(exact).astype(np.int64)

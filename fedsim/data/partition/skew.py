@@ -1,4 +1,4 @@
-"""How unequal cars are: in classes, in colours; and how near in time the scenes of two splits are."""
+"""Measures of how unequal cars are, in classes and colours, and of how close in time two splits are."""
 
 import math
 from collections import defaultdict
@@ -14,7 +14,9 @@ SCENES_AT_ONCE = 64  # bounds memory: 8 bytes a pixel of one channel
 
 
 def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
-    """Divergence of two distributions (C,), given as counts or shares, in bits: 0 if equal, 1 if disjoint.
+    """Return the Jensen-Shannon divergence of two distributions in bits: 0 if equal, 1 if disjoint.
+
+    p, q: counts or shares by class (C,).
 
     JS = ½ KL(p‖m) + ½ KL(q‖m), m = ½ (p + q).   Lin 1991, doi:10.1109/18.61115.
     """
@@ -24,34 +26,43 @@ def jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:
 
 
 def skew(shards: Sequence[Shard], histograms: np.ndarray) -> float:
-    """Mean divergence of a car's classes from the pool's, in bits; histograms: (N, C) pixels by scene and class."""
+    """Return the mean divergence of a car's classes from the pool's, in bits.
+
+    histograms: (N, C) pixels by scene and class.
+    """
     cars = _by_car(shards, histograms)
     pool = cars.sum(0)
     return float(np.mean([jensen_shannon(car, pool) for car in cars]))
 
 
-def lacking(shards: Sequence[Shard], histograms: np.ndarray) -> list[list[int]]:
-    """For every car, the classes that others have and it lacks; histograms: (N, C) pixels by scene and class."""
+def missing_classes(shards: Sequence[Shard], histograms: np.ndarray) -> list[list[int]]:
+    """Return for each car the classes that other cars have and it lacks.
+
+    histograms: (N, C) pixels by scene and class.
+    """
     has = _by_car(shards, histograms) > 0
     return [np.flatnonzero(has.any(0) & ~car).tolist() for car in has]
 
 
 def sole_owner(shards: Sequence[Shard], histograms: np.ndarray) -> dict[int, int]:
-    """The classes that only one car has, and which car that is; histograms: (N, C) pixels by scene and class."""
+    """Return {class: car} for the classes that only one car has.
+
+    histograms: (N, C) pixels by scene and class.
+    """
     has = _by_car(shards, histograms) > 0
     return {int(label): int(has[:, label].argmax()) for label in np.flatnonzero(has.sum(0) == 1)}
 
 
 @dataclass(frozen=True)
 class ColourStatistics:
-    """Mean and deviation of the pixels of pictures, in grey levels, each (red, green, blue)."""
+    """The mean and the standard deviation of pixels in grey levels, each (red, green, blue)."""
 
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
 
     @classmethod
     def of(cls, images: np.ndarray, indices: np.ndarray) -> "ColourStatistics":
-        """Of the scenes `indices` of images (N, 3, H, W) uint8; correctly rounded, from sums of whole numbers."""
+        """Compute them for the scenes `indices` of images (N, 3, H, W) uint8, exactly, from sums of integers."""
         levels = np.zeros((images.shape[1], 256), np.int64)
         for start in range(0, len(indices), SCENES_AT_ONCE):
             some = images[indices[start:start + SCENES_AT_ONCE]]
@@ -64,7 +75,7 @@ class ColourStatistics:
                          for total, square in zip(totals, squares, strict=True)))
 
     def distance(self, other: "ColourStatistics") -> float:
-        """Fréchet distance of Gaussians with independent channels, in grey levels: 0 if equal.
+        """Return the Fréchet distance of Gaussians with independent channels, in grey levels: 0 if equal.
 
         d² = Σ_c (μ_c - ν_c)² + (σ_c - τ_c)².   Dowson & Landau 1982, doi:10.1016/0047-259X(82)90077-X.
         """
@@ -72,14 +83,14 @@ class ColourStatistics:
 
 
 def close_in_time(train: SceneSet, other: SceneSet, seconds: float = 5.0) -> list[tuple[str, str, float]]:
-    """Scenes of `other` within so many seconds of a training scene of the same drive.
+    """Find the scenes of `other` that lie within so many seconds of a training scene of the same drive.
 
-    (its name, that of the nearest training scene, seconds between them), in the order of `other`. Scenes whose
-    time is unknown are near none.
+    Returns (name of the scene, name of the nearest training scene, seconds between them), in the order of `other`.
+    Scenes of unknown time are left out.
     """
     known = _known_times(train)
     near = []
-    for drive, (own, clock) in _known_times(other).items():
+    for drive, (scenes, clock) in _known_times(other).items():
         if drive not in known:
             continue
         theirs, ticks = known[drive]
@@ -87,12 +98,12 @@ def close_in_time(train: SceneSet, other: SceneSet, seconds: float = 5.0) -> lis
         before = (after - 1).clip(min=0)
         nearest = np.where(clock - ticks[before] <= np.abs(ticks[after] - clock), before, after)
         apart = np.abs(ticks[nearest] - clock)
-        near += [(own[i], theirs[nearest[i]], float(apart[i])) for i in np.flatnonzero(apart <= seconds)]
+        near += [(scenes[i], theirs[nearest[i]], float(apart[i])) for i in np.flatnonzero(apart <= seconds)]
     return [(other.names[i], train.names[j], apart) for i, j, apart in sorted(near)]
 
 
 def _known_times(scenes: SceneSet) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """For every drive, its scenes whose time is known (n,), in order of time, and their times (n,)."""
+    """Return for each drive its scenes of known time (n,), in order of time, and their times (n,)."""
     known = defaultdict(list)
     for index, (drive, time) in enumerate(zip(scenes.drives, scenes.times, strict=True)):
         if time is not None:
@@ -102,7 +113,7 @@ def _known_times(scenes: SceneSet) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def _by_car(shards: Sequence[Shard], histograms: np.ndarray) -> np.ndarray:
-    """Pixels by car and class: (cars, C)."""
+    """Sum pixels by car and class: (cars, C)."""
     return np.stack([histograms[shard.indices].sum(0) for shard in shards])
 
 

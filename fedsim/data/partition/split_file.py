@@ -1,9 +1,10 @@
-"""A file that says which car has which scenes: written, read, shared, edited by hand.
+"""The split file, which says which car has which scenes. People may write, share and edit it.
 
     {"format": 1, "data": {"set": "camvid", "fingerprint": "…"},
      "cars": [{"name": "0001TP", "condition": null, "scenes": ["0001TP_006690", …]}, …]}
 
-A condition is null or a perturbation such as "fog:3". Names decide; "data" tells a reader where the scenes come from.
+A condition is null or a perturbation such as "fog:3". Scenes are found by their names. "data" only tells people where
+the scenes come from.
 """
 
 import json
@@ -20,15 +21,15 @@ from fedsim.data.scene_set import SceneSet
 from fedsim.errors import DataError, OutputError, SettingsError
 
 FORMAT = 1
-LARGEST = 2**30  # bytes of a file that is read; a million scenes take 50 MB
+LARGEST = 2**30  # bytes; a larger file is refused; a million scenes take 50 MB
 LONGEST_NAME = 1000  # characters of a car's name
 KEYS = ("name", "condition", "scenes")  # of a car
 
 
 def write_split(path: Path, shards: Sequence[Shard], scene_set: SceneSet, data_name: str) -> None:
-    """Write which car has which scenes of the set `data_name`.
+    """Write a split file for scenes of the data set `data_name`.
 
-    Raises OutputError where the file cannot be written, or is there already; DataError where a car's name is one that
+    Raises OutputError if the file cannot be written or is there already, DataError if a car has a name that
     `read_split` refuses.
     """
     for shard in shards:
@@ -49,15 +50,15 @@ def write_split(path: Path, shards: Sequence[Shard], scene_set: SceneSet, data_n
 
 
 def read_split(path: Path, scene_set: SceneSet) -> list[Shard]:
-    """The cars of a file, with scenes of the set; some of these may be left out.
+    """Read the cars of a file, with scenes of the set. Scenes of the set may be left out.
 
-    Raises DataError in one sentence where the file is not of the format, or names an unknown scene or condition, a
-    scene twice, a car twice or one without scenes.
+    Raises DataError in one sentence if the file has another format, or names an unknown scene or condition, a scene
+    twice, a car twice, or a car without scenes.
     """
     cars = read_cars(path)
-    place = {name: i for i, name in enumerate(scene_set.names)}
+    index_of = {name: index for index, name in enumerate(scene_set.names)}
     pairs = [(scene, car["name"]) for car in cars for scene in car["scenes"]]
-    unknown = [(scene, car) for scene, car in pairs if scene not in place]
+    unknown = [(scene, car) for scene, car in pairs if scene not in index_of]
     if unknown:
         scene, car = unknown[0]
         raise DataError(f"{path} has {len(unknown)} scene(s) that are not training scenes, first {_quoted(scene)} of "
@@ -68,14 +69,14 @@ def read_split(path: Path, scene_set: SceneSet) -> list[Shard]:
             raise DataError(f"{path} has scene {_quoted(scene)} twice, in car {_quoted(owner[scene])} and in car "
                             f"{_quoted(car)}; take it out of one")
         owner[scene] = car
-    return [Shard(car["name"], np.sort([place[scene] for scene in car["scenes"]]), car.get("condition"))
+    return [Shard(car["name"], np.sort([index_of[scene] for scene in car["scenes"]]), car.get("condition"))
             for car in cars]
 
 
 def read_cars(path: Path) -> list[dict[str, Any]]:
-    """The file's cars, whatever scenes they name, each with name, scenes and perhaps a condition.
+    """Read the cars of a file without looking for their scenes: each has a name, scenes and perhaps a condition.
 
-    Raises DataError in one sentence where the file is not of the format.
+    Raises DataError in one sentence if the file has another format.
     """
     content = _content(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -92,8 +93,8 @@ def read_cars(path: Path) -> list[dict[str, Any]]:
     return cars
 
 
-def left_out(shards: Sequence[Shard], scene_set: SceneSet) -> int:
-    """How many scenes of the set no car has."""
+def count_left_out(shards: Sequence[Shard], scene_set: SceneSet) -> int:
+    """Count the scenes of the set that no car has."""
     return len(scene_set) - sum(len(shard.indices) for shard in shards)
 
 
@@ -132,7 +133,7 @@ def _check_car(path: Path, number: int, car: Any) -> None:
 
 
 def _check_name(path: Path, name: str) -> None:
-    """Names of cars appear on the screen, in tables and in the names of files."""
+    """Raise DataError for a car's name that cannot stand on a screen, in a table or in the name of a file."""
     if not name.strip(" .") or len(name) > LONGEST_NAME or not name.isprintable() or set(name) & set("/\\"):
         raise DataError(f"{path} has a car named {_quoted(name)}; a name is 1 to {LONGEST_NAME} printable characters, "
                         "not only dots and spaces, without / and \\")

@@ -1,14 +1,14 @@
-"""What weather, lens and sensor do to the picture of a scene, in five severities; labels stay as they are.
+"""Perturbations of pictures by weather, light, lens and sensor, in five severities. Labels stay as they are.
 
-After Hendrycks & Dietterich 2019 (arXiv:1903.12261), whose corruptions are of photographs, for a camera behind a
-windscreen: distances are those of a street, blur is that of driving, faults are those of a sensor in a car.
+After Hendrycks & Dietterich 2019 (arXiv:1903.12261), whose corruptions are made for photographs. Here the camera stands
+behind a windscreen: the distances are those of a street, the blur is that of driving, the faults are those of a sensor.
 
     weather    fog, rain, snow                        light      dusk, glare, low-contrast
     lens       motion-blur, defocus, lens-dirt        sensor     noise, jpeg, pixelation, lost-rows
-      picture    from grey levels to light and back, blur, smooth noise
+      picture    shared by all: light, blur, smooth noise
 
-Every size is a share of the picture's width or height, and noise is that of an area and not of a pixel, so
-a picture looks the same whether it is perturbed before or after it is shrunk.
+All sizes are shares of the picture's width or height, and noise is given for an area, not for a pixel. So a picture
+looks the same whether it is perturbed before or after it is shrunk.
 """
 
 import difflib
@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 
 from fedsim.errors import SettingsError
 
-if TYPE_CHECKING:  # the command line reads names alone
+if TYPE_CHECKING:  # they are slow to import, and the command line reads only names
     from numpy.random import Generator
     from torch import Tensor
 
 SEVERITIES = 5
-# Name -> module and function, imported when asked for. A function makes from a picture (3, H, W) float32 RGB in 0..1, a
-# severity from 1 and a generator the perturbed picture, whose values may lie a little outside of 0..1.
+# Name -> module and function, imported when a perturbation is used. A function takes a picture (3, H, W) float32 RGB in
+# 0..1, a severity from 1 and a generator. It returns the perturbed picture, whose values may be a little out of 0..1.
 PERTURBATIONS = {
     "sensor-noise": ("sensor", "read_noise"),
     "shot-noise": ("sensor", "shot_noise"),
@@ -45,14 +45,14 @@ PERTURBATIONS = {
 
 @dataclass(frozen=True)
 class Perturbation:
-    """A kind of PERTURBATIONS at a severity of 1 to SEVERITIES, written kind:severity."""
+    """A kind of PERTURBATIONS and a severity from 1 to SEVERITIES, written kind:severity."""
 
     kind: str
     severity: int
 
     @classmethod
     def parse(cls, text: str) -> "Perturbation":
-        """The perturbation that `fog:3` names. Raises SettingsError for an unknown kind or severity."""
+        """Return the perturbation that a text such as fog:3 names. Raises SettingsError if there is no such one."""
         kind, _, severity = text.partition(":")
         if kind not in PERTURBATIONS:
             near = difflib.get_close_matches(kind, PERTURBATIONS, n=1)
@@ -66,9 +66,9 @@ class Perturbation:
         return f"{self.kind}:{self.severity}"
 
     def __call__(self, image: "Tensor", random: "Generator") -> "Tensor":
-        """The perturbed image: (3, H, W) uint8 RGB on the CPU, of 24 pixels a side at least, to a new one alike.
+        """Perturb a picture: (3, H, W) uint8 RGB on the CPU, at least 24 pixels high and wide -> a new one.
 
-        Severities take the same draws from the same generator, so that more of the same rain falls.
+        All severities take the same draws from the generator, so that a higher one shows more of the same rain.
         """
         module, function = PERTURBATIONS[self.kind]
         perturb = getattr(import_module(f"fedsim.data.perturbations.{module}"), function)

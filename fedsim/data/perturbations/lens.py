@@ -1,4 +1,4 @@
-"""The lens and the windscreen before it: blur of driving, blur of focus, dirt."""
+"""Perturbations by the lens and the windscreen: blur of motion, blur of focus, dirt."""
 
 import numpy as np
 import torch
@@ -8,42 +8,42 @@ from torch import Tensor
 from fedsim.data.perturbations.picture import disc_blur, gaussian_blur, smooth_noise, to_light, to_picture
 from fedsim.data.perturbations.weather import HORIZON
 
-DOUBLINGS = 4  # of exposures: 16 make a smooth blur
-SPECKS = 110  # at the highest severity
-MUD = (0.22, 0.18, 0.13)  # what it lets through of R, G, B
-MASK_WIDTH = 80  # pixels that dirt, which is out of focus, is painted at
+DOUBLINGS = 4  # of the number of exposures: 16 give a smooth blur
+SPECKS = 110  # of dirt at the highest severity
+MUD = (0.22, 0.18, 0.13)  # shares of R, G, B that pass through mud
+MASK_WIDTH = 80  # pixels of the mask that dirt is painted into; dirt is out of focus, so a coarse mask will do
 
 
 def motion_blur(picture: Tensor, severity: int, random: np.random.Generator) -> Tensor:
-    """A long exposure while driving: everything flows away from the vanishing point, the faster the farther from it.
+    """Expose for long while driving: everything moves away from the vanishing point, faster when farther from it.
 
-    Not sideways as in a turn: cars mostly drive ahead, and a sharp distance is what tells this blur from defocus.
-    A mean of n exposures, and the same zoomed by n steps, make the mean of 2 n.
+    The blur is not sideways as in a turn, because cars mostly drive ahead. The distance stays sharp, unlike in defocus.
+    The mean of n exposures, averaged with the same mean zoomed by n steps, is the mean of 2 n exposures.
     """
     zoom = (1.03, 1.09, 1.19, 1.38, 1.75)[severity - 1]  # over the whole exposure
     light = to_light(picture)
     for doubling in range(DOUBLINGS):
-        light = torch.lerp(light, _zoomed(light, zoom ** (2 ** doubling / (2 ** DOUBLINGS - 1))), 0.5)
+        light = torch.lerp(light, _zoom(light, zoom ** (2 ** doubling / (2 ** DOUBLINGS - 1))), 0.5)
     return to_picture(light)
 
 
 def defocus(picture: Tensor, severity: int, random: np.random.Generator) -> Tensor:
-    """A lens out of focus: each point a disc."""
+    """Put the lens out of focus: each point becomes a disc."""
     radius = (0.006, 0.012, 0.02, 0.035, 0.06)[severity - 1]  # of the width
     return to_picture(disc_blur(to_light(picture), radius * picture.shape[-1]))
 
 
 def dirt(picture: Tensor, severity: int, random: np.random.Generator) -> Tensor:
-    """Mud and drops dried on the windscreen: too near to be sharp, they darken and smear what is behind them."""
+    """Dry mud and drops on the windscreen. They are too near to be sharp, and darken and blur what is behind them."""
     count = (7, 18, 40, 70, SPECKS)[severity - 1]
     height, width = picture.shape[-2:]
     rows = max(round(MASK_WIDTH * height / width), 1)
-    place = random.random((SPECKS, 2), np.float32)
+    centre = random.random((SPECKS, 2), np.float32)  # (y, x) as shares of height and width
     radius = 0.012 + 0.042 * random.exponential(1, SPECKS).astype(np.float32).clip(max=3.5)  # of the width
     outline = smooth_noise(random, (18, 24), (rows, MASK_WIDTH)).numpy()
     y = (np.arange(rows, dtype=np.float32) + 0.5) / MASK_WIDTH
     x = (np.arange(MASK_WIDTH, dtype=np.float32) + 0.5) / MASK_WIDTH
-    away = np.hypot(y[:, None] - place[:count, 0, None, None] * height / width, x - place[:count, 1, None, None])
+    away = np.hypot(y[:, None] - centre[:count, 0, None, None] * height / width, x - centre[:count, 1, None, None])
     inside = (1 - away / radius[:count, None, None]).max(0) + 0.9 * (outline - 0.5)
     mud = torch.from_numpy(0.92 * (inside / 0.35).clip(0, 1))
     mud = F.interpolate(mud[None, None], (height, width), mode="bilinear", antialias=True)[0]
@@ -52,8 +52,8 @@ def dirt(picture: Tensor, severity: int, random: np.random.Generator) -> Tensor:
     return to_picture(torch.lerp(light, behind, mud))
 
 
-def _zoomed(light: Tensor, factor: float) -> Tensor:
-    """Enlarged around the vanishing point; bilinear."""
+def _zoom(light: Tensor, factor: float) -> Tensor:
+    """Enlarge around the vanishing point; bilinear."""
     height, width = light.shape[-2:]
     # grid_sample counts from -1 to 1 between a picture's outer edges.
     x = (2 * torch.arange(width) + 1) / (width * factor) - 1 / factor

@@ -1,4 +1,4 @@
-"""Too little light, too much of it, and light where none should be."""
+"""Perturbations by light: too little, too much, and stray light."""
 
 import math
 
@@ -9,12 +9,12 @@ from torch import Tensor
 from fedsim.data.perturbations.picture import grain, luminance, parts, smooth_noise, to_light, to_picture
 from fedsim.data.perturbations.weather import HORIZON
 
-DUSK = (0.72, 0.88, 1.2)  # what is left of R, G, B relative to each other
-SUN = (1.0, 0.9, 0.72)
+DUSK = (0.72, 0.88, 1.2)  # factors for R, G, B at dusk
+SUN = (1.0, 0.9, 0.72)  # R, G, B of the low sun
 
 
 def dusk(picture: Tensor, severity: int, random: np.random.Generator) -> Tensor:
-    """Little light, and blue: what is left is noise of few photons and of the read-out, in the lowest grey levels."""
+    """Take most of the light away and tint the rest blue. Few photons and the read-out make noise in the dark."""
     gain = (0.55, 0.25, 0.11, 0.05, 0.02)[severity - 1]
     light = to_light(picture).mul_(torch.tensor(DUSK)[:, None, None] * gain)
     deviation = (light / 150 + 0.014 ** 2).sqrt_()  # 150 photons a pixel by day
@@ -22,7 +22,7 @@ def dusk(picture: Tensor, severity: int, random: np.random.Generator) -> Tensor:
 
 
 def glare(picture: Tensor, severity: int, random: np.random.Generator) -> Tensor:
-    """The low sun ahead, where the sky is bright: a bloom with rays, a veil, and an exposure that gives way to it."""
+    """Put the low sun ahead, where the sky is bright: a bloom with rays, a veil, and a shorter exposure."""
     strength = (0.12, 0.28, 0.55, 1.0, 1.8)[severity - 1]
     light = to_light(picture)
     height, width = picture.shape[-2:]
@@ -38,7 +38,7 @@ def glare(picture: Tensor, severity: int, random: np.random.Generator) -> Tensor
 
 
 def low_contrast(picture: Tensor, severity: int, random: np.random.Generator) -> Tensor:
-    """Uneven stray light over a short range: few grey levels are left, and the noise of the read-out between them."""
+    """Leave few grey levels, under uneven stray light, with noise of the read-out between them."""
     contrast = (0.45, 0.24, 0.13, 0.07, 0.04)[severity - 1]
     height, width = picture.shape[-2:]
     stray = picture.mean() + 0.08 * (smooth_noise(random, (3, 4), (height, width)) - 0.5)
@@ -46,7 +46,7 @@ def low_contrast(picture: Tensor, severity: int, random: np.random.Generator) ->
 
 
 def _sun(light: Tensor, random: np.random.Generator) -> tuple[float, float]:
-    """(x, y) of the sun as shares of width and height: above the horizon, and likely where it is bright."""
+    """Draw (x, y) of the sun as shares of width and height: above the horizon, mostly where the sky is bright."""
     draw, *jitter = random.random(3)
     bright = luminance(parts(light)).double().numpy() ** 4 + 1e-9
     rows, columns = bright.shape
@@ -56,7 +56,7 @@ def _sun(light: Tensor, random: np.random.Generator) -> tuple[float, float]:
 
 
 def _rays(angle: Tensor, random: np.random.Generator) -> Tensor:
-    """Factors around 1 by angle (radians), which scratches in the glass scatter the sun into."""
+    """Draw factors around 1 by angle in radians: rays of the sun, scattered by scratches in the glass."""
     waves = torch.ones_like(angle)
     for count, phase in zip((5, 9, 14, 23), random.uniform(0, 2 * math.pi, 4), strict=True):
         waves += 0.1 * torch.cos(count * angle + phase)

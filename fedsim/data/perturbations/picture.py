@@ -1,4 +1,4 @@
-"""What perturbations share: light, noise, blur. Pictures are (..., H, W) float32 in 0..1."""
+"""Light, noise and blur, which perturbations share. Pictures are (..., H, W) float32 in 0..1."""
 
 import math
 from collections.abc import Callable
@@ -8,52 +8,52 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-WIDTH = 480  # pixels of the picture that noise is given for
+WIDTH = 480  # pixels of the picture for which noise is given
 
 
 def to_light(picture: Tensor) -> Tensor:
-    """Amounts of light, which add up where grey levels do not; a gamma of 2 is near that of sRGB, and cheap."""
+    """Turn grey levels into amounts of light, which can be added. A gamma of 2 is close to sRGB's, and fast."""
     return picture.square()
 
 
 def to_picture(light: Tensor) -> Tensor:
-    """The grey levels of a camera that this light falls on: too much of it is white."""
+    """Turn amounts of light into the grey levels of a camera. Too much light becomes white."""
     return light.clamp(0, 1).sqrt_()
 
 
 def luminance(light: Tensor) -> Tensor:
-    """(3, ...) RGB -> (...) with the weights of Rec. 601."""
+    """Return the luminance, (3, ...) RGB -> (...), with the weights of Rec. 601."""
     return 0.299 * light[0] + 0.587 * light[1] + 0.114 * light[2]
 
 
 def grain(picture: Tensor, random: np.random.Generator) -> Tensor:
-    """Normal noise of a picture's shape, its deviation 1 for a picture of WIDTH pixels.
+    """Draw normal noise of a picture's shape. Its deviation is 1 for a picture that is WIDTH pixels wide.
 
-    A sensor cut into more pixels has less light on each: deviation grows as their number along a side, and the mean
-    over any area stays as noisy.
+    If a sensor has more pixels, each gets less light. So the deviation grows with the number of pixels along a side,
+    and the mean over an area stays as noisy as it was.
     """
     normal = torch.from_numpy(random.standard_normal(picture.shape, np.float32))
     return normal.mul_(picture.shape[-1] / WIDTH)
 
 
 def smooth_noise(random: np.random.Generator, grains: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """(H, W) = size, about 0..1: so many (rows, columns) of random values, with smooth slopes between."""
+    """Draw smooth noise, (H, W) = size, about 0..1. grains: (rows, columns) of random values."""
     values = torch.from_numpy(random.random(grains, np.float32))
     return F.interpolate(values[None, None], size, mode="bicubic", align_corners=False)[0, 0]
 
 
 def parts(light: Tensor) -> Tensor:
-    """(3, H, W) -> (3, 6, 8): the mean light of the parts of a scene."""
+    """Return the mean light of the parts of a scene: (3, H, W) -> (3, 6, 8)."""
     return F.adaptive_avg_pool2d(light, (6, 8))
 
 
 def gaussian_blur(picture: Tensor, sigma: float) -> Tensor:
-    """Blur with a Gaussian, sigma in pixels."""
+    """Blur with a Gaussian; sigma in pixels."""
     return _convolve(picture, 3 * sigma, lambda frequency: torch.exp(-2 * (math.pi * sigma * frequency) ** 2))
 
 
 def disc_blur(picture: Tensor, radius: float) -> Tensor:
-    """Blur with a disc, radius in pixels: what a point out of focus becomes behind a round aperture."""
+    """Blur with a disc, as a lens out of focus with a round aperture does; radius in pixels."""
     def transfer(frequency: Tensor) -> Tensor:
         angle = (2 * math.pi * radius * frequency).clamp(min=1e-3)
         return 2 * torch.special.bessel_j1(angle) / angle
@@ -64,8 +64,8 @@ def disc_blur(picture: Tensor, radius: float) -> Tensor:
 def _convolve(picture: Tensor, reach: float, transfer: Callable[[Tensor], Tensor]) -> Tensor:
     """Convolve with a round kernel, given as its Fourier transform at frequencies in cycles per pixel.
 
-    So a radius may be any fraction of a pixel, and a wide blur takes no longer than a narrow one, where
-    torchvision's takes as long as it is wide. Beyond its edges, `reach` pixels far at least, a picture is mirrored.
+    So a radius may be a fraction of a pixel, and a wide blur takes no longer than a narrow one, unlike torchvision's.
+    The picture is mirrored beyond its edges, for at least `reach` pixels.
     """
     height, width = picture.shape[-2:]
     (above, below), (left, right) = _margins(height, reach), _margins(width, reach)
@@ -77,6 +77,6 @@ def _convolve(picture: Tensor, reach: float, transfer: Callable[[Tensor], Tensor
 
 
 def _margins(side: int, reach: float) -> tuple[int, int]:
-    """Pixels before and after a side that reach far enough and make it a multiple of 32, which transforms fast."""
+    """Return the pixels to add before and after a side: enough, and a sum of a multiple of 32, which is fast."""
     before = min(math.ceil(reach), side - 1)
     return before, min(before - (side + 2 * before) % -32, side - 1)

@@ -1,4 +1,4 @@
-"""The sensor and the wire behind it: noise, compression, coarse pixels, rows that are lost."""
+"""Perturbations by the sensor and its wire: noise, compression, coarse pixels, lost rows."""
 
 import io
 
@@ -9,35 +9,36 @@ from torch import Tensor
 
 from fedsim.data.perturbations.picture import WIDTH, grain, to_light, to_picture
 
-ROWS = 120  # of a read-out: what is lost together
+ROWS = 120  # of a read-out; a row of the read-out is lost as a whole
 
 
 def read_noise(picture: Tensor, severity: int, random: np.random.Generator) -> Tensor:
-    """Noise of the read-out: normal, as strong in the dark as in the light, so that it is seen in the dark."""
+    """Add normal noise of the read-out. It is as strong in the dark as in the light, so it shows in the dark."""
     deviation = (0.025, 0.07, 0.16, 0.32, 0.6)[severity - 1]  # of white, a pixel
     return to_picture(to_light(picture).add_(grain(picture, random), alpha=deviation))
 
 
 def shot_noise(picture: Tensor, severity: int, random: np.random.Generator) -> Tensor:
-    """Too few photons, each counted: Poisson's law, and the fewer, the smaller a pixel is."""
+    """Count too few photons, by Poisson's law. Smaller pixels get fewer of them."""
     photons = (60, 20, 7, 2.2, 0.6)[severity - 1] * (WIDTH / picture.shape[-1]) ** 2  # of a white pixel
     normal = torch.from_numpy(random.standard_normal(picture.shape, np.float32))
     return to_picture(_poisson(to_light(picture).mul_(photons), normal).div_(photons))
 
 
 def jpeg(picture: Tensor, severity: int, random: np.random.Generator) -> Tensor:
-    """A stream of pictures squeezed into too narrow a band: JPEG of ever less quality and ever fewer pixels.
+    """Send the picture over a slow wire: JPEG of lower quality and with fewer pixels.
 
-    The width of what is sent does not depend on the picture's, or blocks of 8 pixels would be small in a large one.
+    The width that is sent does not depend on the picture's width. Otherwise JPEG's blocks of 8 pixels would be small in
+    a large picture.
     """
     sent_width, quality = ((480, 18), (340, 14), (230, 11), (150, 9), (100, 8))[severity - 1]
     height, width = picture.shape[-2:]
-    sent = _resized(picture, (max(round(height * sent_width / width), 8), sent_width))
-    return _resized(_decoded(_encoded(sent, quality)), (height, width))
+    sent = _resize(picture, (max(round(height * sent_width / width), 8), sent_width))
+    return _resize(_decode(_encode(sent, quality)), (height, width))
 
 
 def pixelation(picture: Tensor, severity: int, random: np.random.Generator) -> Tensor:
-    """Pixels too coarse: means over blocks, as if the camera had no more."""
+    """Make pixels too coarse: take means over blocks, as if the camera had only so many pixels."""
     columns = (100, 54, 35, 23, 15)[severity - 1]
     height, width = picture.shape[-2:]
     columns = min(columns, width)
@@ -46,7 +47,7 @@ def pixelation(picture: Tensor, severity: int, random: np.random.Generator) -> T
 
 
 def lost_rows(picture: Tensor, severity: int, random: np.random.Generator) -> Tensor:
-    """Faults of the read-out: a lost row repeats the one above it, or is black, or is noise."""
+    """Lose rows of the read-out: a lost row repeats the one above it, or is black, or is noise."""
     lost = (0.012, 0.05, 0.11, 0.2, 0.32)[severity - 1]
     order, faults = random.permutation(ROWS), random.integers(0, 3, ROWS)
     noise = torch.from_numpy(random.random(picture.shape, np.float32))
@@ -59,10 +60,10 @@ def lost_rows(picture: Tensor, severity: int, random: np.random.Generator) -> Te
 
 
 def _poisson(expected: Tensor, normal: Tensor) -> Tensor:
-    """Counts by Poisson's law from normal draws, so that more light never has fewer photons.
+    """Turn normal draws into counts by Poisson's law, so that more light never gives fewer photons.
 
-    Exact where less than 1 is expected, elsewhere by the expansion of Cornish & Fisher: numpy's own takes three times
-    as long.
+    Exact below an expected count of 1, above it by the expansion of Cornish & Fisher. numpy's own draws take three
+    times as long.
     """
     chance = torch.special.ndtr(normal)
     term = torch.exp(-expected)
@@ -74,12 +75,12 @@ def _poisson(expected: Tensor, normal: Tensor) -> Tensor:
     return torch.where(expected < 1, few, many)
 
 
-def _resized(picture: Tensor, size: tuple[int, int]) -> Tensor:
+def _resize(picture: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(picture[None], size, mode="bicubic", antialias=True)[0]
 
 
-def _encoded(picture: Tensor, quality: int) -> bytes:
-    from PIL import Image  # late: names are needed before pictures
+def _encode(picture: Tensor, quality: int) -> bytes:
+    from PIL import Image  # late: most starts need no JPEG
 
     pixels = picture.mul(255).round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous()
     with io.BytesIO() as file:
@@ -87,7 +88,7 @@ def _encoded(picture: Tensor, quality: int) -> bytes:
         return file.getvalue()
 
 
-def _decoded(code: bytes) -> Tensor:
+def _decode(code: bytes) -> Tensor:
     from PIL import Image
 
     return torch.from_numpy(np.array(Image.open(io.BytesIO(code)))).permute(2, 0, 1).float().div_(255)

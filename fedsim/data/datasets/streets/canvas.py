@@ -1,4 +1,4 @@
-"""The id image: polygons painted over each other, and what each id stands for."""
+"""The id image: surfaces painted over each other, each with an id."""
 
 from typing import NamedTuple
 
@@ -16,16 +16,16 @@ _DEPTH_STEP = 4.0  # metres
 
 
 class Surface(NamedTuple):
-    """What one id stands for."""
+    """The meaning of one id."""
 
     label: int  # class index
     paint: Paint
     depth: float | None  # metres; None for the ground, whose depth follows from the row
-    glows: bool  # shines by itself: the light of the scene does not dim it
+    glows: bool  # shines by itself, so the light of the scene does not dim it
 
 
 class Canvas:
-    """Paint far things first, near things last."""
+    """The id image of one frame. Paint far things first and near things last."""
 
     def __init__(self) -> None:
         self._image = Image.new("L", (WIDTH, HEIGHT))
@@ -33,24 +33,24 @@ class Canvas:
         self._ids: dict[Surface, int] = {}
 
     def surface(self, label: int, paint: Paint, depth: float | None, glows: bool = False) -> int:
-        """The id of such a surface. Depths are rounded, so that like surfaces near each other share one."""
+        """Return the id of a surface. Depths are rounded, so that equal surfaces near each other share an id."""
         if depth is not None:
             depth = _DEPTH_STEP * round(depth / _DEPTH_STEP)
-        number = self._ids.setdefault(Surface(label, paint, depth, glows), len(self._ids))
+        surface_id = self._ids.setdefault(Surface(label, paint, depth, glows), len(self._ids))
         # Measured over 2,400 scenes: 150 on average, 14 standard deviation, 193 at most.
-        assert number < 256, "an 8-bit id image holds 256 surfaces"
-        return number
+        assert surface_id < 256, "an 8-bit id image holds 256 surfaces"
+        return surface_id
 
     def polygon(self, surface: int, points: list[Point]) -> None:
         self._draw.polygon(points, fill=surface)
 
     def disc(self, surface: int, centre: Point, across: float, up: float) -> None:
-        """An ellipse of the given radii in pixels."""
+        """Paint an ellipse of these radii in pixels."""
         column, row = centre
         self._draw.ellipse((column - across, row - up, column + across, row + up), fill=surface)
 
     def ring(self, surface: int, centre: Point, across: float, up: float, width: float) -> None:
-        """The rim, `width` pixels inwards, of an ellipse of the given radii in pixels."""
+        """Paint the rim of an ellipse of these radii in pixels. The rim is `width` pixels wide, inwards."""
         column, row = centre
         box = (column - across, row - up, column + across, row + up)
         self._draw.ellipse(box, outline=surface, width=max(1, round(width)))
@@ -59,9 +59,9 @@ class Canvas:
         self._draw.line(points, fill=surface, width=max(1, round(width)), joint="curve")
 
     def surfaces(self) -> list[Surface]:
-        """Surfaces in order of id."""
+        """Return the surfaces in the order of their ids."""
         return list(self._ids)
 
     def ids(self) -> np.ndarray:
-        """(HEIGHT, WIDTH) uint8 ids."""
+        """Return the id of each pixel, (HEIGHT, WIDTH) uint8."""
         return np.asarray(self._image)

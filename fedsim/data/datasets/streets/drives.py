@@ -14,7 +14,7 @@ from fedsim.data.datasets.streets.paint import Colour
 Range = tuple[float, float]
 Count = tuple[int, int]  # fewest and most in a scene
 
-# Every kind in every light. The first four are the four cars of the default job, chosen to differ.
+# Every kind in every light. The first four are the cars of a run with default settings, and differ most.
 COMBINATIONS = (
     ("town", "day"), ("suburb", "dusk"), ("country", "rain"), ("town", "fog"),
     ("suburb", "day"), ("country", "dusk"), ("town", "rain"), ("suburb", "fog"),
@@ -27,57 +27,57 @@ FRAMES = {"train": 100, "val": 12, "test": 10}  # scenes of a drive
 
 
 class Drive(NamedTuple):
-    """One recording: a place, a light and (through split and number) a seed of its own."""
+    """One recording: a place, a light and, by its split and number, a random stream of its own."""
 
     split: str
-    number: int  # counts from 0 in its split
+    number: int  # in its split, from 0
     kind: str
     light: str
 
     @property
     def name(self) -> str:
-        """Such as "town-day-00"; drives kept from training carry their split, "test-town-day-00"."""
+        """The name, such as "town-day-00"; outside of training it starts with the split, "test-town-day-00"."""
         held_out = "" if self.split == "train" else f"{self.split}-"
         return f"{held_out}{self.kind}-{self.light}-{self.number:02d}"
 
 
 def drive_of(split: str, number: int) -> Drive:
-    """The drive of this number in a split."""
+    """Return the drive of this number in a split."""
     if split == "val":
         return Drive(split, number, *COMBINATIONS[VAL_COMBINATIONS[number]])
     return Drive(split, number, *COMBINATIONS[number % len(COMBINATIONS)])
 
 
 def drives_of(split: str, train_drives: int) -> tuple[Drive, ...]:
-    """All drives of a split: `train_drives` to train on, 6 to validate on, 12 to test on."""
+    """Return all drives of a split: `train_drives` for training, 6 for validation, 12 for test."""
     count = {"train": train_drives, "val": len(VAL_COMBINATIONS), "test": len(COMBINATIONS)}[split]
     return tuple(drive_of(split, number) for number in range(count))
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Lengths in metres; shares are probabilities; counts are per scene."""
+    """A kind of place. Lengths are in metres, shares are probabilities, counts are for a scene."""
 
     road_half: Range  # half the road's width
     pavement: Range  # its width on either side
     verge: Range  # width of the grass between pavement and plots
     lot: Range  # length of a plot along the street
-    house_share: float  # plots with a house
+    house_share: float  # of plots with a house
     storeys: Count
     setback: Range  # from the plot's edge to the house
-    detached: float  # houses with a gap to the next one
-    fence_share: float  # plots with a fence
-    hedge_share: float  # of the plots without one, those with a hedge
+    detached: float  # of houses with a gap to the next one
+    fence_share: float  # of plots with a fence
+    hedge_share: float  # of plots with a hedge, among those without a fence
     trees: Count  # tall ones on the plots
     street_trees: Count  # low ones on the pavement
     poles: Count
     signs: Count
-    parked_share: float  # sides of the street with parked cars
+    parked_share: float  # of sides of the street with parked cars
     parked: Count  # on such a side
     moving: Count
     pedestrians: Count
     cyclists: Count
-    skyline: Range  # height of what closes the view
+    skyline: Range  # height of houses or woods on the horizon
 
 
 KINDS = {
@@ -101,19 +101,19 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Light:
-    """What time of day and weather do to every colour."""
+    """The effect of time of day and weather on all colours."""
 
     gain: float  # 1 = colours as painted
     tint: Colour  # factors around 1 for R, G, B
     sky: tuple[Colour, Colour]  # between and in the clouds; as seen, not dimmed
-    haze: Colour  # what far things fade into
+    haze: Colour  # the colour that far things fade into
     visibility: float  # metres at which 1/e of a colour is left
     noise: float  # standard deviation of the sensor's noise, of 255
     lamps: bool  # lamps and some windows are lit
 
 
 def light_of(drive_light: Light, rng: np.random.Generator) -> Light:
-    """The light of one frame: exposure, haze and noise change along a drive."""
+    """Return the light of one frame. Exposure, haze and noise change during a drive."""
     return replace(
         drive_light,
         gain=drive_light.gain * rng.uniform(0.8, 1.2),

@@ -1,4 +1,4 @@
-"""What stands where in a frame, painted from far to near."""
+"""A frame: where everything stands, painted from far to near."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,14 +21,14 @@ from fedsim.data.datasets.streets.objects import (
 )
 from fedsim.data.datasets.streets.style import Style
 
-_PANEL = 3.0  # metres of fence or hedge that are sorted as one
+_PANEL = 3.0  # metres of fence or hedge that are painted at once
 _LAST_FENCE = 60.0  # metres; farther ones would be a pixel high
 
-Standing = tuple[float, Callable[[], None]]  # the distance it is sorted by, and how to paint it
+Standing = tuple[float, Callable[[], None]]  # the distance to sort an object by, and the function that paints it
 
 
 def camera_of(style: Style, rng: np.random.Generator) -> Camera:
-    """Where the car is in its lane in one frame, and how it sways. It drives on the left, as in CamVid."""
+    """Draw the position and the view of the camera in one frame. The car drives on the left, as in CamVid."""
     return Camera(
         height=style.camera_height,
         focal=style.focal,
@@ -40,7 +40,7 @@ def camera_of(style: Style, rng: np.random.Generator) -> Camera:
 
 
 def paint_frame(canvas: Canvas, camera: Camera, style: Style, rng: np.random.Generator) -> None:
-    """Everything, in the order that hides what is hidden."""
+    """Paint everything, from far to near, so that near things hide far ones."""
     paint_backdrop(canvas, camera, style, rng)
     paint_street(canvas, camera, style, rng)
     standing = [*_plots(canvas, camera, style, rng), *_along_the_kerb(canvas, camera, style, rng),
@@ -50,7 +50,7 @@ def paint_frame(canvas: Canvas, camera: Camera, style: Style, rng: np.random.Gen
 
 
 def _plots(canvas: Canvas, camera: Camera, style: Style, rng: np.random.Generator) -> list[Standing]:
-    """Houses with fences or hedges, plot after plot on both sides, and trees behind those."""
+    """Place houses with fences or hedges, plot after plot on both sides, and trees behind them."""
     standing: list[Standing] = []
     kind, boundary = style.kind, style.edge
     for side in (-1, 1):
@@ -80,34 +80,34 @@ def _plots(canvas: Canvas, camera: Camera, style: Style, rng: np.random.Generato
 
 def _panels(paint: Callable[[float, float, float], None], x: float, near: float,
             far: float) -> list[Standing]:
-    """A fence or hedge along a plot, cut into panels so that what stands among them is sorted rightly."""
+    """Cut a fence or hedge along a plot into panels, which are sorted together with the objects among them."""
     starts = np.arange(near, min(far, _LAST_FENCE), _PANEL).tolist()
     return [(start + _PANEL, partial(paint, x, max(NEAR, start), min(far, start + _PANEL)))
             for start in starts if min(far, start + _PANEL) > NEAR]
 
 
 def _along_the_kerb(canvas: Canvas, camera: Camera, style: Style, rng: np.random.Generator) -> list[Standing]:
-    """Poles, signs, small trees and walkers on the pavements."""
+    """Place poles, signs, small trees and pedestrians on the pavements."""
     standing: list[Standing] = []
     kind = style.kind
 
-    def place(counts: tuple[int, int], paint: Callable[..., None], inner: float, outer: float,
-              near: float, far: float, *details: float) -> None:
-        """Some of a thing, each inner..outer of the pavement's width away from the kerb."""
+    def scatter(counts: tuple[int, int], paint: Callable[..., None], inner: float, outer: float,
+                near: float, far: float, *details: float) -> None:
+        """Place some objects of a kind, at inner..outer of the pavement's width from the kerb."""
         for _ in range(rng.integers(counts[0], counts[1] + 1)):
             x = rng.choice([-1, 1]) * (style.road_half + rng.uniform(inner, outer) * style.pavement)
             z = near * (far / near) ** rng.random()  # as many near as far in the picture
             standing.append((z, partial(paint, canvas, camera, style, rng, x, z, *details)))
 
-    place(kind.poles, paint_pole, 0.1, 0.3, 5, 45)
-    place(kind.signs, paint_sign, 0.2, 0.6, 5.5, 15)
-    place(kind.street_trees, paint_tree, 0.8, 1.0, 9, 50, rng.uniform(3.5, 5))
-    place(kind.pedestrians, paint_pedestrian, 0.1, 0.9, 4, 14)
+    scatter(kind.poles, paint_pole, 0.1, 0.3, 5, 45)
+    scatter(kind.signs, paint_sign, 0.2, 0.6, 5.5, 15)
+    scatter(kind.street_trees, paint_tree, 0.8, 1.0, 9, 50, rng.uniform(3.5, 5))
+    scatter(kind.pedestrians, paint_pedestrian, 0.1, 0.9, 4, 14)
     return standing
 
 
 def _traffic(canvas: Canvas, camera: Camera, style: Style, rng: np.random.Generator) -> list[Standing]:
-    """Parked and moving cars, each in a stretch of its own, and cyclists."""
+    """Place parked and moving cars, each in a stretch of its own, and cyclists."""
     standing: list[Standing] = []
     kind, half = style.kind, style.road_half
     for side in (-1, 1):

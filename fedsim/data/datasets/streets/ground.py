@@ -1,4 +1,4 @@
-"""Sky, what closes the view, and the strips of the ground."""
+"""The background of a frame: sky, horizon, and the strips of the ground."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ _STATIONS = tuple(np.geomspace(NEAR, FAR, 14).tolist())  # metres; strips are st
 
 
 def paint_backdrop(canvas: Canvas, camera: Camera, style: Style, rng: np.random.Generator) -> None:
-    """Sky above, open ground below, and on the horizon far houses or woods."""
+    """Paint sky above, open ground below, and far houses or woods on the horizon."""
     sky = canvas.surface(SKY, Paint(Material.CLOUD, *style.light.sky), 0.0, glows=True)
     canvas.polygon(sky, [(0, 0), (WIDTH, 0), (WIDTH, HEIGHT), (0, HEIGHT)])
     scale = camera.focal / FAR
@@ -33,7 +33,7 @@ def paint_backdrop(canvas: Canvas, camera: Camera, style: Style, rng: np.random.
 
 
 def paint_street(canvas: Canvas, camera: Camera, style: Style, rng: np.random.Generator) -> None:
-    """Pavement, side road, road, kerbs, markings and shadows."""
+    """Paint pavements, a side road, the road, kerbs, markings and shadows."""
     half, outer = style.road_half, style.road_half + style.pavement
     pavement = canvas.surface(PAVEMENT, style.paving, None)
     road = canvas.surface(ROAD, style.asphalt, None)
@@ -51,14 +51,14 @@ def paint_street(canvas: Canvas, camera: Camera, style: Style, rng: np.random.Ge
 
 
 def paint_strip(canvas: Canvas, camera: Camera, surface: int, left: float, right: float) -> None:
-    """The ground between two distances from the middle of the road, in metres, all along the street."""
+    """Paint the ground between two distances from the middle of the road, in metres, all along the street."""
     outline = [camera.point(left, 0.0, z) for z in _STATIONS]
     outline += [camera.point(right, 0.0, z) for z in reversed(_STATIONS)]
     canvas.polygon(surface, outline)
 
 
 def _paint_markings(canvas: Canvas, camera: Camera, style: Style, rng: np.random.Generator) -> None:
-    """Dashes along the middle; sometimes a crossing."""
+    """Paint dashes along the middle, and sometimes a crossing."""
     white = canvas.surface(ROAD, plain(hsv(0.13, 0.04, 0.86)), None)
     start = rng.uniform(-2, 4)
     for dash in range(10):
@@ -71,8 +71,8 @@ def _paint_markings(canvas: Canvas, camera: Camera, style: Style, rng: np.random
 
 
 def _paint_shadow(canvas: Canvas, camera: Camera, style: Style, rng: np.random.Generator) -> None:
-    """A darker patch of road that stays inside the road."""
-    shadow = canvas.surface(ROAD, style.asphalt.shaded(0.6), None)
+    """Paint a darker patch inside the road."""
+    shadow = canvas.surface(ROAD, style.asphalt.shade(0.6), None)
     left = rng.uniform(-style.road_half, style.road_half - 1)
     near = rng.uniform(4, 25)
     _paint_patch(canvas, camera, shadow, (left, min(style.road_half, left + rng.uniform(1, 4))),
@@ -81,7 +81,7 @@ def _paint_shadow(canvas: Canvas, camera: Camera, style: Style, rng: np.random.G
 
 def _paint_patch(canvas: Canvas, camera: Camera, surface: int, across: tuple[float, float],
                  along: tuple[float, float]) -> None:
-    """A rectangle on the ground, metres across from the middle of the road and along it."""
+    """Paint a rectangle on the ground: metres across from the middle of the road, and along it."""
     (left, right), (near, far) = across, along
     corners = (left, near), (left, far), (right, far), (right, near)
     canvas.polygon(surface, camera.points(*((x, 0.0, z) for x, z in corners)))

@@ -19,7 +19,7 @@ _SILL = 0.3  # metres above the road, where a car's body ends
 
 def paint_house(canvas: Canvas, camera: Camera, style: Style, rng: np.random.Generator,
                 x: float, near: float, far: float) -> None:
-    """A house whose front stands along the street at x from `near` to `far`, seen with its near end wall."""
+    """Paint a house: its front along the street at x from `near` to `far`, and its near end wall."""
     side = 1 if x > 0 else -1
     storeys = int(rng.integers(style.kind.storeys[0], style.kind.storeys[1] + 1))
     eaves = _STOREY * storeys + rng.uniform(0.3, 1.2)
@@ -27,9 +27,9 @@ def paint_house(canvas: Canvas, camera: Camera, style: Style, rng: np.random.Gen
     depth = rng.uniform(7, 10)
     wall = style.walls[rng.integers(4)]
     sunny, shady = (1.08, 0.8) if side * style.sun < 0 else (0.8, 1.0)
-    front = canvas.surface(BUILDING, wall.shaded(sunny), near)
-    end = canvas.surface(BUILDING, wall.shaded(shady), near)
-    roof = canvas.surface(BUILDING, style.roofs[rng.integers(2)].shaded(sunny), near)
+    front = canvas.surface(BUILDING, wall.shade(sunny), near)
+    end = canvas.surface(BUILDING, wall.shade(shady), near)
+    roof = canvas.surface(BUILDING, style.roofs[rng.integers(2)].shade(sunny), near)
     ridge = x + side * depth / 2
     canvas.polygon(roof, camera.points((x, eaves, near), (ridge, eaves + rise, near),
                                        (ridge, eaves + rise, far), (x, eaves, far)))
@@ -53,7 +53,7 @@ def paint_house(canvas: Canvas, camera: Camera, style: Style, rng: np.random.Gen
 
 def paint_fence(canvas: Canvas, camera: Camera, style: Style, height: float, x: float, near: float,
                 far: float) -> None:
-    """A panel of a slatted fence along the street."""
+    """Paint a panel of a slatted fence along the street."""
     slats = canvas.surface(FENCE, style.fences[int(x > 0)], near)
     canvas.polygon(slats, camera.points((x, 0, near), (x, height, near), (x, height, far), (x, 0, far)))
     post = camera.upright(x, near)
@@ -62,8 +62,8 @@ def paint_fence(canvas: Canvas, camera: Camera, style: Style, height: float, x: 
 
 def paint_hedge(canvas: Canvas, camera: Camera, style: Style, height: float, x: float, near: float,
                 far: float) -> None:
-    """A piece of a hedge along the street, with the end that faces the camera."""
-    leaves = canvas.surface(TREE, style.foliage[0].shaded(0.8), near)
+    """Paint a piece of a hedge along the street, with the end that faces the camera."""
+    leaves = canvas.surface(TREE, style.foliage[0].shade(0.8), near)
     outer = x + (0.8 if x > 0 else -0.8)
     canvas.polygon(leaves, camera.points((outer, height, near), (x, height, near), (x, height, far),
                                          (x, 0, far), (x, 0, near), (outer, 0, near)))
@@ -71,13 +71,13 @@ def paint_hedge(canvas: Canvas, camera: Camera, style: Style, height: float, x: 
 
 def paint_tree(canvas: Canvas, camera: Camera, style: Style, rng: np.random.Generator,
                x: float, z: float, height: float) -> None:
-    """A trunk and a crown of overlapping blobs, the upper ones in more light."""
+    """Paint a tree: a trunk and a crown of overlapping blobs, the upper ones in more light."""
     tree = camera.upright(x, z)
     bark = canvas.surface(TREE, style.bark, z)
     canvas.polygon(bark, tree.points((-0.03 * height, 0), (-0.02 * height, 0.6 * height),
                                      (0.02 * height, 0.6 * height), (0.03 * height, 0)))
     leaves = style.foliage[rng.integers(3)]
-    shades = [canvas.surface(TREE, leaves.shaded(factor), z) for factor in (0.75, 1.0)]
+    shades = [canvas.surface(TREE, leaves.shade(factor), z) for factor in (0.75, 1.0)]
     radius = 0.21 * height
     for blob in range(6):
         angle = rng.uniform(0, 2 * math.pi)
@@ -88,7 +88,7 @@ def paint_tree(canvas: Canvas, camera: Camera, style: Style, rng: np.random.Gene
 
 def paint_pole(canvas: Canvas, camera: Camera, style: Style, rng: np.random.Generator,
                x: float, z: float) -> None:
-    """A lamp post with an arm over the road, or a mast."""
+    """Paint a lamp post with an arm over the road, or a mast."""
     pole = camera.upright(x, z)
     height = rng.uniform(4.5, 8.0)
     metal = canvas.surface(POLE, plain(style.poles[rng.integers(3)]), z)
@@ -104,7 +104,7 @@ def paint_pole(canvas: Canvas, camera: Camera, style: Style, rng: np.random.Gene
 
 def paint_sign(canvas: Canvas, camera: Camera, style: Style, rng: np.random.Generator,
                x: float, z: float) -> None:
-    """A post with a disc, a triangle or a board: a rim of one colour around a field of another."""
+    """Paint a sign: a post with a disc, a triangle or a board in two colours."""
     post = camera.upright(x, z)
     metal = canvas.surface(POLE, plain(style.poles[0]), z)
     rim, field = rng.permutation(len(style.signs))[:2]
@@ -127,7 +127,7 @@ def paint_sign(canvas: Canvas, camera: Camera, style: Style, rng: np.random.Gene
 
 def paint_pedestrian(canvas: Canvas, camera: Camera, style: Style, rng: np.random.Generator,
                      x: float, z: float) -> None:
-    """A walker in level stripes."""
+    """Paint a pedestrian in level stripes."""
     person = camera.upright(x, z)
     size = rng.uniform(0.88, 1.1)  # 1 = 1.75 m
     stride = rng.uniform(0.05, 0.3)
@@ -144,7 +144,7 @@ def paint_pedestrian(canvas: Canvas, camera: Camera, style: Style, rng: np.rando
 
 def paint_cyclist(canvas: Canvas, camera: Camera, style: Style, rng: np.random.Generator,
                   x: float, z: float) -> None:
-    """A rider in slanting stripes on a bicycle that is seen at an angle."""
+    """Paint a cyclist in slanting stripes, on a bicycle that is seen at an angle."""
     bicycle = camera.upright(x, z)
     reach = rng.choice([-1, 1]) * rng.uniform(0.35, 0.62)  # metres from the middle to the front wheel
     metal = canvas.surface(BICYCLIST, plain(style.clothes[rng.integers(6)][1]), z)
@@ -168,7 +168,7 @@ def paint_cyclist(canvas: Canvas, camera: Camera, style: Style, rng: np.random.G
 
 def _paint_head(canvas: Canvas, person: Upright, rng: np.random.Generator, label: int, right: float,
                 up: float, z: float) -> None:
-    """A face, and hair or helmet above it; right and up in metres."""
+    """Paint a face, with hair or a helmet above it; right and up in metres."""
     face = canvas.surface(label, plain(hsv(*_SKIN[rng.integers(3)])), z)
     hair = canvas.surface(label, plain(hsv(rng.random(), 0.6, 0.25 if label == PEDESTRIAN else 0.9)), z)
     radius = 0.15 * person.scale
@@ -178,22 +178,22 @@ def _paint_head(canvas: Canvas, person: Upright, rng: np.random.Generator, label
 
 def paint_car(canvas: Canvas, camera: Camera, style: Style, rng: np.random.Generator,
               x: float, z: float, oncoming: bool) -> None:
-    """A car along the street whose near end is at z."""
+    """Paint a car along the street, seen from behind or from the front, its near end at z."""
     coat = style.coats[rng.integers(len(style.coats))]
     length, top = rng.uniform(3.8, 4.8), rng.choice([1.45, 1.55, 1.9])
     body = canvas.surface(CAR, coat, z)
-    flank = canvas.surface(CAR, coat.shaded(0.75), z)
+    flank = canvas.surface(CAR, coat.shade(0.75), z)
     glass = canvas.surface(CAR, plain(hsv(0.58, 0.25, 0.22)), z)
     tyre = canvas.surface(CAR, plain((22, 22, 24)), z)
-    right = camera.lateral - camera.curvature * z * z / 2 > x  # which flank is seen
+    right = camera.lateral - camera.curvature * z * z / 2 > x  # the flank that is seen
     edge = x + _HALF_WIDTH if right else x - _HALF_WIDTH
 
     def along(*profile: tuple[float, float]) -> list[Point]:
-        """The car's flank: (metres from its near end, metres above the road) -> pixels."""
+        """Turn points of the flank, (metres from the near end, metres above the road), into pixels."""
         return camera.points(*((edge, up, z + back) for back, up in profile))
 
     def across(left_up_back: tuple[tuple[float, float, float], ...]) -> list[Point]:
-        """Both sides of its near end: (metres from its middle, up, back), mirrored -> pixels."""
+        """Turn points of the left side, (metres from the middle, up, back), and their mirror images into pixels."""
         mirrored = [(-side, up, back) for side, up, back in reversed(left_up_back)]
         return camera.points(*((x + side, up, z + back) for side, up, back in (*left_up_back, *mirrored)))
 
@@ -215,7 +215,7 @@ def paint_car(canvas: Canvas, camera: Camera, style: Style, rng: np.random.Gener
 
 
 def _paint_lights(canvas: Canvas, camera: Camera, style: Style, x: float, z: float, oncoming: bool) -> None:
-    """Head or tail lights, and the number plate."""
+    """Paint head or tail lights, and the number plate."""
     colour = hsv(0.15, 0.15, 1.0) if oncoming else hsv(0.0, 0.85, 0.85)
     light = canvas.surface(CAR, plain(colour), z, glows=style.light.lamps)
     plate = canvas.surface(CAR, plain(hsv(0.14, 0.4, 0.9)), z)

@@ -1,4 +1,4 @@
-"""From the id image to picture and label: light, fog, texture, noise."""
+"""The picture and the label of a frame, made from its id image: texture, light, fog, noise."""
 
 import numpy as np
 
@@ -7,28 +7,28 @@ from fedsim.data.datasets.streets.canvas import Canvas
 from fedsim.data.datasets.streets.drives import Light
 from fedsim.data.datasets.streets.texture import MARGIN, SHAPE
 
-# The place of each pixel of the id image in a flattened texture, (HEIGHT, WIDTH).
-_PLACE = (np.arange(HEIGHT)[:, None] * SHAPE[1] + np.arange(WIDTH)).astype(np.int32)
+# Position of each pixel of the id image in a flattened texture, (HEIGHT, WIDTH).
+_OFFSET = (np.arange(HEIGHT)[:, None] * SHAPE[1] + np.arange(WIDTH)).astype(np.int32)
 
 
 def label(canvas: Canvas) -> np.ndarray:
-    """(h, w) uint8: the class of the id at each scene pixel's centre."""
+    """Return the label, (h, w) uint8: the class at the centre of each pixel of the scene."""
     classes = np.array([surface.label for surface in canvas.surfaces()], np.uint8)
     return classes[canvas.ids()[1::2, 1::2]]
 
 
 def picture(canvas: Canvas, camera: Camera, light: Light, textures: np.ndarray,
             rng: np.random.Generator) -> np.ndarray:
-    """(h, w, 3) uint8 RGB.
+    """Return the picture, (h, w, 3) uint8 RGB.
 
-    A pixel of the id image is dark + t · (light - dark) of its surface with t from the texture, dimmed
-    and tinted by the light, then mixed with fog by its depth. Four such pixels make one of the scene.
+    A pixel of the id image has the colour dark + t · (light - dark) of its surface, with t from the texture. The light
+    dims and tints it, and fog is mixed in by its depth. The mean of four such pixels is one pixel of the scene.
     """
     surfaces, ids = canvas.surfaces(), canvas.ids()
-    shift = rng.integers(0, MARGIN, (len(surfaces), 2))  # so that no two coats have the same pattern
+    shift = rng.integers(0, MARGIN, (len(surfaces), 2))  # so that surfaces of one material differ in their pattern
     materials = np.array([surface.paint.material for surface in surfaces])
     start = (materials * SHAPE[0] + shift[:, 0]) * SHAPE[1] + shift[:, 1]
-    mix = textures.reshape(-1)[start.astype(np.int32)[ids] + _PLACE].astype(np.float32) / 255
+    mix = textures.reshape(-1)[start.astype(np.int32)[ids] + _OFFSET].astype(np.float32) / 255
 
     colours = np.array([surface.paint[1:] for surface in surfaces], np.float32)  # (ids, dark or light, RGB)
     lit = np.array([not surface.glows for surface in surfaces])
@@ -44,7 +44,10 @@ def picture(canvas: Canvas, camera: Camera, light: Light, textures: np.ndarray,
 
 
 def _mean_of_four(rgb: np.ndarray) -> np.ndarray:
-    """(HEIGHT, WIDTH, 3) -> (h, w, 3); two plain sums are several times as fast as one mean over two axes."""
+    """Average blocks of 2×2 pixels: (HEIGHT, WIDTH, 3) -> (h, w, 3).
+
+    Two plain sums are several times as fast as one mean over two axes.
+    """
     width, height = SCENE_SIZE
     rows = rgb.reshape(height, 2, WIDTH, 3)
     columns = (rows[:, 0] + rows[:, 1]).reshape(height, width, 2, 3)
@@ -52,7 +55,7 @@ def _mean_of_four(rgb: np.ndarray) -> np.ndarray:
 
 
 def _clearness(canvas: Canvas, camera: Camera, light: Light) -> np.ndarray:
-    """(HEIGHT, WIDTH) share of light that comes from the surface itself and not from the haze before it."""
+    """Return the share of light that comes from the surface and not from the haze before it, (HEIGHT, WIDTH)."""
     depths = [surface.depth for surface in canvas.surfaces()]
     by_id = np.exp(-np.array([depth or 0.0 for depth in depths], np.float32) / light.visibility)
     by_row = np.exp(-camera.ground_depth().astype(np.float32) / light.visibility)

@@ -1,4 +1,4 @@
-"""The style of a drive: everything its scenes have in common."""
+"""The style of a drive: everything that its scenes have in common."""
 
 from dataclasses import dataclass
 
@@ -6,14 +6,14 @@ import numpy as np
 
 from fedsim.data.datasets.streets.camera import HEIGHT, WIDTH
 from fedsim.data.datasets.streets.drives import KINDS, LIGHTS, Drive, Kind, Light, Range
-from fedsim.data.datasets.streets.paint import Colour, Paint, hsv, scaled, two_tone
+from fedsim.data.datasets.streets.paint import Colour, Paint, hsv, scale, two_tone
 from fedsim.data.datasets.streets.texture import Material, textures
 from fedsim.seeds import stream
 
 
 @dataclass(frozen=True)
 class Style:
-    """Place, light, camera, measures and paints of a drive. Lengths in metres."""
+    """The place, light, camera, measures and paints of a drive. Lengths are in metres."""
 
     kind: Kind
     light: Light
@@ -42,12 +42,12 @@ class Style:
 
     @property
     def edge(self) -> float:
-        """Metres from the middle of the road to where the plots begin."""
+        """The distance in metres from the middle of the road to the plots."""
         return self.road_half + self.pavement + self.verge
 
 
 def style_of(drive: Drive) -> Style:
-    """The style of a drive, from the drive's own stream."""
+    """Draw the style of a drive, from the drive's own random stream."""
     rng = stream(0, "streets", drive.split, drive.number)
     kind = KINDS[drive.kind]
     return Style(
@@ -80,20 +80,20 @@ def style_of(drive: Drive) -> Style:
 
 def _paint(rng: np.random.Generator, material: Material, hue: Range, saturation: Range, value: Range,
            contrast: float) -> Paint:
-    """A two-tone paint of a colour drawn from these ranges."""
+    """Draw a two-tone paint of a colour in these ranges."""
     colour = hsv(rng.uniform(*hue), rng.uniform(*saturation), rng.uniform(*value))
     return two_tone(material, colour, contrast)
 
 
 def _foliage(rng: np.random.Generator) -> tuple[Paint, ...]:
-    """Three greens around the one of the place and season."""
+    """Draw three greens that are close to the green of the season."""
     season = rng.uniform(0.21, 0.34)
     hues = season - 0.03, season + 0.03
     return tuple(_paint(rng, Material.FOLIAGE, hues, (0.55, 0.55), (0.45, 0.7), 0.3) for _ in range(3))
 
 
 def _walls(rng: np.random.Generator) -> tuple[Paint, ...]:
-    """Four kinds of brick, red to cream and now and then blue, with darker joints."""
+    """Draw four kinds of brick, from red to cream and sometimes blue, with darker joints."""
     joint = rng.uniform(0.4, 0.6)
     hues = rng.choice([0.0, 0.04, 0.08, 0.12, 0.15, 0.6], 4) + rng.uniform(-0.03, 0.03, 4)
     return tuple(two_tone(Material.BRICK, hsv(hue, rng.uniform(0.15, 0.45), rng.uniform(0.5, 0.8)), joint)
@@ -101,26 +101,26 @@ def _walls(rng: np.random.Generator) -> tuple[Paint, ...]:
 
 
 def _roofs(rng: np.random.Generator) -> tuple[Paint, ...]:
-    """Two roofs of the same red, brown or slate."""
+    """Draw two roofs of the same red, brown or slate."""
     hue = rng.choice([0.02, 0.06, 0.6])
     return tuple(_paint(rng, Material.TILES, (hue, hue), (0.4, 0.4), (0.4, 0.6), 0.6) for _ in range(2))
 
 
 def _fences(rng: np.random.Generator) -> tuple[Paint, ...]:
-    """Slats of wood or white paint, one fence for either side; dark between the slats."""
+    """Draw two fences, one for each side: slats of wood or white paint, dark between them."""
     return tuple(_paint(rng, Material.SLATS, (0.03, 0.13), (0.15, 0.5), (0.65, 0.9), 0.2) for _ in range(2))
 
 
 def _clothes(rng: np.random.Generator) -> tuple[tuple[Colour, Colour], ...]:
-    """Six pairs of a light and a dark shade."""
+    """Draw six pairs of a light and a dark shade."""
     pairs = []
     for _ in range(6):
         colour = hsv(rng.random(), rng.uniform(0.4, 0.9), rng.uniform(0.75, 1.0))
-        pairs.append((scaled(colour, rng.uniform(0.15, 0.35)), colour))
+        pairs.append((scale(colour, rng.uniform(0.15, 0.35)), colour))
     return tuple(pairs)
 
 
 def _coats(rng: np.random.Generator) -> tuple[Paint, ...]:
-    """Eight cars: about one in two is white, grey or black."""
+    """Draw eight coats of cars; about half are white, grey or black."""
     return tuple(_paint(rng, Material.ENAMEL, (0, 1), rng.choice([(0, 0.08), (0.6, 0.9)]), (0.2, 0.95), 0.8)
                  for _ in range(8))

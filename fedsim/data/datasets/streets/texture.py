@@ -1,7 +1,7 @@
-"""Textures: for every material a picture of values 0..255 that mixes the two colours of a paint.
+"""Textures: one for each material, with values 0..255 that mix the two colours of a paint.
 
-Texture by class is what a small network learns streets from. Periods are 8 to 16 pixels of the id image,
-so 4 to 8 of the scene, and survive training at half the scene's size; they do not shrink with distance.
+A small network recognises the classes of streets by their texture. Periods are 8 to 16 pixels of the id image, 4 to 8
+of the scene, so they can still be seen at half the scene's size. They do not shrink with distance.
 """
 
 from enum import IntEnum, auto
@@ -16,7 +16,7 @@ SHAPE = (HEIGHT + MARGIN, WIDTH + MARGIN)
 
 
 class Material(IntEnum):
-    """Index of a texture in a drive's stack of textures."""
+    """The index of a texture in a drive's stack of textures."""
 
     PLAIN = 0
     CLOUD = auto()
@@ -34,7 +34,7 @@ class Material(IntEnum):
 
 
 def textures(rng: np.random.Generator) -> np.ndarray:
-    """The textures of a drive, (materials, *SHAPE) uint8, by Material; periods and slants vary by drive."""
+    """Draw the textures of a drive by Material, (materials, *SHAPE) uint8. Periods and slants vary by drive."""
     rows, columns = np.indices(SHAPE, np.float32)
     courses, tiles = rng.uniform(9, 12, 2)
     slats, paving, stripes, sash = rng.uniform(11, 15, 4)
@@ -57,27 +57,27 @@ def textures(rng: np.random.Generator) -> np.ndarray:
 
 
 def _noise(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Smooth noise in 0..1 with grains of height × width pixels, SHAPE float32."""
+    """Draw smooth noise in 0..1, SHAPE float32, with grains of height × width pixels."""
     grains = rng.random((SHAPE[0] // height + 2, SHAPE[1] // width + 2), np.float32)
     return np.asarray(Image.fromarray(grains).resize(SHAPE[::-1], Image.Resampling.BICUBIC))
 
 
 def _steepen(values: np.ndarray) -> np.ndarray:
-    """More contrast around the middle."""
+    """Raise the contrast around the middle."""
     return 0.5 + 2.2 * (values - 0.5)
 
 
 def _bars(along: np.ndarray, period: float, share: float) -> np.ndarray:
-    """1 for `share` of each period (pixels) along a direction, else 0."""
+    """Return bars: 1 in `share` of each period, in pixels along a direction, else 0."""
     return (along % period < share * period).astype(np.float32)
 
 
 def _checks(rows: np.ndarray, columns: np.ndarray, height: float, width: float) -> np.ndarray:
-    """Checks of height × width pixels, alternately 0 and 1."""
+    """Return checks of height × width pixels, alternately 0 and 1."""
     return (rows // height + columns // width) % 2
 
 
 def _bricks(rows: np.ndarray, columns: np.ndarray, course: float) -> np.ndarray:
-    """Courses of `course` pixels; joints are 0 between courses and darker between the bricks of one."""
+    """Return bricks in courses of `course` pixels. Joints are 0 between courses, and dark between bricks."""
     shifted = columns + (rows // course) % 2 * 1.5 * course
     return _bars(rows, course, 0.6) * (0.4 + 0.6 * _bars(shifted, 3 * course, 0.85))
