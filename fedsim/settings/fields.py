@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedsim.aggregation import AGGREGATORS
 from fedsim.algorithms.server_optimizers import SERVER_OPTIMIZERS
+from fedsim.data import AUGMENTATIONS
 from fedsim.data.datasets import SOURCES
 from fedsim.data.partition import PARTITIONS
 from fedsim.errors import SettingsError
@@ -94,7 +95,7 @@ class CommonSettings:
     augment: str = setting("Local training", "flip",
         "How scenes are varied in training: flip mirrors a scene with probability 1/2; standard also changes gamma, "
         "saturation, scale and crop; perturb also applies a driving perturbation with probability 1/2.",
-        choices=("none", "flip", "standard", "perturb"))
+        choices=tuple(AUGMENTATIONS))
     class_weights: str = setting("Local training", "sqrt-median-frequency",
         "Class weights of the loss, from the class frequencies over all cars.",
         choices=("none", "median-frequency", "sqrt-median-frequency"))
