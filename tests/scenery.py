@@ -42,6 +42,14 @@ def scene_set(count: int, size: tuple[int, int] = (32, 24), label_size: tuple[in
                     tuple(f"s{i}" for i in range(count)), ("d",) * count, (None,) * count, CAMVID_11, "made up")
 
 
+def grey_scenes(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Grey images at half the labels' size, labels half Road half void, predictions Road all over."""
+    images = np.full((count, 30, 40, 3), 77, np.uint8)
+    labels = np.full((count, 60, 80), 3, np.uint8)
+    labels[:, 30:] = VOID
+    return images, labels, np.full((count, 15, 20), 3, np.uint8)
+
+
 def segnet(own_norms: bool = False) -> FlatModel:
     with ONE_AT_A_TIME:
         torch.manual_seed(0)

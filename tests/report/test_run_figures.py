@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from records import make_local_records, make_records
+from scenery import grey_scenes
 
-from fedsim.classes import CAMVID_11, VOID
+from fedsim.classes import CAMVID_11
 from fedsim.report.figures import to_svg
 from fedsim.report.palette import line_style
 from fedsim.report.run_figures import draw_loss, draw_miou, draw_segmentation, loss_figure
-from fedsim.report.scenes import GAP, TILE_WIDTH, panel
 
 
 def pixels(path) -> np.ndarray:
@@ -102,42 +102,10 @@ def test_names_in_a_drawing_are_no_markup():
     assert "<script" not in to_svg(loss_figure(records)) and "&lt;script&gt;$x$" in to_svg(loss_figure(records))
 
 
-def scenes(count: int):
-    """Grey images at half the labels' size, labels half Road half void, predictions Road all over."""
-    images = np.full((count, 30, 40, 3), 77, np.uint8)
-    labels = np.full((count, 60, 80), 3, np.uint8)
-    labels[:, 30:] = VOID
-    return images, labels, np.full((count, 15, 20), 3, np.uint8)
-
-
-def test_a_panel_stacks_scene_truth_and_prediction_with_void_black():
-    picture = panel(*scenes(3), CAMVID_11)
-    assert picture.dtype == np.uint8 and picture.shape == (3 * 60 + 2 * GAP, 3 * 80 + 2 * GAP, 3)
-    road = CAMVID_11.colours[3]
-    for column in range(3):
-        left = column * (80 + GAP)
-        scene, truth, prediction = (picture[top : top + 60, left : left + 80]
-                                    for top in (0, 60 + GAP, 2 * (60 + GAP)))
-        assert (scene == 77).all() and (prediction == road).all()
-        assert (truth[:30] == road).all() and (truth[30:] == 0).all()
-    assert (picture[60 : 60 + GAP] == 255).all() and (picture[:, 80 : 80 + GAP] == 255).all()
-
-
-def test_a_panel_of_large_labels_is_scaled_down_without_inventing_colours():
-    """Mutation: bilinear scaling of labels blends Road and void."""
-    images, labels, predictions = scenes(2)
-    labels = labels.repeat(12, axis=1).repeat(12, axis=2)  # 720 × 960
-    picture = panel(images, labels, predictions, CAMVID_11)
-    height = TILE_WIDTH * 3 // 4
-    assert picture.shape == (3 * height + 2 * GAP, 2 * TILE_WIDTH + GAP, 3)
-    truth = picture[height + GAP : 2 * height + GAP, :TILE_WIDTH]
-    assert {tuple(colour) for colour in truth.reshape(-1, 3).tolist()} == {CAMVID_11.colours[3], (0, 0, 0)}
-
-
 @pytest.mark.parametrize("count", [1, 4])
 def test_the_segmentation_figure_shows_scenes_and_a_legend_of_every_class(tmp_path, count):
     path = tmp_path / "segmentation.png"
-    draw_segmentation(*scenes(count), CAMVID_11, path, [f"drive-{index}" for index in range(count)])
+    draw_segmentation(*grey_scenes(count), CAMVID_11, path, [f"drive-{index}" for index in range(count)])
     picture = pixels(path)
     assert 800 <= picture.shape[1] <= 1600 and 600 <= picture.shape[0] <= 1600
     assert shows(picture, "#4d4d4d")  # the scenes' grey

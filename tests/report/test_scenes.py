@@ -1,13 +1,15 @@
-"""The scenes that panels and figures show."""
+"""The scenes that are shown, and panels of them."""
 
 import numpy as np
 import pytest
 from layouts import draw, write_folder
+from scenery import grey_scenes
 
+from fedsim.classes import CAMVID_11
 from fedsim.data.cache import load
 from fedsim.data.datasets import on_disk
 from fedsim.data.datasets.folder import Folder
-from fedsim.report.scenes import SHOWN_SCENES, load_shown
+from fedsim.report.scenes import GAP, SHOWN_SCENES, TILE_WIDTH, load_shown, panel
 
 
 @pytest.fixture
@@ -32,3 +34,27 @@ def test_pictures_of_the_cache_stand_in_for_files_that_have_gone(source):
     for kind in ("images", "labels"):
         (source.root / kind / "val/town/9.png").unlink()
     assert load_shown(scenes, source, "val").images.shape == (SHOWN_SCENES, 6, 8, 3)
+
+
+def test_a_panel_stacks_scene_truth_and_prediction_with_void_black():
+    picture = panel(*grey_scenes(3), CAMVID_11)
+    assert picture.dtype == np.uint8 and picture.shape == (3 * 60 + 2 * GAP, 3 * 80 + 2 * GAP, 3)
+    road = CAMVID_11.colours[3]
+    for column in range(3):
+        left = column * (80 + GAP)
+        scene, truth, prediction = (picture[top : top + 60, left : left + 80]
+                                    for top in (0, 60 + GAP, 2 * (60 + GAP)))
+        assert (scene == 77).all() and (prediction == road).all()
+        assert (truth[:30] == road).all() and (truth[30:] == 0).all()
+    assert (picture[60 : 60 + GAP] == 255).all() and (picture[:, 80 : 80 + GAP] == 255).all()
+
+
+def test_a_panel_of_large_labels_is_scaled_down_without_inventing_colours():
+    """Mutation: bilinear scaling of labels blends Road and void."""
+    images, labels, predictions = grey_scenes(2)
+    labels = labels.repeat(12, axis=1).repeat(12, axis=2)  # 720 × 960
+    picture = panel(images, labels, predictions, CAMVID_11)
+    height = TILE_WIDTH * 3 // 4
+    assert picture.shape == (3 * height + 2 * GAP, 2 * TILE_WIDTH + GAP, 3)
+    truth = picture[height + GAP : 2 * height + GAP, :TILE_WIDTH]
+    assert {tuple(colour) for colour in truth.reshape(-1, 3).tolist()} == {CAMVID_11.colours[3], (0, 0, 0)}
