@@ -1,4 +1,4 @@
-"""Facts that a comparison reads from its runs, and scores and predictions of their models."""
+"""The facts that a comparison reads from its runs or asks of their models."""
 
 import hashlib
 import json

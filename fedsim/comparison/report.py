@@ -1,4 +1,4 @@
-"""The report of `fedsim compare`: tables on the screen and as files, figures, a page."""
+"""The report of `fedsim compare`: tables, figures, a page."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

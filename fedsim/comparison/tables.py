@@ -1,4 +1,4 @@
-"""The tables of a comparison, as words, CSV and LaTeX, and the notes and warnings that go with them."""
+"""The tables of a comparison, as words, CSV and LaTeX, with notes and warnings."""
 
 import csv
 import io
@@ -210,7 +210,7 @@ def _seed_note(rows: Sequence[Row]) -> str:
     if max(len(row.trials) for row in rows) == 1:
         return ("One seed each: another seed would give other numbers, nobody knows how different, and a small "
                 "difference may change its sign.")
-    return "± is the sample standard deviation over seeds, divided by n - 1; a row with one seed has none."
+    return "± is the sample standard deviation over seeds (with n - 1); a row with one seed has none."
 
 
 def _own_models_note(row: Row, split: str) -> str | None:

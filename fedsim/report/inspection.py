@@ -1,4 +1,4 @@
-"""The report on a partition, before training: tables, a heat map, contact sheets, warnings."""
+"""The report on a partition: tables, a heat map, contact sheets, warnings."""
 
 import json
 from collections.abc import Iterator

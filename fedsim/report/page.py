@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing else: style, figures and pictures are inside it."""
+"""A report as one HTML file, with style, figures and pictures inside it."""
 
 import base64
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The progress of a run on the screen: a bar on a terminal, elsewhere a line a round."""
+"""The progress of a run: a bar on a terminal, a line for each round elsewhere."""
 
 import statistics
 import sys

@@ -1,4 +1,4 @@
-"""The report of `fedsim evaluate`: tables, a plot, a contact sheet of the perturbations."""
+"""The report of `fedsim evaluate`: tables, a plot, perturbed pictures."""
 
 import json
 from collections.abc import Sequence

@@ -54,7 +54,7 @@ def loss_figure(records: list[dict]) -> Figure:
                   markevery=marks(len(rounds)), label=_model_name(records))
         axes.set(xlabel="round", ylabel="loss (cross-entropy)", xlim=(0, 1.02 * max(1, records[-1]["round"])))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        # The global model comes first, for the figure is about it. The cars follow under a heading without a line.
+        # The global model comes first, because the figure is about it. The cars follow under a heading without a line.
         *car_lines, model_line = axes.get_legend_handles_labels()[0]
         heading = Line2D([], [], linestyle="none", label="cars, in training:")
         figure.legend(handles=[model_line, heading, *car_lines], loc="outside right upper", handlelength=2.6,

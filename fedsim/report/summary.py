@@ -1,4 +1,4 @@
-"""The summary of a run: the closing table on the screen, and the same in report/summary.md."""
+"""The summary of a run, on the screen and as report/summary.md."""
 
 import json
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Writing an event file of TensorBoard, and cutting it if a run goes on from an earlier round.
+"""An event file of TensorBoard: writing it, and cutting it when a run goes on.
 
 Events are written by tensorboard's RecordWriter. SummaryWriter takes six times as long for a scalar (89 against 14 µs
 on one CPU core) and starts a thread for every car.
