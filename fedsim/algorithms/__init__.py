@@ -1,4 +1,4 @@
-"""The algorithms by name: one file a paper, no model, no data, no collective, no settings inside."""
+"""The algorithms by name. Each file follows one paper, without model, data or collectives."""
 
 from fedsim.algorithms.base import Algorithm, Local, Shared
 from fedsim.algorithms.central import Central

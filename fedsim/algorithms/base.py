@@ -1,9 +1,9 @@
-"""What a federated algorithm is: pure functions on flat vectors, state in and state out.
+"""The interface of a federated algorithm: pure functions on flat vectors.
 
-Letters: theta (d,) global vector | w (d,) local vector | y (d,) dual | c, c_i (d,) control variates | S the round's
-cars, of m in all | p_i a car's weight, Σ p_i = 1 over all m cars | P_S = Σ_{i in S} p_i.
+Letters: theta (d,) global vector | w (d,) local vector | y (d,) dual variable | c, c_i (d,) control variates | S the
+cars of the round, out of m cars | p_i a car's weight, Σ p_i = 1 over all m cars | P_S = Σ_{i in S} p_i.
 
-Nothing is written in place: a vector handed in may be held by somebody else.
+State goes in and new state comes out. No function writes to a vector that it was given, because others may hold it.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ if TYPE_CHECKING:  # the command line lists algorithms and their options, and to
 
 
 class Local(NamedTuple):
-    """What one car's local training returns."""
+    """The result of one car's local training."""
 
     w: Tensor  # (d,) local vector after the last step
-    steps: int  # K, gradient steps taken
-    images: int  # the car's scenes, each counted once
-    # lr ‖a‖₁ (FedNova's ‖a‖₁): how far the steps would have gone along a constant unit gradient, pulled back by the
-    # algorithm's own `damping`; None where the local optimiser's steps do not scale with the gradient
+    steps: int  # K, the number of gradient steps
+    images: int  # number of the car's scenes
+    # lr ‖a‖₁ (FedNova's ‖a‖₁): how far the steps go along a constant unit gradient, pulled back by the algorithm's own
+    # `damping`; None if the local optimiser's steps do not scale with the gradient
     step_length: float | None
 
 
 class Shared(NamedTuple):
-    """What the coordinator sends to every car of a round."""
+    """The state that the coordinator sends to every car of a round."""
 
     theta: Tensor  # (d,)
 
 
 class Algorithm:
-    """A federated algorithm; a subclass replaces what its paper changes.
+    """A federated algorithm. A subclass overrides what its paper changes.
 
-    The defaults describe cars that start at theta, keep nothing and add nothing to their gradient. A subclass can be
-    made without arguments: its options are dataclass fields with defaults.
+    By default a car starts at theta, keeps nothing and adds nothing to its gradient. A subclass can be made without
+    arguments: its options are dataclass fields with defaults.
     """
 
     name: ClassVar[str] = ""  # what --algo takes
@@ -57,7 +57,7 @@ class Algorithm:
 
     @property
     def needs_step_length(self) -> bool:
-        """Whether it works only where local steps scale with the gradient, which adam's do not."""
+        """Whether the algorithm needs local steps that scale with the gradient, which Adam's do not."""
         return False
 
     @property
@@ -66,48 +66,51 @@ class Algorithm:
         return 0.0
 
     def init_shared(self, theta: Tensor) -> Any:
-        """The shared state before the first round: a NamedTuple of (d,) tensors and numbers, with a theta."""
+        """Return the shared state before round 1: a NamedTuple of (d,) tensors and numbers with a field theta."""
         return Shared(theta)
 
     def init_memory(self, theta: Tensor) -> Any:
-        """What every car keeps before its first round; equal for all cars, seen or not."""
+        """Return the memory of a car before its first round. It is the same for all cars."""
         return None
 
     def begin_round(self, shared: Any, step_length: float | None) -> Any:
-        """Adapt the shared state to the round's local work.
+        """Return the shared state, adapted to the round's local work.
 
-        step_length: how far the round's local steps go along a unit gradient, the mean over all cars, whoever takes
-        part, and over all numbers of epochs that they may draw; None where the local optimiser has no such length.
+        step_length: how far the round's local steps go along a unit gradient. It is the mean over all cars, also those
+        that sit out, and over all numbers of epochs that they may draw. None if the local optimiser has no such length.
         """
         return shared
 
     def start(self, shared: Any, memory: Any) -> Tensor:
-        """(d,) where the car's local training starts."""
+        """Return the vector (d,) at which the car's local training starts."""
         return shared.theta
 
     def correction(self, w: Tensor, shared: Any, memory: Any) -> Tensor | None:
-        """(d,) what the car adds to each gradient of its loss; None for nothing."""
+        """Return the vector (d,) that the car adds to each gradient of its loss, or None to add nothing."""
         return None
 
     def contribute(self, local: Local, shared: Any, memory: Any) -> tuple[Any, Any]:
-        """What the car sends, and its new memory. Sent is a (d,) tensor, or a NamedTuple of (d,) tensors and floats."""
+        """Return the car's contribution and its new memory.
+
+        A contribution is a (d,) tensor, or a NamedTuple of (d,) tensors and floats.
+        """
         raise NotImplementedError
 
     def unit(self, contribution: Any) -> float:
-        """How far the car would move theta for a first vector of length 1: a bound on its move needs to know."""
+        """Return how far theta moves per unit length of the contribution's first vector. `--clip-norm` needs it."""
         return 1.0
 
     def update(self, shared: Any, mean: Any, participation: float) -> Any:
-        """The server step: the new shared state.
+        """Take the server step, and return the new shared state.
 
-        mean: Σ_S p_i contribution_i / P_S, of a contribution's own type, vectors in float64; participation: P_S.
+        mean: Σ_S p_i contribution_i / P_S, of the same type as a contribution, vectors in float64; participation: P_S.
         """
         raise NotImplementedError
 
     def penalty(self, shared: Any) -> float | None:
-        """rho, for the record; None where the algorithm has none."""
+        """Return rho for the record, or None if the algorithm has no penalty."""
         return None
 
     def dual(self, memory: Any) -> Tensor | None:
-        """(d,) the car's dual variable, for the record; None where the algorithm has none."""
+        """Return the car's dual variable (d,) for the record, or None if the algorithm has no dual variables."""
         return None

@@ -1,4 +1,4 @@
-"""Centralised training: the upper yardstick of a federation."""
+"""Centralised training, the upper yardstick of a federation."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,16 @@ from fedsim.algorithms.fedavg import FedAvg
 
 @dataclass(frozen=True)
 class Central(FedAvg):
-    """FedAvg with a single car that holds every scene: one model, trained on the pool.
+    """FedAvg with a single car that holds all scenes: one model, trained on the pool.
 
-    A round takes as many steps as all cars of a federation together, one after another.
+    A round takes as many steps, one after another, as all cars of a federation together.
+
+    >>> from fedsim.algorithms import Local
+    >>> algorithm = Central()
+    >>> shared = algorithm.init_shared(0.0)
+    >>> sent, memory = algorithm.contribute(Local(w=1.5, steps=20, images=40, step_length=2.0), shared, None)
+    >>> algorithm.update(shared, sent, participation=1.0)  # theta is the model of the only car
+    Shared(theta=1.5)
     """
 
     name = "central"

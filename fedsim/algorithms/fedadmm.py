@@ -1,4 +1,4 @@
-"""FedADMM."""
+"""FedADMM: consensus ADMM with inexact local solves."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 class Shared(NamedTuple):
-    """What the coordinator sends to every car of a round."""
+    """The state that the coordinator sends to every car of a round."""
 
     theta: Tensor  # (d,) global vector
     rho: float  # penalty of this round
 
 
 class Memory(NamedTuple):
-    """What a car keeps from its latest round; w + y / rho is what the coordinator last heard of it."""
+    """The memory of a car, from its latest round. The coordinator knows its w + y / rho."""
 
     w: Tensor  # (d,) local vector
     y: Tensor  # (d,) dual variable of the constraint w = theta
@@ -38,11 +38,22 @@ class FedADMM(Algorithm):
         minimise  Σ p_i f_i(w_i)  subject to  w_i = theta for every car i
         L_i(w, y; theta) = f_i(w) + <y, w - theta> + rho/2 |w - theta|^2
 
-    Invariant after every round, whoever took part: theta = Σ p_i (w_i + y_i / rho_i) over all cars, rho_i being
-    the penalty of the car's latest round. It needs the server step P_S (|S|/m with uniform weights), the step
-    of consensus ADMM. Any other step eta has its fixed point where
-    grad Σ p_i f_i(theta) = rho (1 - P_S / eta) (theta - theta_0): biased, and the popular eta = 1 with part of the
-    cars diverges.
+    Invariant after every round, whichever cars took part: theta = Σ p_i (w_i + y_i / rho_i) over all cars, with rho_i
+    the penalty of the car's latest round. It needs the server step of consensus ADMM, which is P_S (|S|/m with uniform
+    weights). Any other step eta is biased: its fixed point is where
+    grad Σ p_i f_i(theta) = rho (1 - P_S / eta) (theta - theta_0). The popular step eta = 1 diverges if only some cars
+    take part.
+
+    Two cars go from 0 to 1 and to 3 in their first round. The new theta is the mean of w + y / rho, of 2 and 6:
+
+    >>> algorithm, memory = FedADMM(rho=2.0), Memory(w=0.0, y=0.0, rho=math.inf)
+    >>> shared = algorithm.init_shared(0.0)
+    >>> algorithm.contribute(Local(w=1.0, steps=5, images=10, step_length=0.5), shared, memory)
+    (2.0, Memory(w=1.0, y=2.0, rho=2.0))
+    >>> algorithm.contribute(Local(w=3.0, steps=5, images=10, step_length=0.5), shared, memory)
+    (6.0, Memory(w=3.0, y=6.0, rho=2.0))
+    >>> algorithm.update(shared, mean=(2.0 + 6.0) / 2, participation=1.0)
+    Shared(theta=4.0, rho=2.0)
     """
 
     rho: float | None = option(None, "Penalty: a number; auto, which matches it to the local work; or balanced, which "
@@ -70,7 +81,7 @@ class FedADMM(Algorithm):
         return Shared(theta, math.inf if self.rho is None else self.rho)
 
     def init_memory(self, theta: Tensor) -> Memory:
-        return Memory(theta, theta.new_zeros(theta.shape), math.inf)  # y = 0: nothing heard but theta itself
+        return Memory(theta, theta.new_zeros(theta.shape), math.inf)  # y = 0: so far the coordinator knows theta alone
 
     def begin_round(self, shared: Shared, step_length: float | None) -> Shared:
         if self.rho is not None or step_length is None:
@@ -81,14 +92,14 @@ class FedADMM(Algorithm):
         return memory.w if self.local_start == "own" else shared.theta
 
     def correction(self, w: Tensor, shared: Shared, memory: Memory) -> Tensor:
-        """grad_w (L_i - f_i)."""
+        """Return grad_w (L_i - f_i)."""
         return memory.y + shared.rho * (w - shared.theta)
 
     def contribute(self, local: Local, shared: Shared, memory: Memory) -> tuple[Any, Memory]:
-        """Dual ascent, then the change of w + y / rho since the coordinator last heard of the car.
+        """Take a dual ascent step, and send the change of w + y / rho since the car's latest contribution.
 
-        The change is written as a sum of differences: the same algebra, without cancellation in float32.
-        The last term re-bases the dual when the penalty has changed since, and is zero otherwise.
+        The change is a sum of differences: the same algebra, without cancellation in float32. The last term re-bases
+        the dual variable if the penalty has changed since, and is 0 otherwise.
         """
         gap = local.w - shared.theta
         new = Memory(local.w, memory.y + shared.rho * gap, shared.rho)

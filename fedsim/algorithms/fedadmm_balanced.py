@@ -1,4 +1,4 @@
-"""FedADMM whose penalty follows its residuals."""
+"""FedADMM with residual balancing: its penalty follows the residuals."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from fedsim.options import option
 if TYPE_CHECKING:
     from torch import Tensor
 
-IMBALANCE = 10.0  # one residual more than so many times the other moves rho ...
+IMBALANCE = 10.0  # rho changes if one residual is over so many times the other ...
 FACTOR = 2.0  # ... by this factor: mu and tau of Boyd et al. 2011, eq. 3.13
-RANGE = 10.0  # rho stays within a factor of this of where it began
-COOL_DOWN = 5  # rounds between changes: duals need some to follow
+RANGE = 10.0  # the largest factor between rho and its first value
+COOL_DOWN = 5  # rounds between changes, because dual variables need some rounds to follow
 MOST_CHANGES = 10  # convergence is proved for a penalty that is fixed in the end
 
 
 class Shared(NamedTuple):
-    """The coordinator's state; cars are sent theta and rho."""
+    """The coordinator's state. Cars receive theta and rho."""
 
     theta: Tensor  # (d,) global vector
     rho: float  # penalty of this round
-    first_rho: float  # the coordinator's own, as all that follows: penalty of the first round
+    first_rho: float  # penalty of the first round; this field and those below stay at the coordinator
     mean_dual: Tensor  # (d,) Σ p_i y_i over all cars
-    changes: float  # of rho so far
-    calm: float  # rounds since the latest
+    changes: float  # number of changes of rho so far
+    calm: float  # rounds since the latest change
 
 
 class Contribution(NamedTuple):
-    """What a car sends: a vector more than with a fixed penalty, for theta cannot be re-based without it."""
+    """The contribution of a car. It has one vector more than with a fixed penalty, which re-basing theta needs."""
 
-    change: Tensor  # (d,) of w + y / rho
-    dual_change: Tensor  # (d,) of y
+    change: Tensor  # (d,) change of w + y / rho
+    dual_change: Tensor  # (d,) change of y
     squared_gap: float  # |w - theta|^2
 
 
@@ -44,12 +44,24 @@ class BalancedFedADMM(FedADMM):
     """FedADMM with residual balancing.
 
     Boyd, Parikh, Chu, Peleato, Eckstein 2011, "Distributed Optimization and Statistical Learning via the Alternating
-    Direction Method of Multipliers", §3.4.1: rho doubles where the primal residual, here the root mean square
-    |w_i - theta| of the round's cars, is over ten times the dual residual rho |theta - theta before|, and halves the
-    other way round. Within bounds, with a cool-down, and finitely often.
+    Direction Method of Multipliers", §3.4.1: rho doubles if the primal residual, here the root mean square
+    |w_i - theta| of the round's cars, is over ten times the dual residual rho |theta - theta before|. It halves if the
+    dual residual is over ten times the primal one. It stays within bounds, rests for some rounds after a change, and
+    changes a limited number of times.
 
-    When rho changes, theta is re-based at once: theta + Σ p_i y_i (1/rho new - 1/rho) is the mean of w + y/rho new. So
-    cars measure the change of w + y/rho with one penalty, this round's.
+    If rho changes, theta is re-based at once: theta + Σ p_i y_i (1/rho new - 1/rho) is the mean of w + y/rho new. So
+    cars measure the change of w + y/rho with a single penalty, that of the round.
+
+    Two cars go from 0 to 3 and to -2.8. They disagree and theta hardly moves, so rho doubles to 2, and theta becomes
+    the mean of w + y / 2, of 4.5 and -4.2:
+
+    >>> from torch import tensor
+    >>> algorithm, theta = BalancedFedADMM(rho=1.0), tensor([0.0])
+    >>> shared, memory = algorithm.init_shared(theta)._replace(calm=5.0), algorithm.init_memory(theta)
+    >>> sent = [algorithm.contribute(Local(tensor([w]), 5, 10, 0.5), shared, memory)[0] for w in (3.0, -2.8)]
+    >>> mean = Contribution(*((first + second) / 2 for first, second in zip(*sent)))
+    >>> algorithm.update(shared, mean, participation=1.0)[:2]
+    (tensor([0.1500]), 2.0)
     """
 
     rho: float | None = option(None, "Penalty that starts as auto does and follows the residuals.", words=("balanced",),
@@ -84,7 +96,7 @@ class BalancedFedADMM(FedADMM):
                                changes=shared.changes + 1, calm=0.0)
 
     def _balanced(self, shared: Shared, primal: float, dual: float) -> float:
-        """The next round's rho."""
+        """Return the next round's rho."""
         if shared.calm < COOL_DOWN or shared.changes >= MOST_CHANGES:
             return shared.rho
         rho = shared.rho

@@ -1,4 +1,4 @@
-"""FedDyn."""
+"""FedDyn: dynamic regularisation of the local problems."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 class Shared(NamedTuple):
-    """The coordinator's state; cars are sent theta and alpha."""
+    """The coordinator's state. Cars receive theta and alpha."""
 
     theta: Tensor  # (d,) global vector
     alpha: float  # weight of the proximal term this round
-    h: Tensor  # (d,) the coordinator's own: Σ p_i g_i
+    h: Tensor  # (d,) Σ p_i g_i, which only the coordinator keeps
 
 
 @dataclass(frozen=True)
 class FedDyn(Algorithm):
-    """Local problems whose linear term makes their stationary points agree with the global one.
+    """Local problems with a linear term that makes their stationary points agree with the global one.
 
     Acar, Zhao, Matas Navarro, Mattina, Whatmough, Saligrama 2021, "Federated Learning Based on Dynamic
     Regularization", ICLR, arXiv:2111.04263, Algorithm 1:
@@ -31,9 +31,19 @@ class FedDyn(Algorithm):
         w_i <- argmin f_i(w) - <g_i, w> + alpha/2 |w - theta|^2;  g_i <- g_i - alpha (w_i - theta)
         h <- h - alpha Σ_S p_i (w_i - theta);  theta <- mean_S w_i - h / alpha
 
-    Invariant after every round, whoever took part: h = Σ p_i g_i over all cars. With all cars it is FedADMM with
-    rho = alpha and y_i = -g_i; with part of them, theta holds the mean of the round's w_i where FedADMM's holds that of
-    every car's latest.
+    Invariant after every round, whichever cars took part: h = Σ p_i g_i over all cars. If all cars take part it is
+    FedADMM with rho = alpha and y_i = -g_i. If only some do, theta contains the mean of the w_i of this round's cars,
+    while FedADMM's theta contains the mean of the latest w_i of all cars.
+
+    Two cars go from 0 to 1 and to 3. The result is that of the example of FedADMM:
+
+    >>> algorithm, shared = FedDyn(alpha=2.0), Shared(theta=0.0, alpha=2.0, h=0.0)
+    >>> algorithm.contribute(Local(w=1.0, steps=5, images=10, step_length=0.5), shared, memory=0.0)
+    (1.0, -2.0)
+    >>> algorithm.contribute(Local(w=3.0, steps=5, images=10, step_length=0.5), shared, memory=0.0)
+    (3.0, -6.0)
+    >>> algorithm.update(shared, mean=(1.0 + 3.0) / 2, participation=1.0)
+    Shared(theta=4.0, alpha=2.0, h=-4.0)
     """
 
     alpha: float | None = option(None, "Weight of the dynamic regularisation: a number, or auto, which matches it to "

@@ -1,4 +1,4 @@
-"""FedNova."""
+"""FedNova: averages directions and step lengths apart."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Contribution(NamedTuple):
-    """What a car sends."""
+    """The contribution of a car."""
 
     direction: Tensor  # (d,) -d_i = (w_i - theta) / (lr ‖a_i‖₁): the mean step along its corrected gradients
     step_length: float  # lr ‖a_i‖₁
@@ -22,15 +22,26 @@ class Contribution(NamedTuple):
 
 @dataclass(frozen=True)
 class FedNova(FedProx):
-    """FedAvg whose cars count by their data, not by how many steps they took.
+    """FedAvg in which a car's influence depends on its data and not on its number of steps.
 
     Wang, Liu, Liang, Joshi, Poor 2020, "Tackling the Objective Inconsistency Problem in Heterogeneous Federated
     Optimization", NeurIPS, arXiv:2007.07481, eq. 6-8:
 
         theta <- theta - lr tau_eff Σ p_i d_i / P_S,  tau_eff = Σ p_i ‖a_i‖₁ / P_S
 
-    ‖a_i‖₁ is what the local solver makes of a constant unit gradient: K for plain steps, more with momentum, less
-    with a proximal term (mu > 0). With equal local work it is FedAvg, with mu FedProx.
+    ‖a_i‖₁ is how far the local solver goes along a constant unit gradient, over lr: K for plain steps, more with
+    momentum, less with a proximal term (mu > 0). If all cars do the same local work it is FedAvg, with mu > 0 FedProx.
+
+    The second car takes four times the steps of the first. It still has half of the influence on the direction:
+
+    >>> algorithm = FedNova()
+    >>> shared = algorithm.init_shared(0.0)
+    >>> first, _ = algorithm.contribute(Local(w=-0.5, steps=1, images=10, step_length=0.25), shared, None)
+    >>> second, _ = algorithm.contribute(Local(w=-1.0, steps=4, images=10, step_length=1.0), shared, None)
+    >>> first.direction, second.direction
+    (-2.0, -1.0)
+    >>> algorithm.update(shared, Contribution(direction=-1.5, step_length=0.625), participation=1.0)
+    Shared(theta=-0.9375)
     """
 
     mu: float = option(0.0, "Weight of the proximal term.", at_least=0, at_most=1e38)

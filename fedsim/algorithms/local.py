@@ -1,4 +1,4 @@
-"""Local-only training: the lower yardstick of a federation."""
+"""Local-only training, the lower yardstick of a federation."""
 
 from __future__ import annotations
 
@@ -13,9 +13,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LocalOnly(Algorithm):
-    """Cars never communicate: each goes on from its own model.
+    """Training without communication: each car continues from its own model.
 
-    The mean of their models is formed for the record's digest alone; no car and no score ever sees it.
+    The mean of the cars' models is computed only for the digest in the record. No car and no score uses it.
+
+    >>> algorithm = LocalOnly()
+    >>> shared = Shared(theta=5.0)
+    >>> algorithm.start(shared, memory=3.0)  # the car's own model, not theta
+    3.0
+    >>> sent, memory = algorithm.contribute(Local(w=2.0, steps=5, images=10, step_length=0.5), shared, memory=3.0)
+    >>> memory
+    2.0
     """
 
     name = "local"

@@ -1,4 +1,4 @@
-"""SCAFFOLD."""
+"""SCAFFOLD: local gradients corrected by control variates."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ if TYPE_CHECKING:
 
 
 class Shared(NamedTuple):
-    """What the coordinator sends to every car of a round."""
+    """The state that the coordinator sends to every car of a round."""
 
     theta: Tensor  # (d,) global vector
     c: Tensor  # (d,) control variate: an estimate of the gradient of Σ p_i f_i
 
 
 class Contribution(NamedTuple):
-    """What a car sends."""
+    """The contribution of a car."""
 
     move: Tensor  # (d,) w_i - theta
-    control: Tensor  # (d,) c_i's change
+    control: Tensor  # (d,) change of c_i
 
 
 @dataclass(frozen=True)
 class Scaffold(Algorithm):
-    """Local gradients corrected by c - c_i, so that cars do not drift towards their own minima.
+    """Local gradients corrected by c - c_i, which keeps cars from drifting towards their own minima.
 
     Karimireddy, Kale, Mohri, Reddi, Stich, Suresh 2020, "SCAFFOLD: Stochastic Controlled Averaging for Federated
     Learning", ICML, arXiv:1910.06378, Algorithm 1 with option II:
@@ -35,10 +35,20 @@ class Scaffold(Algorithm):
         c_i <- c_i - c + (theta - w_i) / (K lr)
         theta <- theta + mean_S (w_i - theta);  c <- c + P_S mean_S (change of c_i)
 
-    In the place of K lr stands what it is for: how far the steps go along a constant gradient. For plain steps that
-    is K lr; with momentum it is more, and dividing by K lr there overshoots and diverges for any lr.
+    K lr stands for how far the steps go along a constant gradient, and here that length itself is used. For plain steps
+    it is K lr. With momentum it is more, and dividing by K lr would overshoot and diverge for any lr.
 
-    Invariant after every round, whoever took part: c = Σ p_i c_i over all cars.
+    Invariant after every round, whichever cars took part: c = Σ p_i c_i over all cars.
+
+    Two cars go from 0 to -1 and to -3, with steps of length 0.5 in sum. Their mean gradients on the way are 2 and 6:
+
+    >>> algorithm, shared = Scaffold(), Shared(theta=0.0, c=0.0)
+    >>> algorithm.contribute(Local(w=-1.0, steps=5, images=10, step_length=0.5), shared, memory=0.0)
+    (Contribution(move=-1.0, control=2.0), 2.0)
+    >>> algorithm.contribute(Local(w=-3.0, steps=5, images=10, step_length=0.5), shared, memory=0.0)
+    (Contribution(move=-3.0, control=6.0), 6.0)
+    >>> algorithm.update(shared, Contribution(move=-2.0, control=4.0), participation=1.0)
+    Shared(theta=-2.0, c=4.0)
     """
 
     name = "scaffold"

@@ -1,7 +1,8 @@
-"""Server optimisers: what the coordinator makes of the move that the cars propose.
+"""Server optimisers, which turn the move that the cars propose into the server step.
 
-The move D = (what the algorithm's own server step would give) - theta is minus the pseudo-gradient, so it is added.
-They see parameters alone: BatchNorm's statistics are none. State in, state out; vectors are (d,) float64.
+The move D = (theta after the algorithm's own server step) - theta is minus the pseudo-gradient, so it is added. Only
+parameters pass through a server optimiser, not BatchNorm's statistics. State goes in and new state comes out; vectors
+are (d,) float64.
 
 Hsu, Qi, Brown 2019, arXiv:1909.06335 (FedAvgM); Reddi, Charles, Zaheer, Garrett, Rush, Konečný, Kumar, McMahan 2021,
 "Adaptive Federated Optimization", ICLR, arXiv:2003.00295, Algorithm 2 (FedAdagrad, FedAdam, FedYogi).
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ServerOptimizer(Protocol):
-    """Takes the server step."""
+    """A rule for the server step."""
 
     name: ClassVar[str]  # what --server-optimizer takes
     algo: ClassVar[str]  # what --algo takes: FedAvg with this server step
@@ -27,11 +28,14 @@ class ServerOptimizer(Protocol):
     paper: ClassVar[str]
 
     def init_state(self, theta: Tensor) -> Any:
-        """What the coordinator keeps between rounds."""
+        """Return the state that the coordinator keeps between rounds, before round 1."""
         ...
 
     def step(self, theta: Tensor, proposed: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """theta (d,) before the round, `proposed` (d,) float64 by the algorithm -> theta after it, new state."""
+        """Return theta after the round and the new state.
+
+        theta: (d,) before the round; proposed: (d,) float64, theta after the algorithm's own server step.
+        """
         ...
 
 
@@ -40,7 +44,7 @@ STEP, MOMENTUM = "How far the server goes along the combined move.", "beta of mo
 
 @dataclass(frozen=True)
 class Plain:
-    """theta <- theta + step D; step 1 is the proposal itself, to the bit."""
+    """The plain server step theta <- theta + step D. Step 1 gives the proposal itself, to the bit."""
 
     server_step: float = option(1.0, STEP, above=0, at_most=1e38)
     name: ClassVar[str] = ""
@@ -55,12 +59,22 @@ class Plain:
         return None
 
     def step(self, theta: Tensor, proposed: Tensor, state: None) -> tuple[Tensor, None]:
-        return theta.double().lerp(proposed, self.server_step), None  # with 1, lerp gives its end itself
+        return theta.double().lerp(proposed, self.server_step), None  # lerp with weight 1 returns its end to the bit
 
 
 @dataclass(frozen=True)
 class Momentum:
-    """v <- beta v + D;  theta <- theta + step v.   FedAvgM: no (1 - beta), so v grows to D / (1 - beta)."""
+    """FedAvgM: v <- beta v + D;  theta <- theta + step v. Without a factor (1 - beta), v grows to D / (1 - beta).
+
+    Two rounds that both propose a move of 1:
+
+    >>> from torch import tensor
+    >>> server, theta = Momentum(server_momentum=0.5), tensor([0.0]).double()
+    >>> theta, velocity = server.step(theta, theta + 1, server.init_state(theta))  # theta = 1
+    >>> theta, velocity = server.step(theta, theta + 1, velocity)  # v = 0.5 · 1 + 1
+    >>> theta.item(), velocity.item()
+    (2.5, 1.5)
+    """
 
     server_step: float = option(1.0, STEP, above=0, at_most=1e38)
     server_momentum: float = option(0.9, MOMENTUM, at_least=0, below=1)
@@ -81,7 +95,7 @@ class Momentum:
 
 
 class Moments(NamedTuple):
-    """Running averages of the move and of its square."""
+    """Running means of the move and of its square."""
 
     m: Tensor  # (d,)
     v: Tensor  # (d,)
@@ -89,9 +103,9 @@ class Moments(NamedTuple):
 
 @dataclass(frozen=True)
 class _Adaptive:
-    """m <- beta1 m + (1 - beta1) D;  v as the subclass has it;  theta <- theta + step m / (sqrt(v) + tau).
+    """m <- beta1 m + (1 - beta1) D;  theta <- theta + step m / (sqrt(v) + tau). A subclass defines v.
 
-    No bias correction, tau outside the root, v starts at tau²: Algorithm 2.
+    As in Algorithm 2 there is no bias correction, tau is outside the root, and v starts at tau².
     """
 
     server_step: float = option(0.03, STEP, above=0, at_most=1e38)
@@ -121,7 +135,14 @@ class _Adaptive:
 
 @dataclass(frozen=True)
 class Adagrad(_Adaptive):
-    """v <- v + D², without a first moment (beta1 = 0)."""
+    """FedAdagrad: v <- v + D², without a first moment (beta1 = 0).
+
+    >>> from torch import tensor
+    >>> server, theta = Adagrad(server_step=1.0, server_tau=1.5), tensor([0.0]).double()
+    >>> theta, moments = server.step(theta, theta + 2, server.init_state(theta))
+    >>> moments.v.item(), theta.item()  # v = 1.5² + 2²; theta = 2 / (2.5 + 1.5)
+    (6.25, 0.5)
+    """
 
     name: ClassVar[str] = "adagrad"
     algo: ClassVar[str] = "adagrad"  # the name of FedAvg with this server step
@@ -134,7 +155,14 @@ class Adagrad(_Adaptive):
 
 @dataclass(frozen=True)
 class Adam(_Adaptive):
-    """v <- beta2 v + (1 - beta2) D²."""
+    """FedAdam: v <- beta2 v + (1 - beta2) D².
+
+    >>> from torch import tensor
+    >>> server, theta = Adam(6.0, server_tau=1.0, server_momentum=0.5, server_beta2=0.5), tensor([0.0]).double()
+    >>> theta, moments = server.step(theta, theta + 7, server.init_state(theta))
+    >>> moments.m.item(), moments.v.item(), theta.item()  # v = (1² + 7²) / 2; theta = 6 · 3.5 / (5 + 1)
+    (3.5, 25.0, 3.5)
+    """
 
     server_momentum: float = option(0.9, MOMENTUM, at_least=0, below=1)  # beta1
     server_beta2: float = option(0.99, "beta2 of adam and yogi.", at_least=0, below=1)
@@ -153,7 +181,14 @@ class Adam(_Adaptive):
 
 @dataclass(frozen=True)
 class Yogi(Adam):
-    """v <- v - (1 - beta2) D² sign(v - D²): the second moment changes by little whatever D is."""
+    """FedYogi: v <- v - (1 - beta2) D² sign(v - D²). One round changes v by (1 - beta2) D², whatever v is.
+
+    >>> from torch import tensor
+    >>> server, theta = Yogi(1.0, server_tau=1.0, server_momentum=0.5, server_beta2=0.5), tensor([0.0]).double()
+    >>> theta, moments = server.step(theta, theta + 4, server.init_state(theta))
+    >>> moments.m.item(), moments.v.item(), theta.item()  # v = 1² + 4² / 2; theta = 2 / (3 + 1)
+    (2.0, 9.0, 0.5)
+    """
 
     name: ClassVar[str] = "yogi"
     algo: ClassVar[str] = "yogi"  # the name of FedAvg with this server step
