@@ -1,4 +1,4 @@
-"""The aggregators by name: the weighted mean, and rules that hostile cars cannot move far."""
+"""The aggregators by name: the weighted mean, and rules for hostile cars."""
 
 from fedsim.aggregation.base import Aggregator, Gathering
 from fedsim.aggregation.mean import Mean

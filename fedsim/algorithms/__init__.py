@@ -1,4 +1,4 @@
-"""The algorithms by name. Each file follows one paper, without model, data or collectives."""
+"""The algorithms by name, a file for each paper."""
 
 from fedsim.algorithms.base import Algorithm, Local, Shared
 from fedsim.algorithms.central import Central

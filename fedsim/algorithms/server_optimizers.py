@@ -1,4 +1,4 @@
-"""Server optimisers, which turn the move that the cars propose into the server step.
+"""Server optimisers, which turn the cars' proposed move into the server step.
 
 The move D = (theta after the algorithm's own server step) - theta is minus the pseudo-gradient, so it is added. Only
 parameters pass through a server optimiser, not BatchNorm's statistics. State goes in and new state comes out; vectors

@@ -1,7 +1,7 @@
-"""What can be had without a network: the most frequent class of a colour, perhaps at a place in the picture.
+"""Baselines without a network: the most frequent class of a colour and place.
 
-Bayes' rule on histograms: predict argmax_c n(c, colour[, place]). Counts of several cars add up to the counts
-of all, so the baseline federates exactly.
+Bayes' rule on histograms: predict argmax_c n(c, colour[, place]). The counts of several cars add up to the counts of
+all cars, so the baseline federates exactly.
 """
 
 import numpy as np
@@ -9,17 +9,16 @@ import numpy as np
 from fedsim.classes import VOID
 from fedsim.data.pixels import nearest
 
-LEVELS = 8  # of each of red, green and blue
+LEVELS = 8  # of red, of green and of blue
 ROWS, COLUMNS = 12, 16  # cells that a picture is divided into
-SCENES_AT_ONCE = 16  # bounds memory: 8 bytes a labelled pixel
+SCENES_AT_ONCE = 16  # limits memory, which is 8 bytes for each labelled pixel
 
 
 def count(images: np.ndarray, labels: np.ndarray, classes: int, grid: bool) -> np.ndarray:
-    """Count labelled pixels by colour and class, and by place where `grid` is set.
+    """Count labelled pixels by colour and class, and also by place if `grid` is set.
 
-    images: (N, 3, H, W) uint8; labels: (N, h, w) uint8, class index or VOID. A label's pixel has the colour
-    of the picture's pixel under its centre. Returns int64 (LEVELS³, classes), or with places
-    (ROWS, COLUMNS, LEVELS³, classes).
+    images: (N, 3, H, W) uint8; labels: (N, h, w) uint8, class index or VOID. A label's pixel has the colour of the
+    picture's pixel under its centre. Returns int64 (LEVELS³, classes), or (ROWS, COLUMNS, LEVELS³, classes) with places.
     """
     shape = (ROWS, COLUMNS, LEVELS**3, classes) if grid else (LEVELS**3, classes)
     counts = np.zeros(np.prod(shape), np.int64)
@@ -32,11 +31,11 @@ def count(images: np.ndarray, labels: np.ndarray, classes: int, grid: bool) -> n
 
 
 def predict(counts: np.ndarray, images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The most frequent class of every pixel's colour, and place where the counts know it.
+    """Predict the most frequent class of every pixel's colour, at its place if the counts have places.
 
-    counts: as `count` returns them; images: (N, 3, H, W) uint8; size: (width, height) of the prediction in
-    pixels. Returns (N, height, width) uint8. A colour unseen at a place falls back to the colour anywhere, a
-    colour unseen anywhere to the most frequent class of all.
+    counts: from `count`; images: (N, 3, H, W) uint8; size: (width, height) of the prediction in pixels. Returns
+    (N, height, width) uint8. For a colour never seen at a place, the colour's counts at all places are used; for a
+    colour never seen at all, the most frequent class of all pixels.
     """
     grid = counts.ndim == 4
     by_colour = counts.sum((0, 1)) if grid else counts
@@ -51,12 +50,12 @@ def predict(counts: np.ndarray, images: np.ndarray, size: tuple[int, int]) -> np
 
 
 def _most_frequent(counts: np.ndarray, otherwise: np.ndarray | np.intp) -> np.ndarray:
-    """(..., classes) counts -> (...) uint8 classes, `otherwise` where nothing was counted."""
+    """Return the most frequent classes (...) uint8 of counts (..., classes), or `otherwise` if all counts are 0."""
     return np.where(counts.any(-1), counts.argmax(-1), otherwise).astype(np.uint8)
 
 
 def _bins(images: np.ndarray, shape: tuple[int, ...], grid: bool) -> np.ndarray:
-    """The histogram bin of every pixel at the size `shape` (h, w): (N, h, w) int32."""
+    """Return the histogram bin of every pixel (N, h, w) int32, at the size `shape` (h, w)."""
     red, green, blue = (images.astype(np.int32) * LEVELS >> 8).transpose(1, 0, 2, 3)
     colour = (red * LEVELS + green) * LEVELS + blue
     height, width = shape

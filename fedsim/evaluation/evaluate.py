@@ -1,4 +1,4 @@
-"""A model on a scene set, split over ranks; the same bits on any number of ranks."""
+"""The score of a model on a scene set, the same bits on any number of ranks."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from fedsim.distributed.world import World
 from fedsim.evaluation.metrics import Scores, confusion, scores
 from fedsim.models.loss import CrossEntropy
 
-BATCH = 8  # scenes; batches are cut before they are dealt to ranks, so their composition never changes
+BATCH = 8  # scenes; batches are cut before they are given to ranks, so the number of ranks does not change them
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """loss: the training loss, a mean over all labelled pixels; scores: from one confusion matrix."""
+    """The evaluation of a model. loss: mean over all labelled pixels; scores: from one confusion matrix."""
 
     loss: float
     scores: Scores
@@ -40,7 +40,7 @@ class Network(Protocol):
 
 @torch.no_grad()
 def predict(model: Network, scene_set: SceneSet, indices: np.ndarray) -> Tensor:
-    """(B, C, h, w) logits at the labels' resolution."""
+    """Return the logits (B, C, h, w) of some scenes, at the resolution of the labels."""
     model.module.eval()
     images = standardise(torch.from_numpy(scene_set.images[indices]).to(model.device))
     logits = model.module(images.contiguous(memory_format=torch.channels_last))
@@ -48,7 +48,7 @@ def predict(model: Network, scene_set: SceneSet, indices: np.ndarray) -> Tensor:
 
 
 def evaluate(world: World, model: Network, scene_set: SceneSet, criterion: CrossEntropy) -> Evaluation:
-    """Score the model that every rank holds; each rank takes its share of the batches."""
+    """Score a model that all ranks hold. Every rank calls it and scores its share of the batches."""
     batches = batches_of(scene_set)
     share = range(world.rank, len(batches), world.size)
     tally, losses = _score(model, scene_set, criterion, {number: batches[number] for number in share}.items())
@@ -57,20 +57,20 @@ def evaluate(world: World, model: Network, scene_set: SceneSet, criterion: Cross
 
 
 def evaluate_own(model: Network, scene_set: SceneSet, criterion: CrossEntropy) -> Evaluation:
-    """Score the model that this rank alone holds, on every scene."""
+    """Score a model that only this rank holds, on all scenes."""
     batches = batches_of(scene_set)
     tally, losses = _score(model, scene_set, criterion, enumerate(batches))
     return _evaluation(tally, np.array([losses[number] for number in range(len(batches))]))
 
 
 def batches_of(scene_set: SceneSet) -> list[np.ndarray]:
-    """The indices of the scenes that are scored together."""
+    """Return the batches of a scene set, as indices of the scenes that are scored together."""
     return np.split(np.arange(len(scene_set)), range(BATCH, len(scene_set), BATCH))
 
 
 def _score(model: Network, scene_set: SceneSet, criterion: CrossEntropy,
            batches: Iterable[tuple[int, np.ndarray]]) -> tuple[Tensor, dict[int, list[float]]]:
-    """Confusion (C, C) int64 over these batches, and each batch's [loss * weight, weight]."""
+    """Return the confusion matrix (C, C) int64 of the batches, and the [loss * weight, weight] of each."""
     classes = len(scene_set.classes)
     tally = torch.zeros(classes, classes, dtype=torch.int64)
     losses = {}

@@ -1,4 +1,4 @@
-"""Scores from one integer confusion matrix: counts add up over scenes, ranks and cars without rounding."""
+"""Confusion matrices of whole numbers, which add up without rounding, and scores."""
 
 from dataclasses import dataclass
 from statistics import fmean
@@ -12,10 +12,10 @@ from fedsim.classes import VOID
 
 @dataclass(frozen=True)
 class Scores:
-    """How well predictions meet labels, void left out; every number in 0..1."""
+    """The agreement of predictions with labels other than void. All numbers are in 0..1."""
 
     miou: float  # mean of class_iou over the classes that have one
-    pixel_accuracy: float  # share of the labelled pixels that are right
+    pixel_accuracy: float  # share of the labelled pixels that are predicted right
     class_iou: list[float | None]  # None: the class appears in neither labels nor predictions
 
 
@@ -34,7 +34,7 @@ def confusion(labels: Tensor | np.ndarray, predictions: Tensor | np.ndarray, cla
 
 
 class Tally:
-    """A confusion matrix that grows batch by batch on a device, which it never waits for."""
+    """A confusion matrix that grows batch by batch on a device, without waiting for the device."""
 
     def __init__(self, classes: int, device: torch.device) -> None:
         self._classes = classes
@@ -42,19 +42,19 @@ class Tally:
         self._one = torch.ones(1, dtype=torch.int64, device=device)
 
     def add(self, labels: Tensor, predictions: Tensor) -> None:
-        """Count pixels: int64 of one shape on the device, class index or VOID, and class index."""
+        """Count pixels. labels: int64, class index or VOID; predictions: int64, class index; same shape and device."""
         index = torch.add(predictions, labels, alpha=self._classes).flatten()
         self._counts.scatter_add_(0, index, self._one.expand_as(index))
 
     def confusion(self) -> Tensor:
-        """What `confusion` returns of all batches together, on the CPU."""
+        """Return the confusion matrix of all batches on the CPU, as the function `confusion` would count it."""
         return _labelled(self._counts.cpu(), self._classes)
 
 
 def _labelled(counts: Tensor, classes: int) -> Tensor:
-    """(classes, classes) out of counts by truth and prediction, in which every truth there can be has a row.
+    """Return the rows of the classes (classes, classes), from counts with a row for every possible label.
 
-    VOID has one too: no pass over the pixels to drop some of them.
+    VOID has a row too, which saves a pass over the pixels to remove it before counting.
     """
     rows = counts.view(-1, classes)
     assert rows[classes:VOID].sum() == 0, f"labels hold numbers that are neither 0..{classes - 1} nor {VOID}"
@@ -62,7 +62,7 @@ def _labelled(counts: Tensor, classes: int) -> Tensor:
 
 
 def scores(confusion: Tensor) -> Scores:
-    """Scores of a confusion matrix (C, C) of counts, rows = truth, that holds at least one pixel.
+    """Compute the scores of a confusion matrix (C, C), rows = truth, with at least one pixel.
 
     IoU_c = n_cc / (Σ_j n_cj + Σ_i n_ic - n_cc), truth ∩ prediction over truth ∪ prediction;
     mIoU = their mean over classes with a union; pixel accuracy = Σ_c n_cc / Σ_ij n_ij.
@@ -78,7 +78,7 @@ def scores(confusion: Tensor) -> Scores:
 
 
 def mean_scores(several: list[Scores]) -> Scores:
-    """The plain mean over models; a class's IoU over those that have one."""
+    """Return the plain mean of several models' scores. A class's IoU is the mean over the models that have one."""
     by_class = zip(*(one.class_iou for one in several), strict=True)
     present = [[iou for iou in column if iou is not None] for column in by_class]
     return Scores(fmean(one.miou for one in several), fmean(one.pixel_accuracy for one in several),
@@ -86,5 +86,5 @@ def mean_scores(several: list[Scores]) -> Scores:
 
 
 def _tensor(numbers: Tensor | np.ndarray) -> Tensor:
-    # A copy, because torch warns of memory-mapped arrays that must not be written.
+    # A copy, because torch warns about read-only memory-mapped arrays.
     return numbers if isinstance(numbers, Tensor) else torch.from_numpy(np.array(numbers))

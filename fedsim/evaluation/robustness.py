@@ -1,6 +1,6 @@
-"""What models are worth on pictures as they are and under driving perturbations.
+"""The scores of models on clean pictures and under driving perturbations.
 
-After Hendrycks & Dietterich 2019 (arXiv:1903.12261), with mIoU in the place of classification errors.
+After Hendrycks & Dietterich 2019 (arXiv:1903.12261), with mIoU instead of classification errors.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,38 +18,38 @@ from fedsim.evaluation.metrics import Scores, confusion, mean_scores, scores
 
 @dataclass(frozen=True)
 class Subject:
-    """Models that are scored together: a run's global model, or all its cars' own."""
+    """Models that are scored together: a run's global model, or the personal models of all its cars."""
 
     name: str
     models: Sequence[Network]
-    scenes: SceneSet  # with pictures of the size that the models see
+    scenes: SceneSet  # pictures at the size of the models' input
     originals: SceneSet  # the same scenes with pictures of the data set's own size
 
 
 @dataclass(frozen=True)
 class Robustness:
-    """A subject's scores: of pictures as they are, and under each perturbation."""
+    """A subject's scores on clean pictures and under each perturbation."""
 
     clean: Scores
     perturbed: dict[Perturbation, Scores] = field(default_factory=dict)
 
     def kinds(self) -> dict[str, list[Scores]]:
-        """The scores of every kind of perturbation, over its severities."""
+        """Return kind of perturbation -> scores, one for each severity."""
         found: dict[str, list[Scores]] = {}
         for perturbation, score in self.perturbed.items():
             found.setdefault(perturbation.kind, []).append(score)
         return found
 
     def miou(self, kind: str) -> float:
-        """Mean mIoU of a kind over its severities."""
+        """Return the mean mIoU of a kind over its severities."""
         return fmean(score.miou for score in self.kinds()[kind])
 
     def mean_miou(self) -> float:
-        """Mean over kinds of the mean over severities."""
+        """Return the mean mIoU over kinds, of which each is a mean over severities."""
         return fmean(self.miou(kind) for kind in self.kinds())
 
     def worst_class(self, kind: str) -> tuple[int, float] | None:
-        """The class that loses most IoU under a kind, in the mean over severities, and its change of IoU."""
+        """Return the class that loses most IoU under a kind, averaged over severities, and its change of IoU."""
         changes = []
         for index, clean in enumerate(self.clean.class_iou):
             under = [iou for score in self.kinds()[kind] if (iou := score.class_iou[index]) is not None]
@@ -58,10 +58,10 @@ class Robustness:
         return (min(changes)[1], min(changes)[0]) if changes else None
 
     def relative_degradation(self, reference: "Robustness") -> float | None:
-        """Σ over kinds of what is lost, over the same of a reference: below 1 is more robust than the reference.
+        """Return the mIoU lost, summed over kinds, over that of a reference. Below 1 is more robust than the reference.
 
-        Hendrycks & Dietterich 2019, §4.2, relative mCE, there averaged over kinds; None where the reference loses
-        nothing.
+        Hendrycks & Dietterich 2019, §4.2, relative mCE, which the paper averages over kinds. None if the reference
+        loses nothing.
         """
         lost, lost_there = (sum(one.clean.miou - one.miou(kind) for kind in self.kinds()) for one in (self, reference))
         return lost / lost_there if lost_there > 0 else None
@@ -69,9 +69,9 @@ class Robustness:
 
 def score_subjects(subjects: Sequence[Subject], perturbations: Iterable[Perturbation], seed: int,
                    advance: Callable[[], None] = lambda: None) -> list[Robustness]:
-    """Score every subject clean and under every perturbation; `advance` is called after each.
+    """Score every subject on clean pictures and under every perturbation. `advance` is called after each of these.
 
-    Pictures are perturbed once for all subjects that see the same scenes at the same size.
+    Pictures are perturbed once for all subjects that have the same scenes at the same size.
     """
     results = [Robustness(_score(subject, subject.scenes)) for subject in subjects]
     advance()
@@ -89,7 +89,7 @@ def score_subjects(subjects: Sequence[Subject], perturbations: Iterable[Perturba
 
 
 def _score(subject: Subject, scenes: SceneSet) -> Scores:
-    """Mean over the subject's models, each scored on all scenes."""
+    """Return the mean of the scores of the subject's models, each on all scenes."""
     return mean_scores([_score_model(model, scenes) for model in subject.models])
 
 

@@ -1,4 +1,4 @@
-"""BatchNorm in a federation: what cars share of it, and how their statistics are pooled.
+"""BatchNorm in a federation: rules for sharing it, and pooled statistics.
 
 Statistics are (2, c): means and variances. They are not parameters: no dual variable, penalty or server step applies to
 them. Moments are (2, c) float64: means and mean squares. The mean of the moments of groups is the moments of their

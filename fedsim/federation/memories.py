@@ -1,4 +1,4 @@
-"""The memories that cars keep between rounds, in RAM or, if they do not fit there, in files."""
+"""The memories that cars keep between rounds, in RAM or in files."""
 
 from collections.abc import Sequence
 from pathlib import Path

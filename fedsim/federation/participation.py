@@ -1,4 +1,4 @@
-"""The cars of a round: which are drawn, which answer, and which rank plays each of them.
+"""The draw of a round's cars and of those that answer, and the rank of every car.
 
 All functions are pure functions of seed and round, so every rank gets the same result.
 """

@@ -1,4 +1,4 @@
-"""The score of a state: of the global model, of each car's own model, and of trivial guesses."""
+"""The score of a state: the global model's, each car's own, and trivial baselines."""
 
 import math
 from collections.abc import Iterator

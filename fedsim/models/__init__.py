@@ -1,4 +1,4 @@
-"""The networks there are, by name: SegNet's variants, and torchvision's segmentation models."""
+"""The networks by name: SegNet's variants and torchvision's segmentation models."""
 
 import copy
 import difflib
@@ -17,12 +17,11 @@ TORCHVISION = "torchvision:"  # before the name of a model of torchvision.models
 
 
 def build_model(name: str, classes: int, width: int | None, norm: str = "batch") -> nn.Module:
-    """A network with fresh weights: images (B, 3, H, W) float32 -> logits (B, classes, H, W).
+    """Build a network with fresh weights: images (B, 3, H, W) float32 -> logits (B, classes, H, W).
 
-    `width` is the first stage's channels, the others in proportion; None keeps the network's own. `norm` group puts
-    group normalisation (Wu & He 2018, arXiv:1803.08494) in the place of BatchNorm: no statistics of a batch, so cars
-    share none. Weights come from torch's global generator. Raises SettingsError for an unknown name or an impossible
-    width.
+    width: channels of the first stage, the others in proportion; None keeps the network's own. norm: "group" replaces
+    BatchNorm by group normalisation (Wu & He 2018, arXiv:1803.08494), which has no statistics that cars would share.
+    Weights come from torch's global generator. Raises SettingsError for an unknown name or an impossible width.
     """
     model = _build(name, classes, width)
     if norm == "group":
@@ -44,13 +43,13 @@ def _build(name: str, classes: int, width: int | None) -> nn.Module:
 
 
 def check_image_size(name: str, image_size: tuple[int, int]) -> None:
-    """Raise SettingsError where pictures of (width, height) pixels are too small for the network."""
+    """Raise SettingsError if pictures of (width, height) pixels are too small for the network."""
     if name in LAYOUTS:
         LAYOUTS[name].check_image_size(image_size)
 
 
 def check_single_scene(name: str, model: nn.Module, image_size: tuple[int, int]) -> None:
-    """Raise SettingsError where the network cannot train on one scene: BatchNorm cannot, on a single pixel."""
+    """Raise SettingsError if the network cannot train on a single scene. BatchNorm cannot, if a layer is one pixel."""
     width, height = image_size
     try:
         with torch.no_grad():
@@ -61,7 +60,7 @@ def check_single_scene(name: str, model: nn.Module, image_size: tuple[int, int])
 
 
 def _group_norms(module: nn.Module) -> None:
-    """Put group normalisation in the place of every BatchNorm layer, found by type."""
+    """Replace every BatchNorm layer, found by its type, by group normalisation."""
     for name, layer in module.named_children():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             channels = layer.num_features
@@ -72,7 +71,7 @@ def _group_norms(module: nn.Module) -> None:
 
 
 class _LogitsOnly(nn.Module):
-    """torchvision's segmentation models return a dictionary; fedsim's networks return logits."""
+    """A torchvision model that returns logits, as fedsim's networks do, and not a dictionary."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -83,7 +82,7 @@ class _LogitsOnly(nn.Module):
 
 
 def _torchvision_model(name: str, classes: int) -> nn.Module:
-    from torchvision import models  # late: it costs every start-up that does not need it a second
+    from torchvision import models  # late, because the import takes a second
 
     known = models.list_models(module=models.segmentation)
     if name not in known:

@@ -1,6 +1,7 @@
-"""What a reader must know to use a network's weights, kept with them as text: the model card.
+"""The model card, which is stored as text with a network's weights.
 
-It says enough to build the network, to feed it, and to name and paint what it finds; no code is run for any of it.
+It has all that is needed to build the network, to prepare its input, and to name and paint its classes. No stored code
+is run.
 """
 
 import json
@@ -17,15 +18,15 @@ from fedsim.models import MOST_CHANNELS, NORMS, build_model, check_image_size
 from fedsim.version import __version__
 
 STANDARDISED = "each picture to mean 0 and deviation 1 in each channel, by its own mean and deviation"
-MOST_PIXELS = 2**26  # that a network sees
+MOST_PIXELS = 2**26  # of a network's input
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """A network that was trained: how it is built, what it sees, what it tells apart, how it came about."""
+    """The description of a trained network: its structure, its input, its classes, and the run that trained it."""
 
-    model: str  # as build_model knows it
-    width: int | None  # channels of the first stage, None for the network's own
+    model: str  # a name that build_model knows
+    width: int | None  # channels of the first stage; None for the network's own
     norm: str
     input_size: tuple[int, int]  # (width, height) in pixels
     classes: ClassTable
@@ -34,15 +35,15 @@ class ModelCard:
 
     @property
     def algo(self) -> str:
-        """The algorithm that trained it."""
+        """The algorithm that trained the network."""
         return str(self.settings.get("algo", "unknown"))
 
     def network(self) -> nn.Module:
-        """The network with fresh weights."""
+        """Build the network with fresh weights."""
         return build_model(self.model, len(self.classes), self.width, self.norm)
 
     def metadata(self) -> dict[str, str]:
-        """The card as a file of weights keeps it."""
+        """Return the card as metadata of a file of weights."""
         width, height = self.input_size
         classes = [{"name": name, "colour": colour} for name, colour in
                    zip(self.classes.names, self.classes.colours, strict=True)]
@@ -57,7 +58,7 @@ class ModelCard:
 
     @classmethod
     def read(cls, metadata: Mapping[str, str], path: Path) -> "ModelCard":
-        """The card of a file of weights. Raises OutputError where there is none, or one damaged."""
+        """Read the card of a file of weights. Raises OutputError if the file has no card or a damaged one."""
         if not {"fedsim", "network", "input", "classes"} <= metadata.keys():
             raise OutputError(f"{path} has no model card, which tells what its weights are of; take a file of weights "
                               "that a run of fedsim has written")
@@ -73,7 +74,7 @@ class ModelCard:
 
 
 def _part(metadata: Mapping[str, str], part: str, path: Path) -> Any:
-    """A part of a card. Raises OutputError where it is damaged."""
+    """Read a part of a card. Raises OutputError if it is damaged."""
     try:
         return _READERS[part](json.loads(metadata[part]))
     except (KeyError, TypeError, ValueError, RecursionError) as error:

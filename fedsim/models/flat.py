@@ -1,9 +1,9 @@
-"""A model as one contiguous parameter vector, its BatchNorm statistics apart.
+"""A model as one flat vector of parameters, and a tensor of BatchNorm statistics.
 
-All trainable parameters are views into `parameters`, their gradients into `gradient`, running means and
-variances into `statistics`. A federated algorithm is then vector arithmetic, a message is one tensor and
-loading a model is one copy. Where cars keep their norms' weights for themselves, these stand at the end of
-`parameters`: the federation sees what is before them.
+All trainable parameters are views into `parameters`, their gradients into `gradient`, running means and variances into
+`statistics`. So a federated algorithm is vector arithmetic, a message is one tensor and loading a model is one copy. If
+cars keep their own BatchNorm weights, these are at the end of `parameters`, and the federation shares only what is
+before them.
 """
 
 from collections.abc import Iterator
@@ -14,25 +14,27 @@ from torch import Tensor, nn
 
 
 def norm(vector: Tensor) -> float:
-    """‖vector‖, Euclidean."""
+    """Return the Euclidean norm of a vector."""
     return float(torch.linalg.vector_norm(vector))
 
 
 class Norms(NamedTuple):
-    """What belongs to the BatchNorm layers of a model beside its shared parameters."""
+    """The numbers of a model's BatchNorm layers that are not among its shared parameters."""
 
-    affine: Tensor  # (e,) their weights and biases, where they are not shared; else empty
+    affine: Tensor  # (e,) their weights and biases, if cars do not share them; else empty
     statistics: Tensor  # (2, c) running means and variances
 
 
 class FlatModel:
-    """A module laid out on flat vectors.
+    """A module whose parameters, gradients and statistics are views into flat tensors.
 
-    theta, theta_gradient: (d,) what a federation shares, of the module's type. affine: (e,) weights and biases of the
-    BatchNorm layers that each car keeps for itself; e = 0 unless `own_norms`. parameters, gradient: (d + e,) both.
+    theta, theta_gradient: (d,) shared by the federation, of the module's type.
+    affine: (e,) weights and biases of BatchNorm layers that each car keeps for itself; e = 0 unless `own_norms`.
+    parameters, gradient: (d + e,) both together.
     statistics: (2, c) float32, running means in row 0 and running variances in row 1; c = 0 without BatchNorm.
-    Frozen parameters stay outside; tied ones appear once.
-    Convolution weights keep channels_last strides inside the vector: PyTorch's convolutions are fastest so.
+
+    Frozen parameters are left out, and tied ones appear once. Convolution weights keep channels_last strides inside the
+    vector, because PyTorch's convolutions are fastest with them.
     """
 
     def __init__(self, module: nn.Module, device: torch.device, own_norms: bool = False) -> None:
@@ -70,30 +72,30 @@ class FlatModel:
         return self.parameters.device
 
     def load(self, theta: Tensor, norms: Norms | None = None) -> None:
-        """Take over what a federation shares (d,) and, if given, what belongs to the BatchNorm layers."""
+        """Copy shared parameters (d,) and, if given, norms into the model."""
         self.theta.copy_(theta)
         if norms is not None:
             self.load_norms(norms)
 
     def load_norms(self, norms: Norms) -> None:
-        """Take over what belongs to the BatchNorm layers."""
+        """Copy norms into the model."""
         self.affine.copy_(norms.affine)
         self.statistics.copy_(norms.statistics)
 
     def copy_norms(self) -> Norms:
-        """What belongs to the BatchNorm layers now; the model goes on to the next car."""
+        """Return a copy of the model's present norms, because the next car uses the model."""
         return Norms(self.affine.clone(), self.statistics.clone())
 
 
 def _batch_norms(module: nn.Module) -> Iterator[nn.modules.batchnorm._BatchNorm]:
-    """The layers with running statistics, found by type (a name says nothing about what a layer is)."""
+    """Yield the layers with running statistics, found by their type, because a layer's name can be anything."""
     for layer in module.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_mean is not None:
             yield layer
 
 
 def _laid_out(segment: Tensor, shape: torch.Size) -> Tensor:
-    """View a (n,) segment as a parameter of this shape, with channels_last strides where it has 4 axes."""
+    """View a (n,) segment as a parameter of this shape, with channels_last strides if it has 4 axes."""
     if len(shape) == 4:
         out, into, height, width = shape
         return segment.view(out, height, width, into).permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""The training loss: cross entropy over labelled pixels, classes weighted by how rare they are."""
+"""The training loss: cross entropy over labelled pixels, weighted by class."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,16 +23,19 @@ class CrossEntropy:
     weights: Tensor
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """logits (B, C, H, W), labels (B, H, W) int64 class or VOID -> scalar; 0 if every pixel is void."""
+        """Return the loss, a scalar; 0 if all pixels are void.
+
+        logits: (B, C, H, W); labels: (B, H, W) int64, class index or VOID.
+        """
         if logits.is_cuda:
-            # On a GPU the loss of pictures adds its weights up in any order; that of a list of pixels does not.
+            # On a GPU the loss of pictures adds weights up in any order, but the loss of a list of pixels does not.
             logits, labels = logits.permute(0, 2, 3, 1).flatten(0, 2), labels.flatten()
-        labelled = (labels != VOID).any()  # stays on the device: asking would hold a GPU up at every step
+        labelled = (labels != VOID).any()  # stays on the device, because reading it would stop a GPU at every step
         loss = F.cross_entropy(logits, labels.where(labelled, 0), weight=self.weights, ignore_index=VOID)
         return loss * labelled
 
     def weigh(self, labels: Tensor) -> float:
-        """The weight of a batch's mean in a mean over batches: the summed weights of its labelled pixels."""
+        """Return the weight of a batch's loss in a mean over batches: the summed weights of its labelled pixels."""
         return float(self.weights.double()[labels[labels != VOID]].sum())
 
 
@@ -42,11 +45,11 @@ def class_counts(histograms: np.ndarray) -> np.ndarray:
 
 
 def class_weights(kind: str, counts: np.ndarray) -> np.ndarray:
-    """(2, C) counts summed over cars -> (C,) float32 weights.
+    """Compute class weights (C,) float32 from counts (2, C) summed over cars.
 
-    Median-frequency balancing (Eigen & Fergus 2015, arXiv:1411.4734, §6.3.2; SegNet, arXiv:1511.00561, §3.1):
-    a class's frequency is its share of the labelled pixels of the scenes it occurs in, its weight the median
-    frequency over its own. A class that no car has keeps weight 1: it is never trained on.
+    Median-frequency balancing (Eigen & Fergus 2015, arXiv:1411.4734, §6.3.2; SegNet, arXiv:1511.00561, §3.1): the
+    frequency of a class is its share of the labelled pixels in the scenes that contain it, and its weight is the median
+    frequency over its own. A class that no car has keeps weight 1, since no car trains on it.
     """
     pixels, among = counts.astype(np.float64)
     present = pixels > 0

@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from fedsim.errors import SettingsError
 
-POOL = 2  # pixels a side, and the stride: windows never overlap, so unpooling writes each place at most once
+POOL = 2  # pixels a side, and the stride: windows do not overlap, so unpooling writes each pixel at most once
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a SegNet consists of. A stage is listed as the output channels of its convolutions.
+    """The structure of a SegNet. A stage is given by the output channels of its convolutions.
 
-    The decoder lists its stages from the deepest up. A decoder stage starts with the channels of the encoder
-    stage whose indices it unpools with, so the stage below must end with as many.
+    The decoder's stages are listed from the deepest up. A decoder stage starts with the channels of the encoder stage
+    whose indices it unpools with, so the stage below must end with the same number of channels.
     """
 
     encoder: tuple[tuple[int, ...], ...]
@@ -30,7 +30,7 @@ class Layout:
     decoder_relu: bool
 
     def scaled(self, width: int) -> "Layout":
-        """The same network with `width` channels after the first stage, the others in proportion."""
+        """Return the same network with `width` channels after the first stage, and all others in proportion."""
         first = self.encoder[0][0]
 
         def scale(stages: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
@@ -40,7 +40,7 @@ class Layout:
                       self.decoder_relu)
 
     def check_image_size(self, image_size: tuple[int, int]) -> None:
-        """Raise SettingsError where (width, height) in pixels leaves some stage nothing to pool."""
+        """Raise SettingsError if (width, height) in pixels leaves a stage nothing to pool."""
         smallest = POOL ** len(self.encoder)
         if min(image_size) < smallest:
             raise SettingsError(
@@ -54,13 +54,13 @@ LAYOUTS = {
         encoder=((24,), (48,), (96,)),
         decoder=((48,), (24,), (24,)),
         kernel=3, classifier_kernel=1, decoder_relu=True),
-    # SegNet-Basic, §3.1: 7x7 for a wide view with few stages, no non-linearity in the decoder. The paper
-    # names no biases, its released model has them.
+    # SegNet-Basic, §3.1: 7x7 for a wide view with few stages, no non-linearity in the decoder. The paper does not
+    # mention biases; its released model has them.
     "segnet-basic": Layout(
         encoder=((64,),) * 4,
         decoder=((64,),) * 4,
         kernel=7, classifier_kernel=1, decoder_relu=False),
-    # SegNet, §3: the 13 convolutions of VGG16 and their mirror, whose last is the classifier.
+    # SegNet, §3: the 13 convolutions of VGG16, and their mirror image, which ends in the classifier.
     "segnet": Layout(
         encoder=((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3),
         decoder=((512,) * 3, (512, 512, 256), (256, 256, 128), (128, 64), (64,)),
@@ -69,7 +69,7 @@ LAYOUTS = {
 
 
 class SegNet(nn.Module):
-    """Images (B, 3, H, W) float -> logits (B, classes, H, W), for any H and W of at least POOL^stages."""
+    """The network: images (B, 3, H, W) float -> logits (B, classes, H, W), for H and W of at least POOL^stages."""
 
     def __init__(self, layout: Layout, classes: int) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class SegNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         x = images
-        pooled: list[tuple[Tensor, torch.Size]] = []  # where each maximum was; the size before pooling
+        pooled: list[tuple[Tensor, torch.Size]] = []  # the positions of the maxima, and the size before pooling
         for stage in self.encoder:
             x = stage(x)
             size = x.shape[-2:]
@@ -95,14 +95,14 @@ class SegNet(nn.Module):
             pooled.append((indices, size))
         for stage in self.decoder:
             indices, size = pooled.pop()
-            # The size is told because pooling rounds down: 45 and 44 rows both become 22. The operator itself is
-            # called because F.max_unpool2d, to check that size, imports sympy: half a second in every rank.
+            # The size is given because pooling rounds down: 45 and 44 rows both become 22. The operator is called
+            # directly because F.max_unpool2d imports sympy to check that size, half a second in every rank.
             x = stage(torch.ops.aten.max_unpool2d(x, indices, size))
         return self.classifier(x)
 
 
 def _stage(channels: int, stage: tuple[int, ...], kernel: int, relu: bool) -> nn.Sequential:
-    """Convolution, BatchNorm and perhaps ReLU for each number of output channels in `stage`."""
+    """Build a stage: a convolution, BatchNorm and, if `relu`, a ReLU for each number of output channels."""
     layers: list[nn.Module] = []
     for out in stage:
         layers += [nn.Conv2d(channels, out, kernel, padding=kernel // 2), nn.BatchNorm2d(out)]
