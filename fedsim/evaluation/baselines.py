@@ -18,7 +18,8 @@ def count(images: np.ndarray, labels: np.ndarray, classes: int, grid: bool) -> n
     """Count labelled pixels by colour and class, and also by place if `grid` is set.
 
     images: (N, 3, H, W) uint8; labels: (N, h, w) uint8, class index or VOID. A label's pixel has the colour of the
-    picture's pixel under its centre. Returns int64 (LEVELS³, classes), or (ROWS, COLUMNS, LEVELS³, classes) with places.
+    picture's pixel under its centre. Returns int64 (LEVELS³, classes),
+    or (ROWS, COLUMNS, LEVELS³, classes) with places.
     """
     shape = (ROWS, COLUMNS, LEVELS**3, classes) if grid else (LEVELS**3, classes)
     counts = np.zeros(np.prod(shape), np.int64)
