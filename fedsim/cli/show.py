@@ -10,7 +10,7 @@ import click
 from fedsim.cli.command import PATH, Command
 from fedsim.errors import OutputError
 from fedsim.record.metrics_file import check_records, read_metrics
-from fedsim.record.overview import RUN_FILES, Overview, words
+from fedsim.record.overview import RUN_FILES, Overview, list_of_texts
 from fedsim.record.run_directory import RunDirectory
 from fedsim.report.summary import Outcome
 from fedsim.report.tables import Table, print_block, print_tables
@@ -67,8 +67,8 @@ def _outcome(overview: Overview, records: list[dict]) -> Outcome:
         pass
     baselines = ended.get("baselines")
     return Outcome(records, [*scored[-1]["class_iou"]] if scored else [], str(overview.settings.get("eval_split", "")),
-                   baselines if isinstance(baselines, dict) else {}, words(ended, "notes"),
-                   words(overview.environment, "warnings"))
+                   baselines if isinstance(baselines, dict) else {}, list_of_texts(ended, "notes"),
+                   list_of_texts(overview.environment, "warnings"))
 
 
 def _files(directory: RunDirectory) -> list[Path]:

@@ -1,7 +1,8 @@
-"""Heartbeats in the store through which the ranks met: which ranks are alive, and what each is doing.
+"""Heartbeats that tell which ranks are alive and what each is doing.
 
-Every rank has a thread that writes a line to the store every BEAT seconds, and also when the rank begins something new.
-A rank that gets no answer in a collective reads the lines of all other ranks twice, WATCH seconds apart.
+They go through the store through which the ranks met. Every rank has a thread that writes a line to it every BEAT
+seconds, and also when the rank begins something new. A rank that gets no answer in a collective reads the lines of all
+other ranks twice, WATCH seconds apart.
 
 - A rank whose line has not changed is lost: its process has ended or is stopped, or its machine is cut off. The
   exception is a rank whose last line says that it has given up on others itself.
@@ -26,8 +27,8 @@ WATCH = 3.0  # seconds; a living rank writes at least one line in them, on a bus
 PATIENCE = 5.0  # seconds
 
 
-class Line(NamedTuple):
-    """A line that a rank writes about itself."""
+class Heartbeat(NamedTuple):
+    """The line that a rank writes about itself."""
 
     beat: int
     entered: int  # collectives
@@ -35,7 +36,7 @@ class Line(NamedTuple):
     doing: str
 
 
-NOTHING_YET = Line(-1, 0, False, "starting")
+NOTHING_YET = Heartbeat(-1, 0, False, "starting")
 
 
 class Presence:
@@ -84,22 +85,22 @@ class Presence:
             for beat in itertools.count():
                 self._news.clear()
                 last = self._stopped
-                self._store.set(str(self._rank), json.dumps(Line(beat, self.entered, self._gave_up, self._doing)))
+                self._store.set(str(self._rank), json.dumps(Heartbeat(beat, self.entered, self._gave_up, self._doing)))
                 if last:
                     return
                 self._news.wait(BEAT)
         except RuntimeError:
             return  # the store is lost, and ranks that read it notice that too
 
-    def _lines(self) -> dict[int, Line]:
+    def _lines(self) -> dict[int, Heartbeat]:
         """Return the last line of every other rank; an empty dict if the store does not answer."""
-        lines: dict[int, Line] = {}
+        lines: dict[int, Heartbeat] = {}
 
         def read() -> None:
             try:
                 for key in map(str, self._others):
                     written = self._store.check([key])
-                    lines[int(key)] = Line(*json.loads(self._store.get(key))) if written else NOTHING_YET
+                    lines[int(key)] = Heartbeat(*json.loads(self._store.get(key))) if written else NOTHING_YET
             except RuntimeError:
                 return
 

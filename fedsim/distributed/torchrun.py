@@ -1,4 +1,4 @@
-"""Start ranks with torchrun, but exit with the status of the rank that failed, and without a traceback.
+"""Start ranks with torchrun, and exit with the status of the rank that failed.
 
     python -m fedsim.distributed.torchrun --standalone --nproc_per_node=4 -m fedsim.main --algo admm
 

@@ -1,7 +1,7 @@
-"""The collectives of a run. No other file but torchrun.py, which starts ranks, imports torch.distributed.
+"""The ranks of a run and what they do together: sums, broadcasts, errors.
 
-The rest of fedsim asks a `World` and never asks whether there is more than one rank: with one rank every method does
-the same work without a message.
+No file outside this package imports torch.distributed. The rest of fedsim asks a `World` and never asks whether there
+is more than one rank: with one rank every method does the same work without a message.
 """
 
 import json

@@ -72,7 +72,7 @@ class Journal:
         predictions: (K, h, w) for the shown scenes; baselines: name -> mIoU of a trivial answer.
         """
         # Here, because matplotlib takes long to import and nothing before needs it.
-        from fedsim.record.overview import Overview, words
+        from fedsim.record.overview import Overview, list_of_texts
         from fedsim.report.run import Partition, write_run_report
         from fedsim.report.run_figures import draw_loss, draw_miou, draw_segmentation
         from fedsim.report.summary import Outcome, print_summary, write_summary
@@ -83,7 +83,7 @@ class Journal:
         self._tensorboard.close()
         overview = Overview.of(self.directory.path)
         outcome = Outcome(self._records, self._classes.names, self._split, baselines, self._notes,
-                          words(overview.environment, "warnings"))
+                          list_of_texts(overview.environment, "warnings"))
         loss, miou, segmentation, summary, page = (self.directory.report / name for name in (
             "loss.png", "miou.png", "segmentation.png", "summary.md", "index.html"))
         written = [self.directory.metrics, self.directory.tensorboard, *self._models, loss, miou, segmentation, summary,

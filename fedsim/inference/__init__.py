@@ -1,1 +1,1 @@
-"""A trained network at work: it labels pictures, and is exported to other programs."""
+"""A trained network at work: labelling pictures, exported to other programs."""

@@ -1,4 +1,4 @@
-"""Export a trained network as a file that runs without fedsim: a graph from pictures to logits.
+"""Export a trained network as a graph that runs without fedsim.
 
     pictures  uint8 (N, 3, H, W), RGB, H and W the network's own; any N      input
     logits    float32 (N, C, H, W); a pixel's class is that of the largest   output

@@ -1,4 +1,4 @@
-"""A trained network that segments pictures of any size, loaded from one file of weights."""
+"""A trained network, loaded from one file, that segments pictures of any size."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

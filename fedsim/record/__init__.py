@@ -1,1 +1,1 @@
-"""The files of a run that programs read: settings, records, checkpoints and weights."""
+"""The files of a run that programs read: settings, records, checkpoints, weights."""

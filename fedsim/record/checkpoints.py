@@ -1,4 +1,4 @@
-"""Checkpoints: a run goes on from one to the bit, on any number of ranks, whenever it was killed.
+"""Checkpoints, from which a killed run goes on to the bit, on any number of ranks.
 
     checkpoints/
       round-000012.json                 a checkpoint: its parts with their sizes and SHA-256

@@ -1,6 +1,6 @@
-"""A run at a glance, from its files alone and without torch, so that a thousand runs are listed in seconds.
+"""A run at a glance, read from its files without importing torch.
 
-Nothing here raises an error: if files of a run are damaged, its overview says so.
+A thousand runs are listed in seconds. Nothing here raises an error: the overview of a damaged run tells the damage.
 """
 
 import json
@@ -80,7 +80,7 @@ class Overview:
     @property
     def given(self) -> dict[str, Any]:
         """The settings that the user gave; the others have their defaults."""
-        names = words(self.environment, "given")
+        names = list_of_texts(self.environment, "given")
         return {name: value for name, value in self.settings.items() if name.split()[0] in names}
 
     @property
@@ -117,10 +117,10 @@ def read_environment(path: Path) -> dict[str, Any]:
     return read if isinstance(read, dict) else {}
 
 
-def words(environment: dict[str, Any], key: str) -> list[str]:
-    """Return a list of words or sentences from an environment.json; an empty one if it has no such list."""
-    found = environment.get(key)
-    return [str(word) for word in found] if isinstance(found, list) else []
+def list_of_texts(values: dict[str, Any], key: str) -> list[str]:
+    """Return the list under a key of an environment.json, as texts; an empty one if it has no such list."""
+    found = values.get(key)
+    return [str(text) for text in found] if isinstance(found, list) else []
 
 
 class _Damaged(Exception):

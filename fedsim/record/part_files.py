@@ -1,4 +1,4 @@
-"""Parts of a checkpoint as safetensors files: synced to the disk, and checked by size and digest when read."""
+"""Parts of a checkpoint as safetensors files with sizes and digests."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Turn a round into its record, a line of metrics.jsonl; docs/records.md describes the keys."""
+"""Turn a round into its record, a line of metrics.jsonl (see docs/records.md)."""
 
 import math
 from collections.abc import Sequence

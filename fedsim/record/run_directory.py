@@ -1,4 +1,4 @@
-"""The directory of a run: made once, never overwritten, with all that is needed to repeat the run.
+"""The directory of a run: made once, never overwritten, enough to repeat the run.
 
 <path>/
   config.toml        the resolved settings; a valid --config

@@ -1,4 +1,4 @@
-"""What fedsim says while it works: the logger `fedsim`, and bars that show progress.
+"""The logger `fedsim`, through which all messages go, and bars that show progress.
 
 --quiet and --verbose set the logger's level, and a program that imports fedsim may set it too. Under --quiet warnings
 are still said; --verbose adds details. Results that a command was asked for, and errors, are printed and not logged.
