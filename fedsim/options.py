@@ -138,6 +138,21 @@ def check(method: Any) -> None:
         one.read(getattr(method, one.field))
 
 
+def as_arguments(values: Mapping[str, Any]) -> list[str]:
+    """Return the command line that asks for these settings; a setting that is None was not given.
+
+    >>> as_arguments({"lr": 0.1, "mu": None, "option": {"beta": 0.5}})
+    ['--lr', '0.1', '--option', 'beta=0.5']
+    """
+    words: list[str] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            value = tuple(f"{option}={one}" for option, one in value.items())
+        for one in value if isinstance(value, tuple) else () if value is None else (value,):
+            words += [flag(name), str(one)]
+    return words
+
+
 def spread_options(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings with each option of the table `option` beside them, as "option NAME", for tables and pages.
 

@@ -11,12 +11,12 @@ import click
 from click.shell_completion import CompletionItem
 
 from fedsim.cli.command import PATH, Command, Option
-from fedsim.cli.options import asked_for, setting_options
+from fedsim.cli.options import Asked, asked_for, setting_options
 from fedsim.comparison.findings import Findings, examine
 from fedsim.comparison.plan import TUNING_SEED, TUNING_SPLIT, Job, Plan, make_plan, open_folder
 from fedsim.comparison.playing import play
 from fedsim.comparison.report import judge, write_report
-from fedsim.comparison.trials import Tuning
+from fedsim.comparison.tuning import Grid, Tuning, describe, read_grid
 from fedsim.distributed.world import World
 from fedsim.errors import RunError, SettingsError
 from fedsim.experiment.past_run import PastRun
@@ -38,23 +38,35 @@ OF_THE_REPORT = ("data_root", "device", "threads")  # settings that reporting on
 DEFAULT_SEEDS = 3
 
 
-def _compare(runs: tuple[str, ...], algos: str | None, seeds: int | None, lrs: str | None, jobs: int | None,
-             target: float | None, out: str | None, **values: Any) -> None:
+def _compare(runs: tuple[str, ...], algos: str | None, seeds: int | None, lrs: str | None, grid: tuple[str, ...],
+             jobs: int | None, target: float | None, out: str | None, **values: Any) -> None:
     if bool(runs) == (algos is not None):
         raise SettingsError("name runs that are there, or algorithms to play with --algos: one of the two")
     if algos is None:
-        played = {"seeds": seeds, "lrs": lrs, "jobs": jobs} | values
-        if given := [flag(name) for name, value in played.items() if value is not None and name not in OF_THE_REPORT]:
+        played = {"seeds": seeds, "lrs": lrs, "grid": grid or None, "jobs": jobs} | values
+        if given := [flag(name) for name, value in played.items()
+                     if value not in (None, ()) and name not in OF_THE_REPORT]:
             raise SettingsError(f"{given[0]} belongs to runs that are played, with --algos: leave it out")
         _compare_runs([PastRun.open(Path(run)) for run in runs], target, out, values)
         return
-    if lrs and values["lr"] is not None:
-        raise SettingsError("--lr sets a learning rate, and --lrs has one chosen: leave one of them out")
+    tried = read_grid(lrs, grid)
     names = [name.strip() for name in algos.split(",")]
     asked = asked_for(values | {"algo": names[0]}, names)
-    settings = {name: value for name in asked.given if name not in NOT_ASKED
+    typed = {name for name, value in values.items() if value is not None} | {
+        text.partition("=")[0] for text in values["option"]}
+    if twice := [name for name in tried if name in typed]:
+        raise SettingsError(f"{flag(twice[0])} has one value, and others are to be tried: leave one of the two out")
+    settings = _without(asked, tried)
+    _play(names, settings, seeds or DEFAULT_SEEDS, tried, jobs or 1, target, out)
+
+
+def _without(asked: Asked, tried: Grid) -> dict[str, Any]:
+    """Return the settings that were asked for, without those of a preset that are to be tried with other values."""
+    settings = {name: value for name in asked.given if name not in (*NOT_ASKED, *tried)
                 and (value := getattr(asked.settings, name)) is not None}
-    _play(names, settings, seeds or DEFAULT_SEEDS, _rates(lrs), jobs or 1, target, out)
+    option = {name: value for name, value in asked.settings.option.items() if name not in tried}
+    return {name: value for name, value in settings.items() if name != "option"} | (
+        {"option": option} if option else {})
 
 
 def _compare_runs(runs: Sequence[PastRun], target: float | None, out: str | None, values: dict[str, Any]) -> None:
@@ -67,16 +79,14 @@ def _compare_runs(runs: Sequence[PastRun], target: float | None, out: str | None
     write_report(comparison, findings, [], _command(), folder)
 
 
-def _play(algos: Sequence[str], given: dict[str, Any], seeds: int, lrs: Sequence[float], at_once: int,
+def _play(algos: Sequence[str], given: dict[str, Any], seeds: int, grid: Grid, at_once: int,
           target: float | None, out: str | None) -> None:
     """Play what has not been played, and report on it; an algorithm's failed run does not stop the others."""
-    if lrs:
-        given.pop("lr", None)  # of a preset
-    plan = make_plan(algos, given, seeds, lrs, at_once, Path(out) if out else None)
+    plan = make_plan(algos, given, seeds, grid, at_once, Path(out) if out else None)
     name = f"{'-'.join(plan.options)[:80]}-{Settings(**given).data}"
     folder = Path(out) if out else make_dated_folder("comparisons", name)
     with open_folder(plan, given, folder):
-        tuning, troubles, failed = _tune(plan, at_once, folder) if lrs else (None, [], [])
+        tuning, troubles, failed = _tune(plan, at_once, folder) if grid else (None, [], [])
         jobs = plan.jobs(folder, tuning)
         unplayed = play(jobs, at_once, "playing")
         begun = [job for job in jobs if job.count_records()]
@@ -90,30 +100,30 @@ def _play(algos: Sequence[str], given: dict[str, Any], seeds: int, lrs: Sequence
 
 
 def _tune(plan: Plan, at_once: int, folder: Path) -> tuple[Tuning, list[str], list[Job]]:
-    """What learning rates are worth, what to say about those without a score, and the runs that have failed.
+    """Try every candidate; return what each is worth, sentences about those without a score, and the failed runs.
 
-    A learning rate with which a run diverges is no failure: a grid should reach so far. It is not tried again.
+    A run that diverges has not failed: a grid should reach so far. It is not tried again.
     """
     tries = plan.tuning_jobs(folder)
-    play([job for own in tries.values() for job in own.values() if not job.has_diverged()], at_once, "tuning")
-    tuning = Tuning(TUNING_SPLIT, {algo: {lr: job.read_final() for lr, job in jobs.items()}
+    play([job for jobs in tries.values() for job in jobs.values() if not job.has_diverged()], at_once, "tuning")
+    tuning = Tuning(TUNING_SPLIT, {algo: {candidate: job.read_final() for candidate, job in jobs.items()}
                                    for algo, jobs in tries.items()})
-    unscored = [(algo, lr, tries[algo][lr]) for algo, scores in tuning.scores.items() for lr, miou in scores.items()
-                if miou is None]
-    troubles = [f"{algo} has no score at lr {lr:g}: {job.last_words().removeprefix('fedsim: ')}"
-                for algo, lr, job in unscored]
-    troubles += [f"{algo} is left out: none of --lrs ended" for algo in tries if tuning.chosen(algo) is None]
+    unscored = [(algo, candidate, tries[algo][candidate]) for algo, scores in tuning.scores.items()
+                for candidate, miou in scores.items() if miou is None]
+    troubles = [f"{algo} has no score at {describe(candidate)}: {job.last_words().removeprefix('fedsim: ')}"
+                for algo, candidate, job in unscored]
+    troubles += [f"{algo} is left out: no run of its tuning ended" for algo in tries if tuning.chosen(algo) is None]
     return tuning, troubles, [job for _, _, job in unscored if not job.has_diverged()]
 
 
 def _check_whole(failed: Sequence[Job], left_out: Sequence[str], folder: Path) -> None:
-    """Raise RunError where a run has failed, or an algorithm has no run at all."""
-    said = [f"{', '.join(left_out)} left out: none of --lrs ended"] if left_out else []
+    """Raise RunError if a run has failed, or an algorithm has no run at all."""
+    said = [f"{', '.join(left_out)} left out: no run of the tuning ended"] if left_out else []
     if failed:
         said.append(f"{', '.join(job.path.name for job in failed)} failed: what was said lies beside each in {folder}, "
                     f"and the same command with --out {folder} goes on with it")
     elif left_out:
-        said.append("take smaller ones, in another directory")
+        said.append("take smaller learning rates, in another directory")
     if said:
         raise RunError("; ".join(said))
 
@@ -127,17 +137,6 @@ def _examine(runs: Sequence[PastRun], device: str | None, threads: int | None) -
 def _command() -> str:
     """What was typed, as a shell takes it."""
     return shlex.join(["fedsim", *sys.argv[1:]])
-
-
-def _rates(text: str | None) -> list[float]:
-    """Learning rates, with commas between them; none for None. Raises SettingsError."""
-    try:
-        rates = [float(part) for part in text.split(",")] if text else []
-    except ValueError as error:
-        raise SettingsError(f"--lrs is {text}; write numbers with commas between them, e.g. 0.1,0.2,0.4") from error
-    for rate in rates:
-        Settings(lr=rate)  # or is refused
-    return rates
 
 
 def _names(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
@@ -157,6 +156,10 @@ compare: click.Command = Command(
         Option("--lrs", theme="Comparison", metavar="X,X...",
                help=f"Learning rates to try with every algorithm, with seed {TUNING_SEED} on the {TUNING_SPLIT} split; "
                     "each is then played with its best."),
+        Option("--grid", theme="Comparison", metavar="NAME=V,V...", multiple=True,
+               help="Values to try of an option of algorithms, yours among them, or of a setting of local training, as "
+                    "--lrs does for learning rates; an algorithm tries all combinations of what it reads. May be given "
+                    "several times."),
         Option("--jobs", theme="Comparison", type=click.IntRange(1), metavar="N",
                help="Runs at once, which share cores and GPUs.  [default: 1]"),
         Option("--target", theme="Comparison", type=click.FloatRange(0, 1), metavar="X",

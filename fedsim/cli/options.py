@@ -107,15 +107,6 @@ def setting_options(names: Collection[str]) -> list[click.Parameter]:
     return options
 
 
-def as_arguments(values: Mapping[str, Any]) -> list[str]:
-    """Return a command line that asks for these values of options; None was not given."""
-    words = []
-    for name, value in values.items():
-        for one in value if isinstance(value, tuple) else [value] if value is not None else []:
-            words += [flag(name), str(one)]
-    return words
-
-
 def _option(setting: "dataclasses.Field[Any]") -> Option:
     text, theme, choices = (setting.metadata[key] for key in ("help", "theme", "choices"))
     if setting.default not in (None, dataclasses.MISSING):

@@ -6,7 +6,8 @@ from typing import Any
 import click
 
 from fedsim.cli.command import Command, Option, loudness
-from fedsim.cli.options import as_arguments, asked_for, setting_options
+from fedsim.cli.options import asked_for, setting_options
+from fedsim.options import as_arguments
 from fedsim.settings import registry
 from fedsim.settings.fields import Settings
 

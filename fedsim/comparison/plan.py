@@ -7,7 +7,16 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from fedsim.comparison.trials import Tuning
+from fedsim.comparison.tuning import (
+    TRIED,
+    Candidate,
+    Grid,
+    Tuning,
+    candidates,
+    file_suffix,
+    reads,
+    with_candidate,
+)
 from fedsim.distributed.devices import Place, fair_threads, ranks_that_fit
 from fedsim.errors import OutputError, SettingsError
 from fedsim.experiment.dealing import cars_of, source_of
@@ -77,37 +86,39 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of a comparison, described by algorithms, seeds and learning rates."""
+    """The runs of a comparison, described by algorithms, seeds and a grid to choose settings from."""
 
     options: Mapping[str, Mapping[str, Any]]  # algorithm -> settings, without seed
     seeds: int
-    lrs: Sequence[float]  # to choose from for each algorithm; if empty, the options have the learning rate
+    grid: Grid  # each algorithm tries the values that it reads, and is then played with the best
     ranks: int  # of each run; a run that pools all scenes in one car has one rank
     threads: int  # of each rank
 
-    def tuning_jobs(self, folder: Path) -> dict[str, dict[float, Job]]:
-        """Return the runs for choosing learning rates, by algorithm and learning rate."""
-        return {algo: {lr: self._job(folder / "tuning" / f"{_file_name(algo)}-lr{lr:g}", algo, lr=lr, seed=TUNING_SEED,
-                                     eval_split=TUNING_SPLIT) for lr in self.lrs} for algo in self.options}
+    def tuning_jobs(self, folder: Path) -> dict[str, dict[Candidate, Job]]:
+        """Return the runs for choosing settings, by algorithm and candidate, without algorithms that have no choice."""
+        tries = {algo: {candidate: self._job(folder / "tuning" / f"{_file_name(algo)}{file_suffix(candidate)}", algo,
+                                             candidate, seed=TUNING_SEED, eval_split=TUNING_SPLIT)
+                        for candidate in candidates(algo, self.grid)} for algo in self.options}
+        return {algo: jobs for algo, jobs in tries.items() if jobs}
 
     def jobs(self, folder: Path, tuning: Tuning | None) -> list[Job]:
-        """Return the runs to compare, seed by seed. An algorithm without a usable learning rate has no run."""
+        """Return the runs to compare, seed by seed. An algorithm of which no candidate has a score has no run."""
         jobs = []
         for seed in range(self.seeds):
             for algo in self.options:
-                name = folder / "runs" / _file_name(algo)
-                if tuning is None:
-                    jobs.append(self._job(Path(f"{name}-{seed}"), algo, seed=seed))
-                elif (lr := tuning.chosen(algo)) is not None:
-                    jobs.append(self._job(Path(f"{name}-lr{lr:g}-{seed}"), algo, lr=lr, seed=seed))
+                candidate = tuning.chosen(algo) if tuning else ()
+                if candidate is not None:
+                    name = f"{_file_name(algo)}{file_suffix(candidate)}-{seed}"
+                    jobs.append(self._job(folder / "runs" / name, algo, candidate, seed=seed))
         return jobs
 
-    def _job(self, path: Path, algo: str, **more: Any) -> Job:
+    def _job(self, path: Path, algo: str, candidate: Candidate, **more: Any) -> Job:
         ranks = 1 if registry.algorithm_class(algo).pooled else self.ranks
-        return Job(path, {"algo": algo} | dict(self.options[algo]) | more | {"ranks": ranks})
+        settings = with_candidate(self.options[algo], candidate)
+        return Job(path, {"algo": algo} | settings | more | {"ranks": ranks})
 
 
-def make_plan(algos: Sequence[str], given: Mapping[str, Any], seeds: int, lrs: Sequence[float], at_once: int,
+def make_plan(algos: Sequence[str], given: Mapping[str, Any], seeds: int, grid: Grid, at_once: int,
               folder: Path | None) -> Plan:
     """Plan a comparison. Raises UserError if its settings contradict each other.
 
@@ -119,12 +130,14 @@ def make_plan(algos: Sequence[str], given: Mapping[str, Any], seeds: int, lrs: S
         registry.algorithm_class(algo)
     if len(set(algos)) < len(algos):
         raise SettingsError(f"--algos is {','.join(algos)}; name every algorithm once")
-    if lrs and len(set(lrs)) < 2:
-        raise SettingsError("--lrs needs two learning rates at least, which one is chosen from; --lr sets one")
+    for name in grid:
+        if not any(reads(algo, name) for algo in algos):
+            raise SettingsError(f"--grid {name}: it is neither an option of {', '.join(algos)}, nor a setting of local "
+                                f"training ({', '.join(TRIED)})")
     asked = Settings(**given)
     cars = cars_of(asked, ranks=1)
     source = source_of(asked, cars)
-    for split in ("train", asked.eval_split, *([TUNING_SPLIT] if lrs else [])):
+    for split in ("train", asked.eval_split, *([TUNING_SPLIT] if grid else [])):
         source.identity(split)  # raises here if the split does not exist, and not in every run
     ranks = max(1, min(cars, ranks_that_fit(asked.device, asked.threads) // at_once))
     threads = asked.threads or _read_threads(folder) or fair_threads(Place(local_size=ranks * at_once))
@@ -136,10 +149,11 @@ def make_plan(algos: Sequence[str], given: Mapping[str, Any], seeds: int, lrs: S
         if not any(name in settings for settings in options.values()):
             raise SettingsError(f"{flag(name)} is read by none of {', '.join(algos)}: leave it out")
     for algo, settings in options.items():
-        compatible.check(Settings(algo=algo, **settings))
+        for candidate in candidates(algo, grid) or [()]:
+            compatible.check(Settings(algo=algo, **with_candidate(settings, candidate)))
         if unread := [flag(name) for name in common if name not in settings]:
             LOG.info("%s does not read %s and goes without", algo, ", ".join(unread))
-    return Plan(options, seeds, lrs, ranks, threads)
+    return Plan(options, seeds, grid, ranks, threads)
 
 
 @contextmanager
@@ -152,7 +166,7 @@ def open_folder(plan: Plan, given: Mapping[str, Any], folder: Path) -> Iterator[
     if not {path.name for path in folder.glob("*")} & {COMMON_FILE, LOCK}:
         make_empty_folder(folder)
     with hold_lock(folder):
-        _write_common(dict(given) | {"threads": plan.threads, "lrs": [*plan.lrs]}, folder)
+        _write_common(dict(given) | {"threads": plan.threads} | _tried(plan.grid), folder)
         yield
 
 
@@ -168,14 +182,22 @@ def _write_common(common: Mapping[str, Any], folder: Path) -> None:
             write_whole(path, "# What all runs of this comparison have in common.\n\n" + tomli_w.dumps(common))
         return
     was = _read_common(folder)
-    defaults = {setting.name: setting.default for setting in fields(Settings)} | {"lrs": []}
+    defaults = {setting.name: setting.default for setting in fields(Settings)} | _tried({}) | {"option": {}}
     for name in sorted((was.keys() | common.keys()) - MAY_CHANGE):
         before, now = was.get(name, defaults.get(name)), common.get(name, defaults.get(name))
-        # Learning rates may be added: each run has its own in the name of its directory.
-        if bool(before) != bool(now) if name == "lrs" else before != now:
+        # Values to try may be added: the name of a run's directory holds its own.
+        changed = (bool(before) != bool(now) if name == "lrs" else
+                   {*(before or {})} != {*(now or {})} if name == "grid" else before != now)
+        if changed:
             absent = "not given"
             raise SettingsError(f"{flag(name)} is {format_setting(now, absent)}, but {folder} was begun with "
                                 f"{format_setting(before, absent)}: take the same, or another directory with --out")
+
+
+def _tried(grid: Grid) -> dict[str, Any]:
+    """Return the values to try as the file of common settings has them."""
+    return {"lrs": [float(lr) for lr in grid.get("lr", ())],
+            "grid": {name: [*values] for name, values in grid.items() if name != "lr"}}
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import torch
 from fedsim.comparison.plan import Job, explain_refusal
 from fedsim.errors import Stopped
 from fedsim.experiment.signals import Signals
-from fedsim.options import flag
+from fedsim.options import as_arguments
 from fedsim.settings.fields import Settings
 from fedsim.system.console import LOG, show_steps
 
@@ -95,7 +95,7 @@ class _Child:
         """Start the process. slot: its number among the runs at once, which decides its GPUs."""
         self.job, self.slot = job, slot
         self._counted = job.count_records()
-        options = [word for name, value in job.options.items() for word in (flag(name), str(value))]
+        options = as_arguments(job.options)
         with explain_refusal(job.log):
             job.log.parent.mkdir(parents=True, exist_ok=True)
             log = open(job.log, "a", encoding="utf-8")  # noqa: SIM115 closed below

@@ -21,7 +21,8 @@ from fedsim.comparison.tables import (
     tuning_table,
     warnings,
 )
-from fedsim.comparison.trials import Tuning, default_target, rarest, rows_of
+from fedsim.comparison.trials import default_target, rarest, rows_of
+from fedsim.comparison.tuning import Tuning
 from fedsim.errors import OutputError
 from fedsim.report.page import Page, Picture, Section, write_page
 from fedsim.report.tables import Table, markdown, print_block, print_tables

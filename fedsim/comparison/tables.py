@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedsim.comparison.trials import Row, Spread, Trial, Tuning, costs, differences, gap, spread, yardstick
+from fedsim.comparison.trials import Row, Spread, Trial, costs, differences, gap, spread, yardstick
+from fedsim.comparison.tuning import Tuning, describe
 from fedsim.report.tables import Table
-from fedsim.report.words import ABSENT, format_number
+from fedsim.report.words import ABSENT, format_number, format_setting
 
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "±": r"$\pm$",
          **{sign: "\\" + sign for sign in "&%$#_{}"}}
@@ -74,14 +75,16 @@ def class_table(comparison: Comparison) -> Table:
 
 
 def tuning_table(tuning: Tuning) -> Table:
-    """Tabulate the mIoU of every learning rate."""
-    grid = sorted({lr for scores in tuning.scores.values() for lr in scores})
-    rows = []
-    for algo, scores in tuning.scores.items():
-        chosen = tuning.chosen(algo)
-        cells = [format_number(scores.get(lr)) for lr in grid]
-        rows.append([algo, *cells, format_number(chosen, "g")])
-    return Table("Learning rates", ["", *(f"{lr:g}" for lr in grid), "chosen"], rows)
+    """Tabulate the mIoU of every candidate: a column for each learning rate if nothing else was tried."""
+    tried = {name for scores in tuning.scores.values() for candidate in scores for name, _ in candidate}
+    if tried == {"lr"}:
+        grid = sorted({candidate for scores in tuning.scores.values() for candidate in scores})
+        return Table("Learning rates", ["", *(format_setting(lr) for ((_, lr),) in grid), "chosen"], [
+            [algo, *(format_number(scores.get(candidate)) for candidate in grid),
+             format_setting(dict(tuning.chosen(algo) or ()).get("lr"))] for algo, scores in tuning.scores.items()])
+    rows = [[algo, describe(candidate), format_number(miou), "yes" if candidate == tuning.chosen(algo) else ""]
+            for algo, scores in tuning.scores.items() for candidate, miou in scores.items()]
+    return Table("Settings that were tried", ["", "with", "mIoU", "chosen"], rows)
 
 
 def settings_table(comparison: Comparison) -> Table:
@@ -120,8 +123,8 @@ def notes(comparison: Comparison) -> list[str]:
         lines.append("Seconds of central are those of one rank, which does all of its training; a federation's cars "
                      "share all ranks.")
     if comparison.tuning:
-        lines.append("Learning rates: every algorithm was tried with the same ones and seed 0. The numbers are final "
-                     f"mIoUs on the {comparison.tuning.split} split; the learning rate of the highest is chosen.")
+        lines.append("Tuning: every algorithm was tried with the same values of all that it reads, and seed 0. The "
+                     f"numbers are final mIoUs on the {comparison.tuning.split} split; the highest decides.")
     return lines + [note for row in comparison.rows if (note := _own_models_note(row, comparison.split))]
 
 
@@ -223,11 +226,11 @@ def _own_models_note(row: Row, split: str) -> str | None:
 
 
 def _tuning_warnings(tuning: Tuning, split: str) -> list[str]:
-    lines = [f"{algo} is best at {tuning.chosen(algo):g}, the edge of --lrs: a better learning rate may lie beyond"
-              for algo in tuning.scores if tuning.chosen(algo) is not None and tuning.at_edge(algo)]
+    lines = [f"{algo} is best at {name} {format_setting(dict(tuning.chosen(algo) or ())[name])}, the edge of what was "
+             "tried: a better value may lie beyond" for algo in tuning.scores for name in tuning.at_edge(algo)]
     if split == tuning.split:
-        lines.append(f"learning rates were chosen on the {split} split, on which the rows are scored too: --eval-split "
-                     "test keeps the two apart")
+        lines.append(f"settings were chosen on the {split} split, on which the rows are scored too: --eval-split test "
+                     "keeps the two apart")
     return lines
 
 

@@ -117,23 +117,6 @@ class Row:
         return _measure([trial.best for trial in self.trials])
 
 
-@dataclass(frozen=True)
-class Tuning:
-    """The learning rates that were tried with every algorithm, and the mIoU of each."""
-
-    split: str
-    scores: Mapping[str, Mapping[float, float | None]]  # algorithm -> learning rate -> final mIoU, None if it failed
-
-    def chosen(self, algo: str) -> float | None:
-        """Return the learning rate of the highest mIoU, the lowest if there are several; None if no run has an mIoU."""
-        scored = {lr: miou for lr, miou in self.scores[algo].items() if miou is not None}
-        return max(sorted(scored), key=lambda lr: scored[lr], default=None)
-
-    def at_edge(self, algo: str) -> bool:
-        """Return whether the best learning rate is the lowest or highest one tried: a better one may lie beyond."""
-        return self.chosen(algo) in (min(self.scores[algo]), max(self.scores[algo]))
-
-
 class Curve(NamedTuple):
     """The mIoU of a row along an axis, with a point for each round that was scored in all of its trials."""
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,9 @@ import fedsim.main
 from fedsim.cli import main
 from fedsim.comparison.plan import Job, make_plan, open_folder
 from fedsim.comparison.playing import play, share_of_gpus
-from fedsim.comparison.trials import Tuning
+from fedsim.comparison.tuning import Tuning
 from fedsim.errors import OutputError, SettingsError, Stopped
-from fedsim.options import flag
+from fedsim.options import as_arguments
 
 ROOT = Path(__file__).parents[2]
 FILES = {"index.html", "report.md", "table.csv", "summary.csv", "table.tex", "curves.png", "classes.png", "scenes.png"}
@@ -57,7 +58,7 @@ def at_home(monkeypatch):
         for job in left:
             names.append(f"{job.path.parent.name}/{job.path.name}")
             options = {name: value for name, value in job.options.items() if name != "ranks"}
-            words = [word for name, value in options.items() for word in (flag(name), str(value))]
+            words = as_arguments(options)
             job.log.parent.mkdir(exist_ok=True)
             with open(job.log, "a") as log, contextlib.redirect_stderr(log):
                 fedsim.main.main([*words, "--out", str(job.path), "--resume", "auto"])
@@ -86,7 +87,7 @@ def test_an_option_goes_to_the_algorithms_that_read_it():
     """Catches options that are passed on to all, or to none, and one that builds on another tried before it."""
     given = {"rho": "0.1", "participation": 0.5, "server_optimizer": "adam", "server_beta2": 0.9, "attackers": 1,
              "attack": "scale", "lr": 0.1, "optimizer": "adam"}
-    plan = make_plan(["central", "fedavg", "admm", "avgm"], given, 1, [], 1, None)
+    plan = make_plan(["central", "fedavg", "admm", "avgm"], given, 1, {}, 1, None)
     everywhere, federated = {"lr", "optimizer", "cars", "threads"}, {"participation", "attackers", "attack"}
     assert {algo: own.keys() - everywhere for algo, own in plan.options.items()} == {
         "central": set(), "avg": federated | {"server_optimizer", "server_beta2"}, "admm": federated | {"rho"},
@@ -102,37 +103,39 @@ def test_an_option_goes_to_the_algorithms_that_read_it():
 def test_what_does_not_go_together_is_refused_before_anything_is_played(algos, given, says):
     """Catches an option that nobody reads and nobody misses, and an algorithm that shares a directory with itself."""
     with pytest.raises(SettingsError, match=says.replace("?", r"\?")):
-        make_plan(algos, given, 1, [], 1, None)
+        make_plan(algos, given, 1, {}, 1, None)
 
 
 def test_every_run_has_the_same_cars_and_threads_and_a_directory_of_its_own(tmp_path, monkeypatch):
     """Catches cars that depend on the number of ranks, and an algorithm of a user's own in a directory with a colon."""
-    plan = make_plan(["avg", "admm"], {}, 2, [], 1, None)
+    plan = make_plan(["avg", "admm"], {}, 2, {}, 1, None)
     jobs = plan.jobs(tmp_path, None)
     assert [job.path.name for job in jobs] == ["avg-0", "admm-0", "avg-1", "admm-1"]
     assert {(job.options["cars"], job.options["threads"], job.options["ranks"]) for job in jobs} == {
         (4, plan.threads, plan.ranks)}
-    assert make_plan(["avg"], {"cars": 4}, 1, [], 4, None).ranks == 1
+    assert make_plan(["avg"], {"cars": 4}, 1, {}, 4, None).ranks == 1
     monkeypatch.setattr("fedsim.comparison.plan.ranks_that_fit", lambda device, threads: 8)
-    assert make_plan(["avg"], {"cars": 4}, 1, [], 2, None).ranks == 4  # each has half of the eight
+    assert make_plan(["avg"], {"cars": 4}, 1, {}, 2, None).ranks == 4  # each has half of the eight
 
 
 def test_central_gets_one_rank_and_the_threads_of_the_others(tmp_path, monkeypatch):
     """Catches ranks that only look on, and threads that change the bits."""
     monkeypatch.setattr("fedsim.comparison.plan.ranks_that_fit", lambda device, threads: 4)
-    central, avg = make_plan(["central", "avg"], {"cars": 4}, 1, [], 1, None).jobs(tmp_path, None)
+    central, avg = make_plan(["central", "avg"], {"cars": 4}, 1, {}, 1, None).jobs(tmp_path, None)
     assert (central.options["ranks"], avg.options["ranks"]) == (1, 4)
     assert central.options["threads"] == avg.options["threads"]
 
 
 def test_learning_rates_are_tried_on_the_validation_split_and_the_best_is_played(tmp_path):
     """Catches tuning on the split that is reported, and one learning rate for all."""
-    plan = make_plan(["avg", "admm", "prox"], {"eval_split": "test"}, 1, [0.1, 0.2], 1, None)
+    plan = make_plan(["avg", "admm", "prox"], {"eval_split": "test"}, 1, {"lr": ["0.1", "0.2"]}, 1, None)
     tries = plan.tuning_jobs(tmp_path)
     assert [job.path.name for job in tries["avg"].values()] == ["avg-lr0.1", "avg-lr0.2"]
     assert {(job.options["eval_split"], job.options["seed"]) for own in tries.values() for job in own.values()} == {
         ("val", 0)}
-    tuning = Tuning("val", {"avg": {0.1: 0.3, 0.2: 0.4}, "admm": {0.1: 0.3, 0.2: None}, "prox": {0.1: None, 0.2: None}})
+    low, high = (("lr", 0.1),), (("lr", 0.2),)
+    tuning = Tuning("val", {"avg": {low: 0.3, high: 0.4}, "admm": {low: 0.3, high: None},
+                            "prox": {low: None, high: None}})
     final = {job.path.name: job.options for job in plan.jobs(tmp_path, tuning)}
     assert {name: (own["lr"], own["eval_split"]) for name, own in final.items()} == {
         "avg-lr0.2-0": (0.2, "test"), "admm-lr0.1-0": (0.1, "test")}
@@ -147,19 +150,22 @@ def test_gpus_are_shared_out():
 
 def test_a_comparison_goes_on_with_what_it_was_begun_with(tmp_path):
     """Catches runs of different settings in one table, and a directory of somebody else's that is filled."""
-    def started(given: dict, lrs=(), folder=tmp_path / "x") -> int:
-        plan = make_plan(["avg"], given, 1, lrs, 1, folder)
+    def started(given: dict, grid=None, folder=tmp_path / "x") -> int:
+        plan = make_plan(["avg"], given, 1, grid or {}, 1, folder)
         with open_folder(plan, given, folder):
             return plan.threads
 
     assert started({"threads": 3, "rounds": 2, "timeout": 5.0}) == 3
     assert started({"rounds": 2, "timeout": 9.0}) == 3  # the threads that are there; the time-out is free
-    for given, lrs, says in (({"rounds": 3}, (), "--rounds is 3, but .*x was begun with 2"),
-                             ({}, (), "--rounds is 16"), ({"rounds": 2, "lr": 0.3}, (), "--lr is 0.3"),
-                             ({"rounds": 2, "threads": 2}, (), "--threads is 2"),
-                             ({"rounds": 2}, (0.1, 0.2), "--lrs is 0.1,0.2, but .* begun with not given")):
+    for given, grid, says in (({"rounds": 3}, {}, "--rounds is 3, but .*x was begun with 2"),
+                              ({}, {}, "--rounds is 16"), ({"rounds": 2, "lr": 0.3}, {}, "--lr is 0.3"),
+                              ({"rounds": 2, "threads": 2}, {}, "--threads is 2"),
+                              ({"rounds": 2}, {"lr": ["0.1", "0.2"]}, "--lrs is 0.1,0.2, but .* begun with not given"),
+                              ({"rounds": 2}, {"momentum": ["0", "0.9"]}, "--grid is momentum=0,0.9, but .* begun")):
         with pytest.raises(SettingsError, match=says):
-            started(given, lrs)
+            started(given, grid)
+    started({"rounds": 2}, {"momentum": ["0", "0.9"]}, tmp_path / "y")
+    started({"rounds": 2}, {"momentum": ["0", "0.5", "0.9"]}, tmp_path / "y")  # values may be added
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").write_text("mine")
     with pytest.raises(OutputError, match="already holds"):
@@ -212,13 +218,28 @@ def test_tuned_runs_are_reported_with_their_grid(compare, at_home, tiny_camvid, 
     assert at_home == []
 
 
+def test_options_are_tried_by_the_algorithms_that_read_them(compare, at_home, tiny_camvid, tmp_path):
+    """With and without a flag of their own, in all combinations. Catches a value that is tried and not played."""
+    said = compare("--algos", "avg,admm", "--grid", "kappa=0.5,0.7", "--grid", "rho=auto,0.1", "--seeds", 1, "--out",
+                   "out", *tiny(tiny_camvid))
+    tried = [f"tuning/admm-kappa{kappa}-rho{rho}" for kappa in ("0.5", "0.7") for rho in ("auto", "0.1")]
+    assert at_home[:4] == tried and at_home[4] == "runs/avg-0" and len(at_home) == 6
+    chosen = at_home[5].removeprefix("runs/").removesuffix("-0")
+    settings = tomllib.loads((tmp_path / "out" / "runs" / f"{chosen}-0" / "config.toml").read_text())
+    kappa, rho = settings.get("option", {}).get("kappa", 0.7), settings["rho"]
+    assert chosen == f"admm-kappa{kappa:g}-rho{rho}" and "Settings that were tried" in said
+    common = tomllib.loads((tmp_path / "out" / "comparison.toml").read_text())
+    assert common["grid"] == {"kappa": ["0.5", "0.7"], "rho": ["auto", "0.1"]} and common["lrs"] == []
+
+
 def test_an_algorithm_that_diverges_at_every_rate_is_left_out(compare, at_home, tiny_camvid, capsys):
     """Catches a status that says all is well, and a failure that would be played again in vain."""
     with pytest.raises(SystemExit) as stopped:
         compare("--algos", "avg", "--lrs", "1e29,1e30", "--seeds", 1, "--out", "out", *tiny(tiny_camvid))
     told = capsys.readouterr().err
     assert stopped.value.code == 1 and at_home == ["tuning/avg-lr1e+29", "tuning/avg-lr1e+30"]
-    assert told == "fedsim: avg left out: none of --lrs ended; take smaller ones, in another directory\n"
+    assert told == ("fedsim: avg left out: no run of the tuning ended; take smaller learning rates, in another "
+                    "directory\n")
 
 
 def test_runs_that_are_there_are_compared(compare, matrix, tmp_path):
@@ -237,10 +258,19 @@ def test_runs_that_are_there_are_compared(compare, matrix, tmp_path):
     (["RUN", "RUN"], "are one run played twice"),
     (["RUN", "nowhere"], "nowhere is no run directory"),
     (["RUN", "--out", "full"], "already holds"),
-    (["--algos", "avg", "--lrs", "0.1,x"], "write numbers with commas"),
+    (["--algos", "avg", "--lrs", "0.1,x"], "--lr is x; expected float"),
+    (["--algos", "avg", "--lrs", "0.1,"], "--lrs is 0.1,; write values with commas"),
     (["--algos", "avg", "--lrs", "0.1,-1"], "--lr is -1.0"),
     (["--algos", "avg", "--lrs", "0.1"], "--lrs needs two"),
-    (["--algos", "avg", "--lrs", "0.1,0.2", "--lr", "0.1"], "leave one of them out"),
+    (["--algos", "avg", "--lrs", "0.1,0.2", "--lr", "0.1"], "leave one of the two out"),
+    (["--algos", "avg", "--grid", "mu=0.1,1"], "--grid mu: it is neither an option of avg, nor a setting of local"),
+    (["--algos", "avg", "--grid", "rounds=1,2"], "--grid rounds: it is neither an option"),
+    (["--algos", "prox", "--grid", "mu=0.1,-1"], "--mu is -1; it must be a number at least 0"),
+    (["--algos", "admm", "--grid", "kappa=0.1,0"], "--option kappa is 0; it must be a number above 0"),
+    (["--algos", "admm", "--grid", "kappa=0.1,0.2", "--option", "kappa=0.3"], "leave one of the two out"),
+    (["--algos", "admm", "--grid", "kappa"], "--grid is kappa; write values with commas"),
+    (["--algos", "admm", "--grid", "kappa=0.1"], "--grid needs two values at least"),
+    (["--algos", "avg", "--lrs", "0.1,0.2", "--grid", "lr=0.1,0.2"], "--lr is tried twice"),
     (["--algos", "avg", "--out", "full"], "already holds"),
     (["--algos", "avg", "--data", "camvid", "--data-root", "nowhere"], "no directory nowhere"),
     (["--algos", "avg", "--data", "camvid", "--data-root", "TINY", "--eval-split", "test"], "no split test"),
@@ -272,7 +302,7 @@ def test_damaged_records_get_one_sentence(compare, matrix, capsys, tmp_path):
 
 def test_a_full_disk_gets_one_sentence_and_leaves_no_half_of_a_file(tmp_path, monkeypatch):
     """Catches a traceback, and half a comparison.toml that the next start takes for whole."""
-    plan = make_plan(["avg"], {}, 1, [], 1, None)
+    plan = make_plan(["avg"], {}, 1, {}, 1, None)
     with monkeypatch.context() as patch:
         patch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
         with pytest.raises(OutputError, match=r"cannot write .*comparison.toml \(No space left on device\)"), \
@@ -285,7 +315,7 @@ def test_a_full_disk_gets_one_sentence_and_leaves_no_half_of_a_file(tmp_path, mo
 
 def test_of_two_comparisons_in_one_directory_one_begins(tmp_path):
     """Before it has written anything. Catches the settings of one over those of the other, whose runs they are not."""
-    plan, folder = make_plan(["avg"], {}, 1, [], 1, None), tmp_path / "out"
+    plan, folder = make_plan(["avg"], {}, 1, {}, 1, None), tmp_path / "out"
     with open_folder(plan, {"rounds": 2}, folder):
         (folder / "comparison.toml").unlink()
         with pytest.raises(OutputError, match="another process works on"), open_folder(plan, {"rounds": 3}, folder):

@@ -37,7 +37,6 @@ from fedsim.comparison.tables import (
 from fedsim.comparison.trials import (
     Spread,
     Trial,
-    Tuning,
     costs,
     curve,
     default_target,
@@ -47,6 +46,7 @@ from fedsim.comparison.trials import (
     rows_of,
     spread,
 )
+from fedsim.comparison.tuning import Tuning
 from fedsim.errors import OutputError, SettingsError
 from fedsim.experiment.past_run import PastRun
 from fedsim.record.run_directory import RunDirectory
@@ -171,14 +171,26 @@ def test_a_curve_has_the_rounds_that_all_seeds_have_and_the_least_and_most_of_th
 
 
 def test_the_best_learning_rate_is_chosen_and_the_edge_of_the_grid_told():
-    tuning = Tuning("val", {"avg": {0.1: 0.3, 0.2: 0.5, 0.4: None}, "prox": {0.1: 0.6, 0.2: 0.6, 0.4: 0.1},
-                            "dyn": {0.1: None, 0.2: None, 0.4: None}})
-    assert [tuning.chosen(algo) for algo in tuning.scores] == [0.2, 0.1, None]
+    low, middle, high = (("lr", 0.1),), (("lr", 0.2),), (("lr", 0.4),)
+    tuning = Tuning("val", {"avg": {low: 0.3, middle: 0.5, high: None}, "prox": {low: 0.6, middle: 0.6, high: 0.1},
+                            "dyn": {low: None, middle: None, high: None}})
+    assert [tuning.chosen(algo) for algo in (*tuning.scores, "local")] == [middle, low, None, ()]
     said = warnings(Comparison(rows_of([trial(0.1, 0.5)]), CLASSES, ["Road"], 0.5, tuning))
     assert [one for one in said if "edge" in one] == [
-        "prox is best at 0.1, the edge of --lrs: a better learning rate may lie beyond"]
+        "prox is best at lr 0.1, the edge of what was tried: a better value may lie beyond"]
     assert any("chosen on the val split" in one for one in said)
     assert tuning_table(tuning).rows[0] == ["avg", "0.300", "0.500", "–", "0.2"]
+
+
+def test_of_a_grid_every_combination_is_listed_and_each_edge_told():
+    """Catches an edge of words, or of what has one number."""
+    grid = [(("lr", lr), ("rho", rho), ("kind", "soft")) for lr in (0.1, 0.2) for rho in ("auto", "0.5", "2", "8")]
+    tuning = Tuning("val", {"admm": dict(zip(grid, (0.1, 0.2, 0.3, 0.4, 0.1, 0.9, 0.3, None), strict=True))})
+    assert tuning.chosen("admm") == (("lr", 0.2), ("rho", "0.5"), ("kind", "soft"))
+    assert tuning.at_edge("admm") == ["lr", "rho"]
+    table = tuning_table(tuning)
+    assert table.rows[5] == ["admm", "lr 0.2, rho 0.5, kind soft", "0.900", "yes"]
+    assert table.rows[7][2:] == ["–", ""] and len(table.rows) == 8
 
 
 def test_what_makes_rows_unlike_is_warned_of():

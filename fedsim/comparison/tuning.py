@@ -1,0 +1,134 @@
+"""Settings that are chosen by trying them: candidates from a grid, and what each was worth."""
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from fedsim.errors import SettingsError
+from fedsim.options import BadOption, Option, flag, options_of
+from fedsim.report.words import format_setting
+from fedsim.settings import registry
+from fedsim.settings.fields import FLAGGED, Settings, type_name
+
+Candidate = tuple[tuple[str, Any], ...]  # settings that are tried together, (name, value) each
+Grid = Mapping[str, Sequence[str]]  # name of a setting or an option -> the values to try, as they were typed
+
+# Settings that can be tried although they are no options of a method: they say how a car trains.
+TRIED = {one.name: one for one in fields(Settings) if one.metadata["theme"] == "Local training"}
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What every candidate was worth."""
+
+    split: str
+    # algorithm -> candidate -> final mIoU, None if the run failed; without algorithms that read nothing of the grid
+    scores: Mapping[str, Mapping[Candidate, float | None]]
+
+    def chosen(self, algo: str) -> Candidate | None:
+        """Return the candidate with the highest mIoU, of equal ones the lowest.
+
+        It is empty if there was nothing to choose, and None if no candidate has a score.
+        """
+        if algo not in self.scores:
+            return ()
+        scored = {candidate: miou for candidate, miou in self.scores[algo].items() if miou is not None}
+        return max(sorted(scored), key=lambda candidate: scored[candidate], default=None)
+
+    def at_edge(self, algo: str) -> list[str]:
+        """Return the names whose chosen value is the least or the greatest tried: a better one may lie beyond."""
+        found = []
+        for name, value in self.chosen(algo) or ():
+            tried = [number for candidate in self.scores[algo] if (number := _as_number(dict(candidate)[name]))
+                     is not None]
+            if _as_number(value) is not None and _as_number(value) in (min(tried), max(tried)) and len({*tried}) > 1:
+                found.append(name)
+        return found
+
+
+def read_grid(lrs: str | None, texts: Sequence[str]) -> dict[str, list[str]]:
+    """Return what `--lrs V,V` and `--grid NAME=V,V` ask for. Raises SettingsError."""
+    grid: dict[str, list[str]] = {}
+    for option, text in [*([("--lrs", f"lr={lrs}")] if lrs else []), *(("--grid", text) for text in texts)]:
+        name, equals, values = text.partition("=")
+        name, found = name.strip().replace("-", "_"), [value.strip() for value in values.split(",")]
+        if not (name and equals and all(found)):
+            raise SettingsError(f"{option} is {values if option == '--lrs' else text}; write values with commas "
+                                f"between them, e.g. {'--lrs 0.1,0.2,0.4' if option == '--lrs' else '--grid mu=0.1,1'}")
+        if name in grid:
+            raise SettingsError(f"{flag(name)} is tried twice; name all of its values in one option")
+        if len(set(found)) < 2:
+            raise SettingsError(f"{option} needs two values at least, which one is chosen from; {_set_by(name)} sets "
+                                "one")
+        grid[name] = found
+    return grid
+
+
+def candidates(algo: str, grid: Grid) -> list[Candidate]:
+    """Return all combinations of those values of a grid that an algorithm reads; none if it reads nothing of it.
+
+    Raises SettingsError for a value that a setting or an option does not take.
+    """
+    values = {name: [_typed(algo, name, text) for text in texts] for name, texts in grid.items() if reads(algo, name)}
+    if not values:
+        return []
+    return [tuple(zip(values, combination, strict=True)) for combination in itertools.product(*values.values())]
+
+
+def reads(algo: str, name: str) -> bool:
+    """Return whether an algorithm reads a setting or an option."""
+    return name in TRIED or name in _method_options(algo)
+
+
+def with_candidate(settings: Mapping[str, Any], candidate: Candidate) -> dict[str, Any]:
+    """Return settings with those of a candidate; an option without a flag of its own goes into `option`."""
+    own = {name: value for name, value in candidate if name not in TRIED and name not in FLAGGED}
+    found = dict(settings) | {name: value for name, value in candidate if name not in own}
+    return found | ({"option": dict(settings.get("option", {})) | own} if own else {})
+
+
+def describe(candidate: Candidate) -> str:
+    """Return a candidate in words: "lr 0.1, rho 0.01"."""
+    return ", ".join(f"{name} {format_setting(value)}" for name, value in candidate)
+
+
+def file_suffix(candidate: Candidate) -> str:
+    """Return a candidate as part of a file's name: "-lr0.1-rho0.01"."""
+    text = "".join(f"-{name}{format_setting(value)}" for name, value in candidate)
+    return re.sub(r"[^\w.+-]+", "-", text)
+
+
+def _method_options(algo: str) -> dict[str, Option]:
+    kind = registry.algorithm_class(algo)
+    server = options_of(registry.server_class(registry.COMBINATIONS.get(algo))) if kind.free_server_step else {}
+    return server | options_of(kind)
+
+
+def _typed(algo: str, name: str, text: str) -> Any:
+    """Return a value as the setting or the option has it. Raises SettingsError."""
+    if name in TRIED:
+        kind = type_name(TRIED[name].type).removesuffix(" | None")
+        try:
+            value: Any = {"float": float, "int": int}.get(kind, str)(text)
+        except ValueError as error:
+            raise SettingsError(f"{flag(name)} is {text}; expected {kind}") from error
+        return getattr(Settings(**{name: value}), name)
+    option = FLAGGED.get(name) or _method_options(algo)[name]
+    try:
+        value = option.read(text)
+    except BadOption as error:
+        raise SettingsError(error.typed) from error
+    return text if option.words else value
+
+
+def _set_by(name: str) -> str:
+    return flag(name) if name in TRIED or name in FLAGGED else f"--option {name}=VALUE"
+
+
+def _as_number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
