@@ -27,7 +27,7 @@ from fedsim.settings.fields import Settings
 
 project, author, version = "fedsim", "the authors of fedsim", fedsim.__version__
 root_doc = "docs/index"
-include_patterns = ["*.md", "docs/*.md"]
+include_patterns = ["*.md", "docs/*.md", "data/README.md"]
 exclude_patterns = [".*", "benchmarks", "build", "fedsim", "*.egg-info", "launch", "runs", "tests"]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]

@@ -1,4 +1,4 @@
-"""Class names and colours, and VOID, the label of pixels that neither loss nor score counts."""
+"""Class names and colours, and VOID, the label of pixels that do not count."""
 
 from dataclasses import dataclass
 

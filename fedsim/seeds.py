@@ -1,4 +1,4 @@
-"""Named random streams: each random draw comes from a generator seeded by (seed, purpose, keys).
+"""Named random streams: a generator for each seed, purpose and keys.
 
 So there is no random state to save. The shuffle of car 3 in round 7 is always the same: it depends neither on earlier
 draws, nor on the rank that plays the car, nor on whether the run was resumed.

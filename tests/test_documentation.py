@@ -36,7 +36,7 @@ def test_documented_runs_work(line, tiny_camvid, tmp_path):
         words[:1] = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     else:
         words[0] = sys.executable
-    code, = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "add-an-algorithm.md").read_text(), re.DOTALL)
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "add-an-algorithm.md").read_text(), re.DOTALL)[0]
     (tmp_path / "mypackage").mkdir()
     (tmp_path / "mypackage" / "fedexp.py").write_text(code)  # in the working directory, as the page has it
     short = SHORT if "torchvision:" not in line else SHORT[:4]

@@ -1,4 +1,4 @@
-"""Augmentation: a car's scenes mirrored, recoloured, cropped or perturbed, anew for every batch.
+"""Augmentation: scenes mirrored, recoloured, cropped or perturbed in training.
 
 All random draws come from streams of (seed, round, car), so that they depend neither on the number of ranks nor on
 whether a run was resumed.

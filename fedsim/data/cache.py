@@ -1,4 +1,4 @@
-"""The scene cache: scenes are read once, kept on disk as arrays, and memory-mapped from there.
+"""The scene cache: scenes are read once, then memory-mapped from disk.
 
     ROOT/<key>/images.npy (N, 3, H, W) uint8           ROOT/<key>/labels.npy (N, h, w) uint8
     ROOT/<key>/histograms.npy (N, C) int64             ROOT/<key>/meta.json

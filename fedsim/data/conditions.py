@@ -1,4 +1,4 @@
-"""Scenes under conditions: pictures perturbed at their own size, then shrunk for the network."""
+"""Scenes under conditions: pictures perturbed at their own size, then shrunk."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence

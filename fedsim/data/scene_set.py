@@ -1,4 +1,4 @@
-"""The two forms of a data set: scenes on disk (`Source`), and scenes memory-mapped (`SceneSet`)."""
+"""A data set on disk (`Source`) and its memory-mapped scenes (`SceneSet`)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Cityscapes: 2975 training and 500 validation scenes of 21 cities with fine labels, 2048x1024, 19 classes.
+"""Cityscapes: 2975 training and 500 validation scenes, 2048x1024, 19 classes.
 
 Cordts et al. 2016, "The Cityscapes Dataset for Semantic Urban Scene Understanding" (arXiv:1604.01685).
 

@@ -1,4 +1,4 @@
-"""Tables in CSV that say what the numbers and colours of labels mean, fedsim's own and those of users.
+"""Tables in CSV that say what the numbers and colours of labels mean.
 
     # a comment
     label,name,red,green,blue,trained_as

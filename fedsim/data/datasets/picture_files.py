@@ -1,4 +1,4 @@
-"""Picture files: listed, paired with labels, and opened. Errors name the file in one sentence."""
+"""Picture files: listed, paired with labels, opened, or refused by name."""
 
 import re
 import threading

@@ -1,4 +1,4 @@
-"""The progress of a download, on stderr: a bar in a terminal, a line now and then elsewhere."""
+"""The progress of a download: a bar in a terminal, lines elsewhere."""
 
 import sys
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Scenes dealt by the classes in them: shares of classes that cars want, and which car gets which scene.
+"""Partitions by class: the classes that cars want, and who gets which scene.
 
 The literature deals pictures of one class each. A scene of a road holds nearly every class. So here a car wants shares
 of classes, and a scene is worth more to it if the scene shows more of the classes that it wants.

@@ -1,4 +1,4 @@
-"""Partitions by drive, at random, with a skew of classes or sizes, or with conditions.
+"""Partitions by drive, at random, by classes, by size, or with conditions.
 
 Each scene goes to exactly one car, and each car gets at least one scene. `skew` measures how unequal the cars are.
 """

@@ -1,4 +1,4 @@
-"""Measures of how unequal cars are, in classes and colours, and of how close in time two splits are."""
+"""Measures of how unequal cars are, and of how close in time splits are."""
 
 import math
 from collections import defaultdict

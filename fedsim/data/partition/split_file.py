@@ -1,4 +1,6 @@
-"""The split file, which says which car has which scenes. People may write, share and edit it.
+"""The split file, which says which car has which scenes.
+
+Runs and inspections write it. People may share and edit it.
 
     {"format": 1, "data": {"set": "camvid", "fingerprint": "…"},
      "cars": [{"name": "0001TP", "condition": null, "scenes": ["0001TP_006690", …]}, …]}

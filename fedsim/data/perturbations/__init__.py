@@ -1,7 +1,8 @@
-"""Perturbations of pictures by weather, light, lens and sensor, in five severities. Labels stay as they are.
+"""Perturbations of pictures by weather, light, lens and sensor.
 
-After Hendrycks & Dietterich 2019 (arXiv:1903.12261), whose corruptions are made for photographs. Here the camera stands
-behind a windscreen: the distances are those of a street, the blur is that of driving, the faults are those of a sensor.
+There are five severities. Labels stay as they are. After Hendrycks & Dietterich 2019 (arXiv:1903.12261), whose
+corruptions are made for photographs. Here the camera stands behind a windscreen: the distances are those of a street,
+the blur is that of driving, the faults are those of a sensor.
 
     weather    fog, rain, snow                        light      dusk, glare, low-contrast
     lens       motion-blur, defocus, lens-dirt        sensor     noise, jpeg, pixelation, lost-rows

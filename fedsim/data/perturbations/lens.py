@@ -1,4 +1,4 @@
-"""Perturbations by the lens and the windscreen: blur of motion, blur of focus, dirt."""
+"""Perturbations by the lens and the windscreen: blur and dirt."""
 
 import numpy as np
 import torch

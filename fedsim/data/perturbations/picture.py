@@ -1,4 +1,7 @@
-"""Light, noise and blur, which perturbations share. Pictures are (..., H, W) float32 in 0..1."""
+"""Light, noise and blur, which perturbations share.
+
+Pictures are (..., H, W) float32 in 0..1.
+"""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Perturbations by the sensor and its wire: noise, compression, coarse pixels, lost rows."""
+"""Perturbations by the sensor: noise, compression, coarse pixels, lost rows."""
 
 import io
 

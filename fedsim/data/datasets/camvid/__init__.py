@@ -1,4 +1,4 @@
-"""CamVid: 701 labelled scenes of five drives through Cambridge, in each of its three layouts.
+"""CamVid: 701 scenes of five drives through Cambridge, in three layouts.
 
 Brostow, Fauqueur & Cipolla 2009, "Semantic object classes in video: a high-definition ground truth database".
 Its 32 classes are trained as the 11 classes of Badrinarayanan et al. 2017 (arXiv:1511.00561), or as they are.

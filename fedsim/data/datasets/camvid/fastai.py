@@ -1,4 +1,6 @@
-"""CamVid in the layout of fast.ai (course.fast.ai, camvid.tgz): 960x720, 32 classes, no test split.
+"""CamVid in the layout of fast.ai: 960x720, 32 classes, no test split.
+
+It is camvid.tgz of course.fast.ai:
 
     ROOT/codes.txt    the name of a class in each line; a label holds line numbers, from 0
     ROOT/valid.txt    the names of the validation pictures, those of SegNet's val; all others are for training

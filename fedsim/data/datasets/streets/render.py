@@ -1,4 +1,4 @@
-"""The picture and the label of a frame, made from its id image: texture, light, fog, noise."""
+"""The picture and the label of a frame, made from its id image."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Textures: one for each material, with values 0..255 that mix the two colours of a paint.
+"""Textures: values in 0..255 that mix the two colours of a paint.
 
 A small network recognises the classes of streets by their texture. Periods are 8 to 16 pixels of the id image, 4 to 8
 of the scene, so they can still be seen at half the scene's size. They do not shrink with distance.
