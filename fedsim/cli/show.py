@@ -25,7 +25,7 @@ def show(run: str) -> None:
     """Tell what there is to know about a run: its state, what was asked for, scores, cars, files, what to type next."""
     path = Path(run)
     if not any((path / name).exists() for name in RUN_FILES):
-        raise OutputError(f"{run} is no run directory; fedsim list tells which there are")
+        raise OutputError(f"{run} is not a run directory; fedsim list tells which there are")
     overview = Overview.of(path)
     if overview.fault:
         raise OutputError(f"{run} is damaged: {overview.fault}; restore the file, or start a new run")

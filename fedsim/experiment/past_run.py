@@ -23,7 +23,8 @@ class PastRun:
         try:
             values = read_settings(config)
         except OSError as error:
-            raise OutputError(f"{path} is no run directory: {config.name} cannot be read ({error.strerror})") from error
+            raise OutputError(f"{path} is not a run directory: {config.name} cannot be read ({error.strerror})"
+                              ) from error
         except ValueError as error:
             raise OutputError(f"{config} is not a TOML file ({error}); take the one that the run wrote") from error
         return cls(RunDirectory(path), Settings.from_values(values, origin=str(config)))

@@ -71,7 +71,7 @@ class Segmenter:
         images = list(images)
         for number, image in enumerate(images):
             if not isinstance(image, np.ndarray):
-                raise DataError(f"picture {number} is no array but {type(image).__name__}; numpy.asarray makes one")
+                raise DataError(f"picture {number} is not an array but {type(image).__name__}; numpy.asarray makes one")
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
                 raise DataError(f"picture {number} is {image.dtype} of shape {image.shape}; it must be uint8 of shape "
                                 "(height, width, 3), RGB")

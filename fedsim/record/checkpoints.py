@@ -210,7 +210,7 @@ def _read_record(path: Path, identity: str, max_bytes: int) -> dict[str, Any]:
     except OSError as error:
         raise OutputError(f"{path} cannot be read ({error.strerror or error})") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise OutputError(f"{path} is damaged, or no checkpoint") from error
+        raise OutputError(f"{path} is damaged, or not a checkpoint") from error
     if version != FORMAT:
         raise OutputError(f"{path} is a checkpoint of format {version}, written by another version of fedsim; this one "
                           f"({__version__}) reads format {FORMAT}: go on with that version")
@@ -222,7 +222,7 @@ def _read_record(path: Path, identity: str, max_bytes: int) -> dict[str, Any]:
         parts = {int(car): _to_part_file(file) for car, file in content["cars"].items()}
         return content | {"global": _to_part_file(content["global"]), "cars": parts}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise OutputError(f"{path} is no checkpoint: it does not name its parts") from error
+        raise OutputError(f"{path} is not a checkpoint: it does not name its parts") from error
 
 
 def _to_part_file(read: Any) -> PartFile:

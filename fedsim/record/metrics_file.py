@@ -27,7 +27,7 @@ def read_metrics(path: Path) -> list[dict]:
     except OSError as error:
         raise OutputError(f"cannot read {path} ({error.strerror}); is it a run's metrics.jsonl?") from error
     except UnicodeDecodeError as error:
-        raise OutputError(f"{path} is damaged: it is no text ({error.reason})") from error
+        raise OutputError(f"{path} is damaged: it is not text ({error.reason})") from error
     records = []
     for number, line in enumerate(lines[:-1], start=1):
         try:

@@ -29,7 +29,7 @@ from fedsim.record.output_folder import LOCK, cannot_make, hold_lock, make_empty
 from fedsim.system.files import beside, write_whole
 
 CAR = re.compile(r"car-(\d+)-")  # how the name of a car's own model begins
-PART = re.compile(r"(?:global|car-\d{5,})-\d{6,}\.safetensors")  # a checkpoint's part, which is no model
+PART = re.compile(r"(?:global|car-\d{5,})-\d{6,}\.safetensors")  # a checkpoint's part, which is not a model
 FIRST_FILES = ("environment.json", "metrics.jsonl", SPLIT_FILE, beside(Path("config.toml")).name)
 FOLDERS = ("tensorboard", "checkpoints", "report")
 
@@ -73,7 +73,7 @@ class RunDirectory:
     def open(cls, path: Path) -> "RunDirectory":
         """Return the directory of an existing run. Raises OutputError if `path` holds no run."""
         if not (path / "config.toml").is_file():
-            raise OutputError(f"{path} is no run directory: there is no config.toml in it")
+            raise OutputError(f"{path} is not a run directory: there is no config.toml in it")
         return cls(path)
 
     @property
@@ -155,8 +155,8 @@ class RunDirectory:
         """
         records = [record for record in read_metrics(self.metrics) if record["round"] <= last]
         if [record["round"] for record in records] != list(range(last + 1)):
-            raise OutputError(f"{self.metrics} does not hold a record of each round up to {last}, which the checkpoint "
-                              "is of; restore it, or start a new run")
+            raise OutputError(f"{self.metrics} does not hold a record of each round up to {last}, the round of the "
+                              "checkpoint; restore it, or start a new run")
         check_records(records, self.metrics)
         try:
             self.summary.unlink(missing_ok=True)
@@ -208,7 +208,7 @@ class RunDirectory:
             if isinstance(error, OSError):
                 raise cannot_make(self.path, error) from error
             if isinstance(error, UnicodeEncodeError):
-                raise OutputError(f"cannot make {self.path}: its name, or that of a file among the settings, is no "
+                raise OutputError(f"cannot make {self.path}: its name, or that of a file among the settings, is not "
                                   "text; rename it") from error
             raise
 

@@ -74,7 +74,7 @@ def restore_car(federation: Federation, state: State, car: int, tensors: Tensors
 
 
 def is_empty(state: State, tensors: Tensors) -> bool:
-    """Return whether a car's part holds no number, and that of a car that has not taken part neither.
+    """Return whether neither a car's part nor that of a car that has not taken part holds any number.
 
     Such a part need not be written.
     """

@@ -17,7 +17,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     try:
         with safe_open(path, "pt") as file:
-            state = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 it is no dict
+            state = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 it is not a dict
             metadata = file.metadata() or {}
         finite = all(tensor.isfinite().all() for tensor in state.values())
     except (OSError, SafetensorError, NotImplementedError) as error:  # the last one: a type that fedsim never writes

@@ -256,7 +256,7 @@ def test_runs_that_are_there_are_compared(compare, matrix, tmp_path):
     (["RUN", "--seeds", "2"], "--seeds belongs to runs that are played"),
     (["RUN", "--rounds", "2"], "--rounds belongs to runs that are played"),
     (["RUN", "RUN"], "are one run played twice"),
-    (["RUN", "nowhere"], "nowhere is no run directory"),
+    (["RUN", "nowhere"], "nowhere is not a run directory"),
     (["RUN", "--out", "full"], "already holds"),
     (["--algos", "avg", "--lrs", "0.1,x"], "--lr is x; expected float"),
     (["--algos", "avg", "--lrs", "0.1,"], "--lrs is 0.1,; write values with commas"),

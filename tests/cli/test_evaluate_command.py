@@ -176,7 +176,7 @@ def change_weights(run: Path, change) -> None:
 
 
 @pytest.mark.parametrize(("damage", "says"), [
-    (lambda run: (run / "config.toml").unlink(), "is no run directory: config.toml cannot be read"),
+    (lambda run: (run / "config.toml").unlink(), "is not a run directory: config.toml cannot be read"),
     (lambda run: (run / "config.toml").write_text("rounds: 3"), "config.toml is not a TOML file"),
     (lambda run: (run / "config.toml").write_text("roundz = 3"), "unknown setting 'roundz'"),
     (lambda run: shutil.rmtree(run / "checkpoints"), "holds no weights: the run has not ended"),

@@ -170,7 +170,7 @@ def test_of_a_stopped_run_the_command_that_goes_on_is_shown(command, tmp_path):
 def test_what_is_no_run_is_refused(command, capsys, name):
     with pytest.raises(SystemExit) as stopped:
         command("show", name)
-    assert stopped.value.code == 2 and "is no run directory" in capsys.readouterr().err
+    assert stopped.value.code == 2 and "is not a run directory" in capsys.readouterr().err
 
 
 def test_a_record_that_lacks_something_is_told_in_a_sentence(command, capsys, tmp_path):

@@ -93,7 +93,7 @@ def test_whatever_goes_wrong_leaves_nothing_behind(tmp_path, fault):
 
 def test_a_name_that_is_no_text_is_refused_and_leaves_nothing_behind(tmp_path):
     """Such as a file's in Latin-1. Catches an empty config.toml, which would count as a run."""
-    with pytest.raises(OutputError, match="is no text; rename it"):
+    with pytest.raises(OutputError, match="is not text; rename it"):
         RunDirectory.create(tmp_path / "a", {"data_root": os.fsdecode(b"/caf\xe9")}, {}, HEADER)
     assert not (tmp_path / "a").exists()
 
