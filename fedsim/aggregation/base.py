@@ -32,7 +32,7 @@ class Gathering(Protocol):
     def combine(self) -> tuple[list[Tensor], int]:
         """Return the combined parts in float64, valid only at the coordinator, and the sum of all ranks' weights.
 
-        Every rank calls it once. Raises RunError on every rank if a contribution was not finite, on whatever rank.
+        Every rank calls it once. Raises RunError on every rank if a contribution was not finite on any rank.
         """
         ...
 
@@ -49,7 +49,7 @@ class Aggregator(Protocol):
 
     @property
     def robust(self) -> bool:
-        """Whether the rule is another one than the weighted mean."""
+        """True if the rule is not the weighted mean."""
         ...
 
     def gather(self, like: Sequence[Tensor], owners: Sequence[int], world: World, folder: Path | None) -> Gathering:

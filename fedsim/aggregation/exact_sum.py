@@ -128,7 +128,7 @@ class ExactSum:
     def total(self, world: World) -> tuple[Tensor, int]:
         """Return the sum over all ranks, float64 with the shape of `like`, and the sum of weights. Every rank calls it.
 
-        Raises RunError on every rank if a vector was not finite, on whatever rank.
+        Raises RunError on every rank if a vector was not finite on any rank.
         """
         self._cut_running()
         self._cut_aside()

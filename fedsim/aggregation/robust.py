@@ -39,9 +39,9 @@ class _Rule:
             f"{len(owners)} contributions, of which {self.minimum} are needed"
         from fedsim.aggregation.stored import StoredContributions
 
-        return StoredContributions(self.combined, like, owners, world, folder)
+        return StoredContributions(self.combine, like, owners, world, folder)
 
-    def combined(self, stored: StoredContributions) -> list[Tensor]:
+    def combine(self, stored: StoredContributions) -> list[Tensor]:
         """Return the combined parts, valid only at the coordinator. Every rank calls it."""
         raise NotImplementedError
 
@@ -49,7 +49,7 @@ class _Rule:
 class _ByCoordinate(_Rule):
     """A rule that combines each coordinate by itself."""
 
-    def combined(self, stored: StoredContributions) -> list[Tensor]:
+    def combine(self, stored: StoredContributions) -> list[Tensor]:
         return stored.by_columns(range(stored.count), self.along)
 
     def along(self, u: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class _ByCoordinate(_Rule):
 class _ByWeights(_Rule):
     """A rule that gives contributions weights by their part 0. All parts are combined with these weights."""
 
-    def combined(self, stored: StoredContributions) -> list[Tensor]:
+    def combine(self, stored: StoredContributions) -> list[Tensor]:
         from fedsim.aggregation.rules import combination
 
         weights = self.weigh(stored)

@@ -42,8 +42,8 @@ class Algorithm:
 
     name: ClassVar[str] = ""  # what --algo takes
     aliases: ClassVar[tuple[str, ...]] = ()  # further names that --algo takes
-    title: ClassVar[str] = ""  # its name in tables; by default the class's
-    paper: ClassVar[str] = ""  # where it is from
+    title: ClassVar[str] = ""  # its name in tables; by default the name of the class
+    paper: ClassVar[str] = ""  # its source
     weighting: ClassVar[Literal["images", "uniform"]] = "images"  # p_i: the paper's own
     personal: ClassVar[bool] = False  # True: cars never share a model, each is scored by itself
     pooled: ClassVar[bool] = False  # True: there is one car, and it holds the scenes of all
@@ -57,7 +57,7 @@ class Algorithm:
 
     @property
     def needs_step_length(self) -> bool:
-        """Whether the algorithm needs local steps that scale with the gradient, which Adam's do not."""
+        """True if the algorithm needs local steps that scale with the gradient, which Adam's do not."""
         return False
 
     @property

@@ -30,7 +30,7 @@ def confusion(labels: Tensor | np.ndarray, predictions: Tensor | np.ndarray, cla
     assert truth.shape == guess.shape, f"labels {tuple(truth.shape)}, predictions {tuple(guess.shape)}"
     assert guess.numel() == 0 or 0 <= guess.min() <= guess.max() < classes, f"predicted {int(guess.max())}"
     index = truth.flatten().to(guess.device, torch.int64) * classes + guess.flatten()
-    return _labelled(torch.bincount(index, minlength=(VOID + 1) * classes), classes)
+    return _keep_classes(torch.bincount(index, minlength=(VOID + 1) * classes), classes)
 
 
 class Tally:
@@ -48,10 +48,10 @@ class Tally:
 
     def confusion(self) -> Tensor:
         """Return the confusion matrix of all batches on the CPU, as the function `confusion` would count it."""
-        return _labelled(self._counts.cpu(), self._classes)
+        return _keep_classes(self._counts.cpu(), self._classes)
 
 
-def _labelled(counts: Tensor, classes: int) -> Tensor:
+def _keep_classes(counts: Tensor, classes: int) -> Tensor:
     """Return the rows of the classes (classes, classes), from counts with a row for every possible label.
 
     VOID has a row too, which saves a pass over the pixels to remove it before counting.

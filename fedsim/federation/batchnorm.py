@@ -51,10 +51,11 @@ def to_moments(statistics: Tensor) -> Tensor:
 
 def to_statistics(moments: Tensor) -> Tensor:
     """Convert (2, c) float64 means and mean squares to (2, c) float32 means and variances."""
-    return _unpooled(moments).float()
+    return _to_variances(moments).float()
 
 
-def _unpooled(moments: Tensor) -> Tensor:
+def _to_variances(moments: Tensor) -> Tensor:
+    """Convert (2, c) float64 moments to (2, c) float64 means and variances."""
     mean, square = moments
     return torch.stack([mean, (square - mean.square()).clamp_(min=0)])
 
@@ -75,7 +76,7 @@ class NormPool:
 
     def add(self, slot: int, moments: Tensor, affine: Tensor, weight: int) -> bool:
         """Add a car's norms, and return whether they are finite. slot: its index among the round's cars."""
-        row = torch.cat([(moments if self.moments else _unpooled(moments)).flatten(), affine.double()])
+        row = torch.cat([(moments if self.moments else _to_variances(moments)).flatten(), affine.double()])
         if self.robust:
             self.rows[slot] = row.tolist()
             return bool(row.isfinite().all())

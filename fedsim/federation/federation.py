@@ -87,7 +87,7 @@ class Federation:
 
     @property
     def has_own_models(self) -> bool:
-        """Whether every car has a model of its own, or norms of its own."""
+        """True if every car has a model of its own, or norms of its own."""
         return self.method.algorithm.personal or (self.method.norms.own_statistics and bool(self.model.norms))
 
     def step_length(self, lr: float) -> float | None:

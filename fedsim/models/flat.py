@@ -48,10 +48,10 @@ class FlatModel:
         offset = 0
         for parameter in trainable:
             here = slice(offset, offset + parameter.numel())
-            view = _laid_out(self.parameters[here], parameter.shape)
+            view = _view_as(self.parameters[here], parameter.shape)
             view.copy_(parameter.data)
             parameter.data = view
-            parameter.grad = _laid_out(self.gradient[here], parameter.shape)
+            parameter.grad = _view_as(self.gradient[here], parameter.shape)
             offset = here.stop
         shared = size - sum(p.numel() for p in trainable if id(p) in own)
         self.theta, self.affine = self.parameters[:shared], self.parameters[shared:]
@@ -94,7 +94,7 @@ def _batch_norms(module: nn.Module) -> Iterator[nn.modules.batchnorm._BatchNorm]
             yield layer
 
 
-def _laid_out(segment: Tensor, shape: torch.Size) -> Tensor:
+def _view_as(segment: Tensor, shape: torch.Size) -> Tensor:
     """View a (n,) segment as a parameter of this shape, with channels_last strides if it has 4 axes."""
     if len(shape) == 4:
         out, into, height, width = shape

@@ -40,7 +40,10 @@ class CrossEntropy:
 
 
 def class_counts(histograms: np.ndarray) -> np.ndarray:
-    """Labelled pixels by scene and class (N, C) -> (2, C) int64: of each class, and of all scenes that have it."""
+    """Count labelled pixels (2, C) int64: those of each class, and those of all scenes that contain the class.
+
+    histograms: (N, C) labelled pixels by scene and class.
+    """
     return np.stack([histograms.sum(0), histograms.sum(1) @ (histograms > 0)])
 
 
