@@ -1,7 +1,7 @@
-"""Federations whose minimiser is known, in float64, played through the very loop that trains networks.
+"""Federations with a known minimiser, in float64, played through the loop that trains networks.
 
-Two problems: quadratics, car i having f_i(w) = ½ (w - b_i)ᵀ A_i (w - b_i), where a "model" is one parameter vector and
-a "batch" is (A_i, b_i); and least squares, a linear model with mean squared error on a car's own rows.
+There are two problems. Quadratics: car i has f_i(w) = ½ (w - b_i)ᵀ A_i (w - b_i), a "model" is one parameter vector and
+a "batch" is (A_i, b_i). Least squares: a linear model with mean squared error on a car's own rows.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ UNEQUAL = (1, 2, 3, 4, 5)
 
 
 class Point(nn.Module):
-    """A model that is its parameter vector."""
+    """A model that returns its parameter vector."""
 
     def __init__(self, theta: Tensor) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Point(nn.Module):
 
 @dataclass(frozen=True)
 class Bowl:
-    """A car's quadratic, in the place of its scenes. Its images only weigh it: every batch is the whole f_i."""
+    """A car's quadratic, which replaces its scenes. Every batch is the whole f_i; `images` is only its weight."""
 
     matrix: Tensor  # (d, d)
     centre: Tensor  # (d,)
@@ -88,7 +88,7 @@ class Rows:
 
 
 def bowls(cars: int = 5, dimension: int = 4, images: tuple[int, ...] | None = None) -> list[Bowl]:
-    """Cars that disagree: curvatures in 0.5..4, centres of norm about 4."""
+    """Make cars that disagree: curvatures in 0.5..4, centres of norm about 4."""
     draw = torch.Generator().manual_seed(7)
     made = []
     for car in range(cars):
@@ -100,7 +100,7 @@ def bowls(cars: int = 5, dimension: int = 4, images: tuple[int, ...] | None = No
 
 
 def regressions(cars: int = 5, dimension: int = 4) -> list[Rows]:
-    """Cars that disagree on a slope, with 8, 9, … rows each."""
+    """Make cars that disagree on a slope, with 8, 9, … rows each."""
     draw = torch.Generator().manual_seed(11)
     made = []
     for car in range(cars):
@@ -112,13 +112,13 @@ def regressions(cars: int = 5, dimension: int = 4) -> list[Rows]:
 
 
 def shares(cars: list, weighting: str) -> Tensor:
-    """p_i."""
+    """Return the cars' shares p_i."""
     weights = torch.tensor([len(car) if weighting == "images" else 1 for car in cars], dtype=torch.float64)
     return weights / weights.sum()
 
 
 def minimiser(cars: list, weighting: str = "uniform") -> Tensor:
-    """Of Σ p_i f_i."""
+    """Return the minimiser of Σ p_i f_i."""
     p = shares(cars, weighting)
     return torch.linalg.solve(sum(p[i] * car.matrix for i, car in enumerate(cars)),
                               sum(p[i] * car.matrix @ car.centre for i, car in enumerate(cars)))
@@ -128,7 +128,7 @@ def federation(algorithm: Algorithm, cars: list, *, steps: int = 5, lr: float = 
                participation: float = 1.0, weighting: str | None = None, cosine: bool = False,
                theta: Tensor | None = None, rounds: int = 10_000, epochs: tuple[int, int] | None = None,
                world: World = SOLO, **others: Any) -> Federation:
-    """Full-batch steps. others: further fields of Federation, such as its aggregator."""
+    """Make a federation of full-batch steps. others: further fields of its groups, such as the aggregator."""
     linear = isinstance(cars[0], Rows)
     start = torch.zeros(len(cars[0].centre), dtype=torch.float64) if theta is None else theta
     module = nn.Linear(len(start), 1, bias=False).double() if linear else Point(start)
@@ -147,7 +147,7 @@ def federation(algorithm: Algorithm, cars: list, *, steps: int = 5, lr: float = 
 
 
 def play(made: Federation, rounds: int, state: State | None = None) -> State:
-    """The state some rounds on."""
+    """Play some rounds and return the state after them."""
     state = initial_state(made) if state is None else state
     for _ in range(rounds):
         state = run_round(made, state).state
@@ -155,5 +155,5 @@ def play(made: Federation, rounds: int, state: State | None = None) -> State:
 
 
 def reports(result: RoundResult) -> dict[int, CarReport]:
-    """The reports of a round's cars without the time that training took, which is never the same."""
+    """Return the reports of a round's cars without the time that training took, which is never the same."""
     return {car: report._replace(seconds=0.0) for car, report in result.reports.items()}

@@ -40,7 +40,7 @@ class Gathering(Protocol):
 class Aggregator(Protocol):
     """A rule that combines contributions. Its settings are fields; a wrong value raises ValueError at construction."""
 
-    name: ClassVar[str]  # what --aggregator takes
+    name: ClassVar[str]  # its value of --aggregator
 
     @property
     def minimum(self) -> int:

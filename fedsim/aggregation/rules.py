@@ -111,7 +111,7 @@ def geometric_median(inner: Tensor, q: Tensor, origin: Tensor) -> Tensor:
     if force <= holds:
         return origin
     weights = torch.lerp(pull / _sum_sorted(pull), origin, holds / force)
-    nearest = lengths[~here].min() * 1e-12  # so that nothing is divided by what rounding makes 0; scales with u
+    nearest = lengths[~here].min() * 1e-12  # keeps distances above 0 if rounding makes them 0; scales with u
     for _ in range(STEPS):
         along = _sum_sorted(weights[:, None] * inner)  # <v_i, z - o>
         apart = (squares - 2 * along + _sum_sorted(weights * along)).clamp(min=nearest.square()).sqrt()  # ‖z - u_i‖

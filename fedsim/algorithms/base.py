@@ -40,8 +40,8 @@ class Algorithm:
     arguments: its options are dataclass fields with defaults.
     """
 
-    name: ClassVar[str] = ""  # what --algo takes
-    aliases: ClassVar[tuple[str, ...]] = ()  # further names that --algo takes
+    name: ClassVar[str] = ""  # its value of --algo
+    aliases: ClassVar[tuple[str, ...]] = ()  # further values of --algo that mean it
     title: ClassVar[str] = ""  # its name in tables; by default the name of the class
     paper: ClassVar[str] = ""  # its source
     weighting: ClassVar[Literal["images", "uniform"]] = "images"  # p_i: the paper's own

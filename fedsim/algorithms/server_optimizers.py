@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class ServerOptimizer(Protocol):
     """A rule for the server step."""
 
-    name: ClassVar[str]  # what --server-optimizer takes
-    algo: ClassVar[str]  # what --algo takes: FedAvg with this server step
-    title: ClassVar[str]  # the name of that in tables
+    name: ClassVar[str]  # its value of --server-optimizer
+    algo: ClassVar[str]  # the value of --algo that means FedAvg with this server step
+    title: ClassVar[str]  # the name of that algorithm in tables
     paper: ClassVar[str]
 
     def init_state(self, theta: Tensor) -> Any:

@@ -35,8 +35,8 @@ class CarsOfRank:
     def __init__(self, federation: Federation, state: State, shared: Any, lr: float, combined: list[int]) -> None:
         """Open the round. Raises OSError if the aggregator cannot make the files that it needs.
 
-        state: that before the round; shared: what the cars are sent; combined: the cars of the round, on all ranks,
-        whose contributions are combined.
+        state: before the round; shared: the shared state that the cars receive; combined: the cars of the round, on all
+        ranks, whose contributions are combined.
         """
         method, fleet = federation.method, federation.fleet
         self.federation, self.state, self.shared, self.lr, self.combined = federation, state, shared, lr, combined

@@ -64,7 +64,7 @@ class Fleet:
 
     cars: tuple[Car, ...]
     homes: tuple[int, ...]  # the rank of every car
-    weights: tuple[int, ...]  # of every car in every mean: the number of its scenes, or 1
+    weights: tuple[int, ...]  # every car's weight in every mean: the number of its scenes, or 1
     scenes: dict[int, CarScenes]  # car -> its scenes, for this rank's cars
 
     @property
@@ -83,7 +83,7 @@ class Federation:
     method: Method
     schedule: Schedule
     fleet: Fleet
-    memories: Memories  # of this rank's cars
+    memories: Memories  # those of this rank's cars
 
     @property
     def has_own_models(self) -> bool:

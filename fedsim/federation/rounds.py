@@ -96,7 +96,8 @@ def sample(federation: Federation, number: int) -> Cohort:
 def train_cars(federation: Federation, state: State, shared: Any, lr: float, combined: list[int]) -> CarsOfRank:
     """Train those of the round's cars that this rank plays, one after another.
 
-    shared: what the cars are sent; combined: the cars of the round, on all ranks, whose contributions are combined.
+    shared: the shared state that the cars receive; combined: the cars of the round, on all ranks, whose contributions
+    are combined.
     """
     federation.world.doing = f"training in round {state.round + 1}"
     cars = CarsOfRank(federation, state, shared, lr, combined)
@@ -215,7 +216,10 @@ def pool_statistics(federation: Federation, state: State, cars: CarsOfRank) -> S
 
 def measure_residuals(federation: Federation, shared: Any, after: State, reports: dict[int, CarReport],
                       step: float) -> Residuals | None:
-    """Return the residuals of a round, or None if the algorithm has no dual variables. shared: what cars were sent."""
+    """Return the residuals of a round, or None if the algorithm has no dual variables.
+
+    shared: the shared state that the cars received.
+    """
     penalty = federation.method.algorithm.penalty(shared)
     if penalty is None or after.mean_dual is None:
         return None

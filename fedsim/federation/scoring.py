@@ -20,13 +20,10 @@ from fedsim.models.loss import CrossEntropy
 
 @dataclass(frozen=True)
 class Score:
-    """The score of a state. overall: of the global model, or the mean over personal models; own: car -> its own score.
+    """The score of a state. A car has its own score if it has a personal model, or norms of its own."""
 
-    A car has an own score if it has a personal model, or theta with norms of its own.
-    """
-
-    overall: Evaluation
-    own: dict[int, Evaluation]
+    overall: Evaluation  # of the global model, or the mean over personal models
+    own: dict[int, Evaluation]  # car -> its own score; empty if cars have none
 
 
 def score(federation: Federation, state: State, eval_set: SceneSet, criterion: CrossEntropy) -> Score:

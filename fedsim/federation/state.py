@@ -20,8 +20,8 @@ class State:
     shared: Any  # the algorithm's shared state; only its `server_only` fields may differ between ranks
     server: Any  # the server optimiser's state; only the coordinator's copy is used
     norms: Norms  # the global model's; equal on every rank
-    initial_norms: Norms  # of a car that keeps its own norms and has not taken part yet
-    initial_memory: Any  # of a car that has not taken part yet
+    initial_norms: Norms  # the norms of a car that keeps its own and has not taken part yet
+    initial_memory: Any  # the memory of a car that has not taken part yet
     memories: dict[int, Any]  # car -> handle of its memory, for this rank's cars that have taken part
     own_norms: dict[int, Norms]  # car -> its own norms, if cars keep their own; else empty
     mean_dual: Tensor | None  # (d,) float64 Σ p_i y_i over all cars, for the record; None without dual variables
@@ -88,7 +88,7 @@ class RoundResult:
     failed: list[int]  # cars that trained and never answered
     step: float  # ‖theta - theta before‖
     residuals: Residuals | None  # None without dual variables
-    bytes_up: int  # what the round's cars would send in a real federation
-    bytes_down: int  # what they would receive
+    bytes_up: int  # bytes that the round's cars would send in a real federation
+    bytes_down: int  # bytes that they would receive
     seconds: dict[str, float]  # wall time of the round's phases "local" and "combine"
     trouble: str | None = None  # a sign of divergence, in words

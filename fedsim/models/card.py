@@ -60,7 +60,7 @@ class ModelCard:
     def read(cls, metadata: Mapping[str, str], path: Path) -> "ModelCard":
         """Read the card of a file of weights. Raises OutputError if the file has no card or a damaged one."""
         if not {"fedsim", "network", "input", "classes"} <= metadata.keys():
-            raise OutputError(f"{path} has no model card, which tells what its weights are of; take a file of weights "
+            raise OutputError(f"{path} has no model card, so its network is unknown; take a file of weights "
                               "that a run of fedsim has written")
         parts = {part: _part(metadata, part, path) for part in _READERS}
         model, width, norm = parts["network"]
