@@ -111,6 +111,17 @@ class World:
         self._collective(tensor, send)
         return [own.to(tensor.device) for own in everyone] if self.is_coordinator else None
 
+    def gather_texts(self, text: str) -> list[str] | None:
+        """Return every rank's text in the order of ranks at the coordinator, None elsewhere."""
+        own = text.encode()
+        lengths = self.table({self.rank: [len(own)]}, self.size, 1)[:, 0].astype(int)
+        padded = torch.zeros(int(lengths.max()), dtype=torch.uint8)
+        padded[:len(own)] = torch.frombuffer(bytearray(own), dtype=torch.uint8)
+        everyone = self.gather(padded)
+        if everyone is None:
+            return None
+        return [bytes(row[:length].tolist()).decode() for row, length in zip(everyone, lengths, strict=True)]
+
     def broadcast_number(self, value: float) -> float:
         """Return the coordinator's number on every rank, so that all ranks decide alike."""
         wire = torch.tensor([value], dtype=torch.float64)

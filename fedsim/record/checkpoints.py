@@ -15,31 +15,19 @@ Nothing is unpickled, no file's name comes from a file, and no file is read befo
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from logging import Logger
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-
-from fedsim.distributed.world import World
 from fedsim.errors import OutputError, RunError
 from fedsim.federation.federation import Federation
 from fedsim.federation.state import State
+from fedsim.record import snapshot
 from fedsim.record.part_files import PartFile, digest_of, read_part, write_part
 from fedsim.record.run_directory import PART
-from fedsim.record.snapshot import (
-    InvalidPart,
-    Tensors,
-    car_tensors,
-    global_tensors,
-    is_empty,
-    max_part_bytes,
-    restore_car,
-    restore_global,
-)
 from fedsim.system.files import replacing, sync
 from fedsim.version import __version__
 
@@ -71,7 +59,7 @@ class Checkpoints:
         world = self._federation.world
         world.doing = f"writing the checkpoint of round {state.round}"
         fresh = world.together(lambda: self._or_run_error(state, lambda: self._write_cars(state)))
-        for text in _gather_texts(world, json.dumps(fresh)):
+        for text in world.gather_texts(json.dumps(fresh)) or []:
             self._parts |= {int(car): PartFile(*file) for car, file in json.loads(text).items()}
         if world.is_coordinator:
             world.together(lambda: self._or_run_error(state, lambda: self._commit(state)))
@@ -112,8 +100,8 @@ class Checkpoints:
             before = self._saved.get(car, ())
             if len(before) == len(sources) and all(one is other for one, other in zip(before, sources, strict=True)):
                 continue
-            tensors = car_tensors(self._federation, state, car)
-            if car in self._saved or not is_empty(state, tensors):
+            tensors = snapshot.car_tensors(self._federation, state, car)
+            if car in self._saved or not snapshot.is_empty(state, tensors):
                 fresh[car] = write_part(self.folder / _part_name(state.round, car), tensors, state.round)
                 self._saved[car] = sources
         if fresh:
@@ -122,7 +110,7 @@ class Checkpoints:
 
     def _commit(self, state: State) -> None:
         """Write the coordinator's part, then the checkpoint itself."""
-        file = write_part(self.folder / _part_name(state.round), global_tensors(state), state.round)
+        file = write_part(self.folder / _part_name(state.round), snapshot.global_tensors(state), state.round)
         content = {"format": FORMAT, "fedsim": __version__, "run": self._identity, "round": state.round,
                    "theta_sha256": state.digest(), "global": file, "cars": dict(sorted(self._parts.items()))}
         text = json.dumps(content)
@@ -139,23 +127,23 @@ class Checkpoints:
         content = _read_record(path, self._identity, RECORD_BYTES + RECORD_BYTES_PER_CAR * len(fleet.cars))
         parts: dict[int, PartFile] = content["cars"]
         # The watch keeps two float64 of every round.
-        max_bytes = max_part_bytes(state) + 16 * round_number + HEADER_BYTES
+        max_bytes = snapshot.max_part_bytes(state) + 16 * round_number + HEADER_BYTES
         found = self._use_part(self.folder / _part_name(round_number), content["global"], max_bytes,
-                               partial(restore_global, state))
+                               partial(snapshot.restore_global, state))
         if found.round != round_number or found.digest() != content["theta_sha256"]:
             raise OutputError(f"{path} and its parts do not belong together")
         for car in fleet.scenes:
             if car in parts:
                 found = self._use_part(self.folder / _part_name(parts[car].round, car), parts[car], max_bytes,
-                                       partial(restore_car, self._federation, found, car))
+                                       partial(snapshot.restore_car, self._federation, found, car))
         self._parts, self._saved = parts, _sources_of_parts(found)
         self._files_by_round = {round_number: self._files(round_number)}
         return found
 
-    def _use_part(self, path: Path, file: PartFile, max_bytes: int, use: Callable[[Tensors], T]) -> T:
+    def _use_part(self, path: Path, file: PartFile, max_bytes: int, use: Callable[[snapshot.Tensors], T]) -> T:
         try:
             return use(read_part(path, file, max_bytes))
-        except InvalidPart as error:
+        except snapshot.InvalidPart as error:
             raise OutputError(f"{path} cannot be used: {error}") from error
 
     def _files(self, round_number: int) -> set[str]:
@@ -231,13 +219,3 @@ def _to_part_file(read: Any) -> PartFile:
     if not type(file.round) is type(file.bytes) is int or file.round < 0:
         raise ValueError
     return file
-
-
-def _gather_texts(world: World, text: str) -> Iterable[str]:
-    """Return every rank's text at the coordinator, and nothing elsewhere."""
-    own = text.encode()
-    lengths = world.table({world.rank: [len(own)]}, world.size, 1)[:, 0].astype(int)
-    padded = torch.zeros(int(lengths.max()), dtype=torch.uint8)
-    padded[:len(own)] = torch.frombuffer(bytearray(own), dtype=torch.uint8)
-    everyone = world.gather(padded) or []
-    return [bytes(row[:length].tolist()).decode() for row, length in zip(everyone, lengths, strict=False)]

@@ -138,3 +138,18 @@ def test_the_first_rank_of_a_machine_fills_the_cache_before_the_others_look():
     order: list[int] = []
     on_ranks(3, lambda world: world.together(lambda: order.append(world.rank), first_on_each_node=True))
     assert order[0] == 0 and sorted(order) == [0, 0, 1, 2]
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_texts_of_any_length_reach_the_coordinator_in_the_order_of_ranks(ranks):
+    """Catches padding that is taken for text, and letters that are counted in the place of bytes."""
+    first, *others = on_ranks(ranks, lambda world: world.gather_texts("ä" * (5 - world.rank) + str(world.rank)))
+    assert first == ["ä" * (5 - rank) + str(rank) for rank in range(ranks)] and others == [None] * (ranks - 1)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_all_ranks_get_the_coordinators_text_and_number(ranks):
+    def ask(world):
+        return world.broadcast_text(f"ä{world.rank}"), world.broadcast_number(world.rank + 0.1)
+
+    assert on_ranks(ranks, ask) == [("ä0", 0.1)] * ranks
