@@ -1,17 +1,20 @@
-"""Compare all algorithms on streets, each at the best of a small declared grid, and print the table as Markdown.
+"""Compare all algorithms on streets, each at the best point of a small grid, and print a table in Markdown.
 
     python benchmarks/algorithms.py --out compared [--jobs 2] [--rounds 16] [--seeds 0 1 2] [--only avg admm]
 
-A car is a drive of streets; all cars take part in every round with the same local steps. Phase by phase:
+Each car has one drive of streets. All cars take part in every round and take the same number of local steps. There
+are three phases:
 
-1. tune: every algorithm at every point of its GRID, on a seed of its own, by the last round's mIoU on the validation
-   drives (never the test drives).
-2. run: its best point with each of the seeds, scored after every round on test drives that nobody trained on.
-3. time: two rounds of each, in turn, --turns times: what a round takes as a multiple of FedAvg's.
+1. tune: run every algorithm at every point of its GRID, with a seed that no later phase uses. The point with the
+   highest mIoU after the last round is chosen, on the validation drives and never on the test drives.
+2. run: run every algorithm at its best point with each of the seeds, and score it after every round on test drives
+   that nobody trained on.
+3. time: run two rounds of every algorithm, one algorithm after the other, and repeat this --turns times. The result
+   is the time of a round as a multiple of FedAvg's.
 
-Every run is a directory under --out. What is there already is not run again, so the program may be stopped and started.
-The worst car is the one for whose own kind of place and light the final model does worst, on the test drive of that
-kind; where cars have models of their own, each is asked for its own kind.
+Every run has a directory under --out. A run that is already there is not repeated, so the program can be stopped and
+started again. A car is scored on the test drive that has the car's own kind of place and light, with the final model,
+or with its own model if cars have models of their own. The worst car is the one with the lowest of these scores.
 """
 
 import argparse
@@ -49,15 +52,17 @@ TITLES = {"central": "centralised", "avg": "FedAvg", "prox": "FedProx", "admm": 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at once, one thread each (default 2)")
-    parser.add_argument("--rounds", type=int, default=16, help="as fedsim's --rounds (default 16)")
-    parser.add_argument("--cars", type=int, default=4, help="as fedsim's --cars (default 4)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the final runs (default 0 1 2)")
-    parser.add_argument("--target", type=float, default=0.6, help="mIoU whose cost is asked for (default 0.6)")
-    parser.add_argument("--turns", type=int, default=3, help="of timing, at least 1 (default 3)")
-    parser.add_argument("--only", nargs="+", choices=GRID, default=list(GRID), metavar="ALGO", help="a few of them")
-    parser.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="further options of fedsim, to the end")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time, with one thread each (default 2)")
+    parser.add_argument("--rounds", type=int, default=16, help="--rounds of fedsim (default 16)")
+    parser.add_argument("--cars", type=int, default=4, help="--cars of fedsim (default 4)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of phase 2 (default 0 1 2)")
+    parser.add_argument("--target", type=float, default=0.6, help="mIoU whose cost the table shows (default 0.6)")
+    parser.add_argument("--turns", type=int, default=3, help="repetitions of phase 3, at least 1 (default 3)")
+    parser.add_argument("--only", nargs="+", choices=GRID, default=list(GRID), metavar="ALGO",
+                        help="algorithms to compare (default: all)")
+    parser.add_argument("--options", nargs=argparse.REMAINDER, default=[],
+                        help="more options of fedsim: everything after --options")
     options = parser.parse_args()
     names = [name for name in GRID if name in options.only]
     best = tune(names, options)
@@ -67,11 +72,11 @@ def main() -> None:
 
 
 def tune(names: list[str], options: argparse.Namespace) -> dict[str, dict[str, object]]:
-    """The best point of every algorithm's grid."""
+    """Run every algorithm at every point of its grid, and return the best point of each."""
     points = [(name, point) for name in names for point in GRID[name]]
     runs = {(name, label(point)): options.out / "tune" / f"{name}-{label(point)}" for name, point in points}
-    in_parallel([command(name, point, runs[name, label(point)], TUNING_SEED, options, "--evaluate-every",
-                         str(options.rounds)) for name, point in points], options.jobs)
+    run_all([command(name, point, runs[name, label(point)], TUNING_SEED, options, "--evaluate-every",
+                     str(options.rounds)) for name, point in points], options.jobs)
     best = {}
     for name in names:
         scores = {label(point): records(runs[name, label(point)])[-1]["global"]["miou"] for point in GRID[name]}
@@ -81,18 +86,19 @@ def tune(names: list[str], options: argparse.Namespace) -> dict[str, dict[str, o
 
 
 def compare(best: dict[str, dict[str, object]], options: argparse.Namespace) -> None:
-    in_parallel([command(name, point, options.out / "run" / f"{name}-{seed}", seed, options, "--eval-split", "test")
-                 for seed in options.seeds for name, point in best.items()], options.jobs)
+    """Run every algorithm at its best point with each of the seeds."""
+    run_all([command(name, point, options.out / "run" / f"{name}-{seed}", seed, options, "--eval-split", "test")
+             for seed in options.seeds for name, point in best.items()], options.jobs)
 
 
 def time_rounds(best: dict[str, dict[str, object]], options: argparse.Namespace) -> dict[str, float]:
-    """What a round's training and combining takes, as a multiple of FedAvg's: the median over the turns."""
+    """Return the time that a round trains and combines, as a multiple of FedAvg's: the median over all turns."""
     seconds: dict[str, list[float]] = {name: [] for name in best}
     for turn in range(options.turns):
         for name, point in best.items():
             run = options.out / "time" / f"{name}-{turn}"
-            in_parallel([command(name, point, run, 0, options, "--rounds", "3", "--evaluate-every", "3")], 1)
-            rounds = [record["seconds"] for record in records(run)[2:]]  # the first warms up
+            run_all([command(name, point, run, 0, options, "--rounds", "3", "--evaluate-every", "3")], 1)
+            rounds = [record["seconds"] for record in records(run)[2:]]  # the first round warms up
             seconds[name].append(statistics.mean(spent["local"] + spent["combine"] for spent in rounds))
     yardstick = "avg" if "avg" in best else next(iter(best))
     return {name: statistics.median(own / avg for own, avg in zip(spent, seconds[yardstick], strict=True))
@@ -100,7 +106,7 @@ def time_rounds(best: dict[str, dict[str, object]], options: argparse.Namespace)
 
 
 def table(best: dict[str, dict[str, object]], pace: dict[str, float], options: argparse.Namespace) -> str:
-    """Markdown, the best final mIoU first."""
+    """Return the table in Markdown, with the best final mIoU first."""
     rows = []
     for name, point in best.items():
         runs = [records(options.out / "run" / f"{name}-{seed}") for seed in options.seeds]
@@ -111,7 +117,7 @@ def table(best: dict[str, dict[str, object]], pace: dict[str, float], options: a
         rounds = None if None in reached else statistics.mean(reached)
         sent = statistics.mean((run[-1]["bytes_up"] + run[-1]["bytes_down"]) / 1e6 for run in runs)
         rows.append((statistics.mean(final), "| " + " | ".join([
-            TITLES[name], f"`--algo {name} {' '.join(words(point))}`",
+            TITLES[name], f"`--algo {name} {' '.join(as_flags(point))}`",
             f"{statistics.mean(final):.3f} ± {statistics.stdev(final) if len(final) > 1 else 0:.3f}",
             f"{statistics.mean(worst):.3f}",
             "–" if rounds is None else f"{rounds:.1f}",
@@ -123,7 +129,7 @@ def table(best: dict[str, dict[str, object]], pace: dict[str, float], options: a
 
 
 def worst_car(run: Path, cars: int) -> float:
-    """The lowest mIoU over the cars' own kinds of place and light, on the test drive of each."""
+    """Return the lowest mIoU of a car, each on the test drive that has its own kind of place and light."""
     import torch
     from safetensors.torch import load_file
 
@@ -143,15 +149,18 @@ def worst_car(run: Path, cars: int) -> float:
     for car in range(cars):
         module = build_model("segnet-small", len(scenes.classes), None)
         module.load_state_dict(load_file(own[car] if own else run / "checkpoints" / "model.safetensors"), strict=False)
-        kind = kind_of(names[car] if len(names) == cars else "", car)
+        kind = place_and_light(names[car] if len(names) == cars else "", car)
         here = [place for place, drive in enumerate(scenes.drives) if kind in drive]
         logits = predict(FlatModel(module, torch.device("cpu")), scenes, here)
         found.append(scores(confusion(scenes.labels[here], logits.argmax(1), len(scenes.classes))).miou)
     return min(found)
 
 
-def kind_of(name: str, car: int) -> str:
-    """Such as town-day: of the car, or of the drive that the car of this number would have."""
+def place_and_light(name: str, car: int) -> str:
+    """Return the kind of place and light, such as town-day, of a car's training drive.
+
+    name: of the car's drive, or empty if there is one car with all scenes.
+    """
     from fedsim.data.datasets.streets.drives import drive_of
 
     drive = drive_of("train", car)
@@ -161,20 +170,23 @@ def kind_of(name: str, car: int) -> str:
 
 def command(name: str, point: dict[str, object], run: Path, seed: int, options: argparse.Namespace,
             *more: str) -> tuple[list[str], Path]:
-    return [sys.executable, "-m", "fedsim.main", "--algo", name, *words(point), "--cars", str(options.cars),
+    """Return a command, without its --out, and the directory of its run."""
+    return [sys.executable, "-m", "fedsim.main", "--algo", name, *as_flags(point), "--cars", str(options.cars),
             "--rounds", str(options.rounds), "--seed", str(seed), "--threads", "1", *more, *options.options], run
 
 
-def words(point: dict[str, object]) -> list[str]:
+def as_flags(point: dict[str, object]) -> list[str]:
+    """Return the options of a point as words of a command line."""
     return [word for option, value in point.items() for word in (f"--{option}", str(value))]
 
 
 def label(point: dict[str, object]) -> str:
+    """Return the name of a point, for the directory of its run."""
     return "_".join(f"{option}={value}" for option, value in point.items())
 
 
-def in_parallel(commands: list[tuple[list[str], Path]], jobs: int) -> None:
-    """Run those whose directory is not there yet; a run takes its name when it is complete."""
+def run_all(commands: list[tuple[list[str], Path]], jobs: int) -> None:
+    """Run the commands whose directories do not exist yet; a directory gets its name when its run is complete."""
     def play(one: tuple[list[str], Path]) -> None:
         words, run = one
         if run.exists():
@@ -194,6 +206,7 @@ def in_parallel(commands: list[tuple[list[str], Path]], jobs: int) -> None:
 
 
 def records(run: Path) -> list[dict]:
+    """Return the records of a run, from round 0 on."""
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 

@@ -1,14 +1,17 @@
-"""What checkpoints cost.
+"""Measure the cost of checkpoints.
 
     python benchmarks/checkpoints.py [--pairs 5] [--cars 100] [--rounds 5] [--folder DIR]
 
-1. A checkpoint of segnet-basic with 100 cars of FedADMM that have all taken part / the same bytes in as many files,
-   each written and synced: in turn, pair by pair, by the clock and in processor time. Beside it what SHA-256 of these
-   bytes takes.
-2. The default job with fewer rounds, a checkpoint in each / none: processes in turn, by the clock, scoring included.
-   Where other programs run, that ratio is mostly noise; directly, seconds of checkpoints / seconds of all else.
+1. A checkpoint of segnet-basic with 100 cars of FedADMM, all of which have taken part, is compared with a plain write
+   of the same bytes to as many files, each of them synced. The two alternate, and each pair gives a ratio of wall
+   time and one of processor time. The time of SHA-256 over the same bytes is printed too.
+2. The default run with fewer rounds is compared with and without a checkpoint in every round. The two alternate, each
+   in its own process, and each pair gives a ratio of wall time, scoring included. If other programs run, this ratio
+   is mostly noise. So the program also prints a ratio within one run: seconds of checkpoints to seconds of everything
+   else.
 
-How long a write takes depends on the disk: --folder is on the one to measure, by default that of temporary files.
+The time of a write depends on the disk. --folder names a folder on the disk to measure, by default the folder of
+temporary files.
 """
 
 import argparse
@@ -25,20 +28,22 @@ from typing import Any, NamedTuple
 from overhead import in_process, show
 
 NEVER = 10**6  # rounds between checkpoints
-KEPT = 2  # checkpoints; the first ones, which replace none, are not timed
+KEPT = 2  # checkpoints that a run keeps; the first ones are not timed, as they replace none
 
 
-class Took(NamedTuple):
-    seconds: float
-    processor: float  # seconds of it
+class Spent(NamedTuple):
+    """The time that something took, in seconds."""
+
+    seconds: float  # wall time
+    processor: float  # processor time
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=5, help="at least 1 (default 5)")
-    parser.add_argument("--cars", type=int, default=100, help="of 1 (default 100)")
-    parser.add_argument("--rounds", type=int, default=5, help="of 2, at least 3 (default 5)")
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where to write")
+    parser.add_argument("--pairs", type=int, default=5, help="pairs of measurements, at least 1 (default 5)")
+    parser.add_argument("--cars", type=int, default=100, help="cars of measurement 1 (default 100)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of measurement 2, at least 3 (default 5)")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="folder to write to")
     parser.add_argument("--worker", choices=WORKERS, help=argparse.SUPPRESS)
     parser.add_argument("--every", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -48,49 +53,50 @@ def main() -> None:
         return
     common = [f"--{name}={getattr(asked, name)}" for name in ("pairs", "cars", "rounds", "folder")]
     compare_writes(asked, common)
-    compare_jobs(asked, common)
+    compare_runs(asked, common)
 
 
 def compare_writes(asked: argparse.Namespace, common: list[str]) -> None:
     written: Any = in_process(__file__, "write", *common)
-    triples = [[Took(*took) for took in triple] for triple in written["triples"]]
+    triples = [[Spent(*spent) for spent in triple] for triple in written["triples"]]
     print(f"1. a checkpoint of {asked.cars} cars, {written['mib']:.0f} MiB / a plain write, {asked.pairs} pairs")
-    show("by the clock", [ours.seconds / plain.seconds for ours, plain, _ in triples])
+    show("wall time", [ours.seconds / plain.seconds for ours, plain, _ in triples])
     show("processor time", [ours.processor / plain.processor for ours, plain, _ in triples])
     for number, name in enumerate(("checkpoint", "plain write", "SHA-256")):
         show(f"{name}, s", [triple[number].seconds for triple in triples])
         show(f"{name}, s of processor", [triple[number].processor for triple in triples])
 
 
-def compare_jobs(asked: argparse.Namespace, common: list[str]) -> None:
+def compare_runs(asked: argparse.Namespace, common: list[str]) -> None:
     pairs = [[in_process(__file__, "job", *common, f"--every={every}") for every in (1, NEVER)]
              for _ in range(asked.pairs)]
-    print(f"2. default job of {asked.rounds} rounds, {asked.pairs} pairs")
+    print(f"2. default run of {asked.rounds} rounds, {asked.pairs} pairs")
     show("checkpoints / none", [often["rounds"] / never["rounds"] for often, never in pairs])
-    show("checkpoints / all else", [often["saves"] / (often["rounds"] - often["saves"]) for often, _ in pairs])
+    show("checkpoints / the rest", [often["saves"] / (often["rounds"] - often["saves"]) for often, _ in pairs])
     show("ms of a checkpoint", [1000 * often["saves"] / (asked.rounds - 1) for often, _ in pairs])
     show("ms of a round without", [1000 * never["rounds"] / (asked.rounds - 1) for _, never in pairs])
 
 
-def written_twice(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """What a checkpoint, a plain write of its bytes and SHA-256 of them take, again and again."""
+def time_writes(asked: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Time a checkpoint, a plain write of its bytes and their SHA-256, again and again."""
     from fedsim.federation.rounds import initial_state
     from fedsim.record.checkpoints import Checkpoints
 
-    federation = everyone_federation(asked.cars)
+    federation = make_federation(asked.cars)
     state, algorithm = initial_state(federation), federation.method.algorithm
     checkpoints, contents, triples = Checkpoints(folder, federation, "a benchmark"), [], []
     for number in range(1, KEPT + asked.pairs + 1):
         memories = {car: algorithm.init_memory(state.shared.theta.clone()) for car in range(asked.cars)}
         state = replace(state, round=number, memories=memories)
-        ours = timed(checkpoints.save, state)
+        ours = time_call(checkpoints.save, state)
         contents = contents or [path.read_bytes() for path in sorted(folder.iterdir())]
-        triples.append([ours, timed(write_plainly, folder, number, contents), timed(digests, contents)])
+        triples.append([ours, time_call(write_plainly, folder, number, contents),
+                        time_call(digest_all, contents)])
     return {"triples": triples[KEPT:], "mib": sum(map(len, contents)) / 2**20}
 
 
-def everyone_federation(cars: int) -> Any:
-    """What a checkpoint asks of a federation whose cars are all on this rank."""
+def make_federation(cars: int) -> Any:
+    """Make the parts of a federation that a checkpoint needs, with all cars on this rank."""
     from fedsim.algorithms import FedADMM
     from fedsim.distributed.world import World
     from fedsim.federation.federation import Car, Federation, Fleet, Method, Schedule
@@ -108,7 +114,10 @@ def everyone_federation(cars: int) -> Any:
 
 
 def write_plainly(folder: Path, number: int, contents: list[bytes]) -> None:
-    """As many generations are kept as there are of checkpoints: where files lie decides how long writing them takes."""
+    """Write contents to files, and keep as many generations of them as of checkpoints.
+
+    A disk that holds the same files takes as long to write new ones.
+    """
     for place, content in enumerate(contents):
         with open(folder / f"plain-{number}-{place}", "xb", buffering=0) as file:
             file.write(content)
@@ -117,36 +126,36 @@ def write_plainly(folder: Path, number: int, contents: list[bytes]) -> None:
         path.unlink()
 
 
-def digests(contents: list[bytes]) -> None:
+def digest_all(contents: list[bytes]) -> None:
     for content in contents:
         hashlib.sha256(content).digest()
 
 
-def timed(action: Callable[..., object], *arguments: object) -> Took:
+def time_call(action: Callable[..., object], *arguments: object) -> Spent:
     started, before = time.perf_counter(), time.process_time()
     action(*arguments)
-    return Took(time.perf_counter() - started, time.process_time() - before)
+    return Spent(time.perf_counter() - started, time.process_time() - before)
 
 
-def job(asked: argparse.Namespace, folder: Path) -> dict[str, float]:
-    """Seconds of all rounds but the first, and of the checkpoints among them."""
+def time_run(asked: argparse.Namespace, folder: Path) -> dict[str, float]:
+    """Return the seconds of all rounds but the first, and of the checkpoints in them."""
     from fedsim.main import main as fedsim_main
     from fedsim.record.checkpoints import Checkpoints
 
     save, saves = Checkpoints.save, []
 
-    def timed_save(checkpoints: Checkpoints, state: Any) -> None:
-        saves.append(timed(save, checkpoints, state).seconds)
+    def save_and_time(checkpoints: Checkpoints, state: Any) -> None:
+        saves.append(time_call(save, checkpoints, state).seconds)
 
-    Checkpoints.save, out = timed_save, folder / "run"
+    Checkpoints.save, out = save_and_time, folder / "run"
     assert fedsim_main(["--rounds", str(asked.rounds), "--checkpoint-every", str(asked.every), "--threads", "1",
                         "--out", str(out)]) == 0
     totals = [json.loads(line)["seconds"]["total"] for line in (out / "metrics.jsonl").read_text().splitlines()]
-    # A round's seconds count from the record before, so the checkpoint before is among them.
+    # The seconds of a round start at the record of the round before, so they include that round's checkpoint.
     return {"rounds": sum(totals[2:]), "saves": sum(saves[:-1])}
 
 
-WORKERS: dict[str, Callable[[argparse.Namespace, Path], dict[str, Any]]] = {"write": written_twice, "job": job}
+WORKERS: dict[str, Callable[[argparse.Namespace, Path], dict[str, Any]]] = {"write": time_writes, "job": time_run}
 
 if __name__ == "__main__":
     main()

