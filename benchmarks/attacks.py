@@ -21,7 +21,7 @@ POINT: dict[str, object] = {"lr": 0.15}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
-    parser.add_argument("--attacks", nargs="+", default=["sign-flip"], help="values of fedsim's --attack (default sign-flip)")
+    parser.add_argument("--attacks", nargs="+", default=["sign-flip"], help="attacks to try (default sign-flip)")
     parser.add_argument("--jobs", type=int, default=2, help="runs at the same time, with one thread each (default 2)")
     parser.add_argument("--rounds", type=int, default=16, help="--rounds of fedsim (default 16)")
     options = parser.parse_args()

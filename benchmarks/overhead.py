@@ -86,10 +86,11 @@ def fedsim_rounds(options: argparse.Namespace) -> dict[str, float]:
     from fedsim.experiment.assembly import assemble
     from fedsim.federation.rounds import initial_state, run_round
     from fedsim.settings.fields import Settings
+    from fedsim.settings.methods import make_methods
     from fedsim.system.console import SILENT
 
     settings = Settings(algo="avg", cars=CARS, model=options.model, image_size=options.image_size, threads=1)
-    federation = assemble(settings, World.join(threads=1), SILENT).federation
+    federation = assemble(settings, make_methods(settings), World.join(threads=1), SILENT).federation
     state = run_round(federation, initial_state(federation)).state
     started, first = time.perf_counter(), state.sequential_steps
     for _ in range(ROUNDS):
@@ -146,13 +147,13 @@ def first_step(options: argparse.Namespace) -> dict[str, float]:
     """Time the command from its start to its first local step, where it is stopped."""
     started = float(os.environ["STARTED"])
     from fedsim import main
-    from fedsim.experiment import run as whole_run
-    from fedsim.federation import car as car_round
+    from fedsim.experiment import run as experiment
+    from fedsim.federation import car
 
     scoring = []
-    score = whole_run.score
+    score = experiment.score
 
-    def timed_score(*arguments: object) -> object:
+    def score_and_time(*arguments: object) -> object:
         before = time.time()
         result = score(*arguments)
         scoring.append(time.time() - before)
@@ -162,7 +163,7 @@ def first_step(options: argparse.Namespace) -> dict[str, float]:
         print(json.dumps({"seconds": time.time() - started, "scoring": sum(scoring)}), flush=True)
         os._exit(0)
 
-    whole_run.score, car_round.train_locally = timed_score, stop
+    experiment.score, car.train_locally = score_and_time, stop
     with tempfile.TemporaryDirectory() as folder:
         main.main(["--algo", "avg", "--threads", "1", "--out", f"{folder}/run"])
     raise AssertionError("the run took no local step")
