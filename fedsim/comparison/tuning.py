@@ -1,4 +1,4 @@
-"""Settings that are chosen by trying them: candidates from a grid, and what each was worth."""
+"""Settings that are chosen by trying them: candidates from a grid, and their mIoUs."""
 
 import itertools
 import re
@@ -16,19 +16,19 @@ Candidate = tuple[tuple[str, Any], ...]  # settings that are tried together, (na
 Grid = Mapping[str, Sequence[str]]  # name of a setting or an option -> the values to try, as they were typed
 
 # Settings that can be tried although they are no options of a method: they say how a car trains.
-TRIED = {one.name: one for one in fields(Settings) if one.metadata["theme"] == "Local training"}
+TRIED = {setting.name: setting for setting in fields(Settings) if setting.metadata["theme"] == "Local training"}
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """What every candidate was worth."""
+    """The candidates that every algorithm has tried, and the mIoU of each."""
 
     split: str
     # algorithm -> candidate -> final mIoU, None if the run failed; without algorithms that read nothing of the grid
     scores: Mapping[str, Mapping[Candidate, float | None]]
 
     def chosen(self, algo: str) -> Candidate | None:
-        """Return the candidate with the highest mIoU, of equal ones the lowest.
+        """Return the candidate with the highest mIoU, the lowest if there are several.
 
         It is empty if there was nothing to choose, and None if no candidate has a score.
         """
@@ -38,14 +38,14 @@ class Tuning:
         return max(sorted(scored), key=lambda candidate: scored[candidate], default=None)
 
     def at_edge(self, algo: str) -> list[str]:
-        """Return the names whose chosen value is the least or the greatest tried: a better one may lie beyond."""
-        found = []
+        """Return the names whose chosen value is the lowest or highest one tried: a better one may lie beyond."""
+        names = []
         for name, value in self.chosen(algo) or ():
             tried = [number for candidate in self.scores[algo] if (number := _as_number(dict(candidate)[name]))
                      is not None]
             if _as_number(value) is not None and _as_number(value) in (min(tried), max(tried)) and len({*tried}) > 1:
-                found.append(name)
-        return found
+                names.append(name)
+        return names
 
 
 def read_grid(lrs: str | None, texts: Sequence[str]) -> dict[str, list[str]]:
@@ -53,21 +53,21 @@ def read_grid(lrs: str | None, texts: Sequence[str]) -> dict[str, list[str]]:
     grid: dict[str, list[str]] = {}
     for option, text in [*([("--lrs", f"lr={lrs}")] if lrs else []), *(("--grid", text) for text in texts)]:
         name, equals, values = text.partition("=")
-        name, found = name.strip().replace("-", "_"), [value.strip() for value in values.split(",")]
-        if not (name and equals and all(found)):
+        name, typed = name.strip().replace("-", "_"), [value.strip() for value in values.split(",")]
+        if not (name and equals and all(typed)):
             raise SettingsError(f"{option} is {values if option == '--lrs' else text}; write values with commas "
                                 f"between them, e.g. {'--lrs 0.1,0.2,0.4' if option == '--lrs' else '--grid mu=0.1,1'}")
         if name in grid:
             raise SettingsError(f"{flag(name)} is tried twice; name all of its values in one option")
-        if len(set(found)) < 2:
+        if len(set(typed)) < 2:
             raise SettingsError(f"{option} needs two values at least, which one is chosen from; {_set_by(name)} sets "
                                 "one")
-        grid[name] = found
+        grid[name] = typed
     return grid
 
 
 def candidates(algo: str, grid: Grid) -> list[Candidate]:
-    """Return all combinations of those values of a grid that an algorithm reads; none if it reads nothing of it.
+    """Return all combinations of the grid's values that an algorithm reads; empty if it reads nothing of the grid.
 
     Raises SettingsError for a value that a setting or an option does not take.
     """
@@ -85,8 +85,8 @@ def reads(algo: str, name: str) -> bool:
 def with_candidate(settings: Mapping[str, Any], candidate: Candidate) -> dict[str, Any]:
     """Return settings with those of a candidate; an option without a flag of its own goes into `option`."""
     own = {name: value for name, value in candidate if name not in TRIED and name not in FLAGGED}
-    found = dict(settings) | {name: value for name, value in candidate if name not in own}
-    return found | ({"option": dict(settings.get("option", {})) | own} if own else {})
+    merged = dict(settings) | {name: value for name, value in candidate if name not in own}
+    return merged | ({"option": dict(settings.get("option", {})) | own} if own else {})
 
 
 def describe(candidate: Candidate) -> str:
