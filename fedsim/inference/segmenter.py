@@ -36,7 +36,7 @@ class Segmenter:
 
         Raises UserError if there is no such model, or its file is damaged.
         """
-        file = _file_of(path)
+        file = _find_weights(path)
         state, metadata = read_weights(file)
         card = ModelCard.read(metadata, file)
         try:
@@ -121,7 +121,7 @@ def _labels_by_class(logits: Tensor, size: tuple[int, int]) -> Tensor:
     return labels[0, 0]
 
 
-def _file_of(path: Path) -> Path:
+def _find_weights(path: Path) -> Path:
     """Return the file of weights of a run's directory, or the file itself. Raises UserError if there is none."""
     path = Path(path)
     if not path.exists():

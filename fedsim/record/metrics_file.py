@@ -43,7 +43,7 @@ def read_metrics(path: Path) -> list[dict]:
 def check_records(records: list[dict], path: Path) -> None:
     """Raise OutputError if one of the records, which were read from `path`, lacks what a report needs."""
     for record in records:
-        if not _is_like(record, _RECORD) or not all(math.isfinite(value) for _, value in numbers(record)):
+        if not _is_like(record, _RECORD) or not all(math.isfinite(value) for _, value in floats_in(record)):
             raise OutputError(f"{path} is damaged: the record of round {record['round']} has missing or wrong "
                               "fields; restore it, or start a new run")
 
@@ -53,16 +53,16 @@ def as_line(record: dict) -> str:
     return json.dumps(record, allow_nan=False, ensure_ascii=False) + "\n"
 
 
-def numbers(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
+def floats_in(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
     """Yield every float of a record with its key, e.g. ("cars[2].loss", 0.7)."""
     if isinstance(value, float):
         yield key, value
     elif isinstance(value, dict):
         for name, inner in value.items():
-            yield from numbers(inner, f"{key}.{name}" if key else str(name))
+            yield from floats_in(inner, f"{key}.{name}" if key else str(name))
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            yield from numbers(inner, f"{key}[{index}]")
+            yield from floats_in(inner, f"{key}[{index}]")
 
 
 def _is_like(value: Any, form: Any) -> bool:

@@ -24,7 +24,7 @@ from typing import IO, Any
 
 from fedsim.data.partition import SPLIT_FILE
 from fedsim.errors import OutputError, RunError
-from fedsim.record.metrics_file import as_line, check_records, numbers, read_metrics
+from fedsim.record.metrics_file import as_line, check_records, floats_in, read_metrics
 from fedsim.record.output_folder import LOCK, cannot_make, hold_lock, make_empty_folder, not_empty
 from fedsim.system.files import beside, write_whole
 
@@ -171,7 +171,7 @@ class RunDirectory:
         Raises RunError naming the round if a number is not finite or the line cannot be written.
         """
         where = f"round {record['round']}, rank 0"
-        for key, value in numbers(record):
+        for key, value in floats_in(record):
             if not math.isfinite(value):
                 raise RunError(f"{where}: {key} is {value}; a smaller --lr usually helps")
         try:

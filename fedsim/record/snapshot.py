@@ -140,6 +140,6 @@ def _take_floats(tensors: Tensors, name: str) -> list[float]:
 
 
 def _check_finite(*tensors: Tensor) -> None:
-    """Raise InvalidPart if the model has infinite numbers. A memory may have some: algorithms keep what they like."""
+    """Raise InvalidPart if the model has NaN or infinity. A memory may: algorithms keep what they like."""
     if not all(bool(tensor.isfinite().all()) for tensor in tensors):
         raise InvalidPart("its model holds numbers that are not finite")
