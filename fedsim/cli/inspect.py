@@ -1,4 +1,4 @@
-"""fedsim data inspect: what every car would have, before training."""
+"""fedsim data inspect: show what each car would have, before training."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,7 @@ def _inspect(out: str | None, **values: Any) -> None:
     compatible.check(settings)
     cars = cars_of(settings, ranks=1)
     source = source_of(settings, cars)
-    if settings.image_size is None:  # people see pictures as the data set has them
+    if settings.image_size is None:  # people see pictures at the data set's own size
         height, width = source.scene("train", 0).label.shape
         settings = replace(settings, image_size=f"{width}x{height}")
     inspection = Inspection(deal(settings, source, cars, World.join("cpu"), LOG))
@@ -38,8 +38,9 @@ inspect: click.Command = Command(
         *setting_options(NAMES),
         Option("--out", theme="Machine", type=PATH, metavar="DIR",
                help="Where tables and figures go, new or empty. Default: inspections/DATA-PARTITION-TIME.")],
-    help="""Tell what every car would have, before training.
+    help="""Show what each car would have, before training.
 
-    Per car: scenes, drives, pixels of each class, the distance of its classes (Jensen-Shannon, in bits) and of its
-    colours (Fréchet, in grey levels) from those of all cars. A heat map, a contact sheet a car, the partition as a file
-    for --partition, and warnings. Options are those of a run.""")
+    For each car: its scenes, its drives, its pixels of each class, and the distance of its classes (Jensen-Shannon, in
+    bits) and of its colours (Fréchet, in grey levels) from those of all cars. The command also gives warnings, and
+    writes a heat map, a contact sheet for each car, and the partition as a file for --partition. The options are those
+    of a run.""")

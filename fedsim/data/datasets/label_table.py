@@ -41,7 +41,7 @@ def read_labels(path: Path, columns: tuple[str, ...] = NUMBERED) -> tuple[Label,
     columns: the file's own names for the columns label, name, red, green and blue. Give four names if the file has no
     column label; its labels are then numbered from 0.
     """
-    lines = ((number, cells) for number, cells in _cells(path) if any(cells))
+    lines = ((line, cells) for line, cells in _cells(path) if any(cells))
     _, header = next(lines, (0, []))
     header = [cell.lower() for cell in header]
     if missing := [column for column in columns if column not in header]:
@@ -89,9 +89,9 @@ def refuse_doubles(path: Path, labels: Iterable[Label], what: str, of: Callable[
 
 def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield (line number, values) of each line that is no comment."""
-    for number, line in enumerate(read_lines(path), 1):
-        if not line.startswith("#"):
-            yield number, [cell.strip() for row in csv.reader([line]) for cell in row]
+    for line, text in enumerate(read_lines(path), 1):
+        if not text.startswith("#"):
+            yield line, [cell.strip() for row in csv.reader([text]) for cell in row]
 
 
 def _label(path: Path, line: int, number: int, row: dict[str, str], columns: tuple[str, ...]) -> Label:

@@ -4,7 +4,7 @@ import re
 import threading
 import warnings
 from collections.abc import Iterable, Iterator
-from os.path import isdir, isfile  # Path's own raise where one may not look
+from os.path import isdir, isfile  # Path's methods raise PermissionError instead of saying no
 from pathlib import Path
 
 import numpy as np

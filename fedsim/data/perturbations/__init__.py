@@ -53,7 +53,7 @@ class Perturbation:
 
     @classmethod
     def parse(cls, text: str) -> "Perturbation":
-        """Return the perturbation that a text such as fog:3 names. Raises SettingsError if there is no such one."""
+        """Return the perturbation that a text such as fog:3 names. Raises SettingsError if it is unknown."""
         kind, _, severity = text.partition(":")
         if kind not in PERTURBATIONS:
             near = difflib.get_close_matches(kind, PERTURBATIONS, n=1)

@@ -80,6 +80,6 @@ def _convolve(picture: Tensor, reach: float, transfer: Callable[[Tensor], Tensor
 
 
 def _margins(side: int, reach: float) -> tuple[int, int]:
-    """Return the pixels to add before and after a side: enough, and a sum of a multiple of 32, which is fast."""
+    """Return the pixels to add before and after a side. The new side is a multiple of 32, if possible: it is fast."""
     before = min(math.ceil(reach), side - 1)
     return before, min(before - (side + 2 * before) % -32, side - 1)
