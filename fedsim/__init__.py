@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """The public names, imported when they are asked for: torch takes seconds, and `fedsim --help` needs none of it."""
+    """Import a public name when it is used first: importing torch takes seconds, and `fedsim --help` needs no torch."""
     if name not in __all__:
         raise AttributeError(f"module 'fedsim' has no attribute {name!r}")
     from fedsim import api

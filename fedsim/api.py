@@ -1,4 +1,4 @@
-"""What a script or a notebook uses: the command's own code path, in one process, with any number of cars."""
+"""fedsim.run and fedsim.load, for scripts and notebooks: the code path of the command, in one process."""
 
 import functools
 import inspect
@@ -26,7 +26,7 @@ P = ParamSpec("P")
 
 @dataclass(frozen=True)
 class Result:
-    """What a run came to.
+    """A run that has been played, read from its directory.
 
     directory: of the run; metrics: a record a round, the untrained model's first, with the keys of docs/records.md.
     """
@@ -36,17 +36,20 @@ class Result:
 
     @classmethod
     def read(cls, directory: str | Path) -> "Result":
-        """What a run has left so far. Raises OutputError where there is none."""
+        """Read what a run has recorded so far. Raises OutputError if the directory holds no run."""
         return cls(Path(directory), read_metrics(PastRun.open(Path(directory)).directory.metrics))
 
     @functools.cached_property
     def settings(self) -> Settings:
-        """The settings, every default resolved."""
+        """The settings of the run, with every default resolved."""
         return PastRun.open(self.directory).settings
 
     @property
     def miou(self) -> float:
-        """Of the last scored round, on the evaluated split: of the global model, or the mean of the cars' own."""
+        """The mIoU of the last scored round on the evaluated split.
+
+        It is of the global model; if cars have models of their own, it is the mean over these.
+        """
         scored = [record["global"]["miou"] for record in self.metrics if record["global"]]
         if not scored:
             raise OutputError(f"{self.directory} has no scored round yet; let the run go on")
@@ -54,9 +57,9 @@ class Result:
 
     @functools.cached_property
     def models(self) -> dict[str, nn.Module]:
-        """The trained networks by name, on the CPU, in eval mode: "model" is the global one; or each car's own.
+        """The trained networks by name, on the CPU, in eval mode: "model" is the global one.
 
-        Read from the directory when they are first asked for.
+        If cars have models of their own, these have the names of the cars. They are read when they are first used.
         """
         return {path.stem: Segmenter.load(path).module for path in RunDirectory.open(self.directory).weights()}
 
@@ -64,20 +67,21 @@ class Result:
     def model(self) -> nn.Module:
         """The global network, on the CPU, in eval mode. It takes standardised pictures: see `fedsim.load`.
 
-        Raises KeyError where cars never communicate: take `models`.
+        Raises KeyError if cars never communicate: then `models` has the model of each car.
         """
         return self.models["model"]
 
     @property
     def report(self) -> Path:
-        """The run's page, figures and tables."""
+        """The run's page, with figures and tables."""
         return self.directory / "report" / "index.html"
 
 
 def load(path: str | Path, device: str = "auto") -> Segmenter:
-    """A trained model, ready for pictures of any size: a run's directory, or a .safetensors file of one.
+    """Load a trained model that segments pictures of any size.
 
-    device: "auto", "cpu" or "cuda". Raises UserError where there is no model, a damaged one, or no such device.
+    path: a run's directory, or a .safetensors file that a run has written. device: "auto", "cpu" or "cuda". Raises
+    UserError if there is no model, the model is damaged, or there is no such device.
     """
     if device not in CHOICES["device"]:
         raise SettingsError(f"device is {device!r}; choose from {', '.join(CHOICES['device'])}")
@@ -85,7 +89,7 @@ def load(path: str | Path, device: str = "auto") -> Segmenter:
 
 
 def _runs(make: Callable[P, Settings]) -> Callable[P, Result]:
-    """A function that takes what `make` takes, types included."""
+    """Return `fedsim.run` as a function that takes the arguments of `make`, with their types."""
     known = inspect.signature(make).parameters
 
     def run(*args: P.args, **kwargs: P.kwargs) -> Result:

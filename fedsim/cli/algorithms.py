@@ -1,4 +1,4 @@
-"""fedsim algorithms: what there is to choose from, read off the code itself."""
+"""fedsim algorithms: the algorithms to choose from, read from the code itself."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -58,7 +58,7 @@ def algorithms(own: tuple[str, ...]) -> None:
 
 
 def row(name: str) -> Row:
-    """What there is to know about an algorithm. Raises SettingsError for one that is unknown or wrong."""
+    """Describe an algorithm. Raises SettingsError if it is unknown or wrong."""
     kind = registry.algorithm_class(name)
     algorithm, theta = kind(), torch.zeros(1)
     check_algorithm(algorithm, theta, name)
@@ -77,7 +77,7 @@ def row(name: str) -> Row:
 
 
 def _vectors(values: Any) -> str:
-    """Such as "2", or "1 + 1 number"; "–" for nothing."""
+    """Count vectors and numbers in words, such as "2" or "1 + 1 number"; "–" if there is nothing."""
     fields = values if isinstance(values, tuple) else (values,)
     vectors = sum(isinstance(value, Tensor) and value.ndim == 1 for value in fields)
     numbers = sum((isinstance(value, Tensor) and value.ndim == 0) or isinstance(value, int | float) for value in fields)

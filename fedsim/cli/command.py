@@ -1,4 +1,4 @@
-"""What every command of the command line has: options by theme, --quiet and --verbose, mistakes in one sentence."""
+"""A command of the command line: options by theme, --quiet and --verbose, mistakes in one sentence."""
 
 import logging
 from typing import Any
@@ -51,7 +51,7 @@ class Command(click.Command):
 
 
 def in_a_sentence(error: click.ClickException) -> str:
-    """A mistake on the command line, told as fedsim tells its own."""
+    """Return a mistake on the command line as a sentence of fedsim's own kind."""
     if isinstance(error, click.NoSuchOption):
         near = f" (did you mean {' or '.join(error.possibilities)}?)" if error.possibilities else ""
         return f"there is no option {error.option_name}{near}; --help lists those there are"
@@ -60,7 +60,7 @@ def in_a_sentence(error: click.ClickException) -> str:
 
 
 def loudness() -> list[str]:
-    """The options that make another fedsim as loud as this one."""
+    """Return the options that make another fedsim as loud as this one."""
     return [name for name, level in LOUDNESS.items() if LOG.level == level]
 
 

@@ -135,12 +135,12 @@ def _examine(runs: Sequence[PastRun], device: str | None, threads: int | None) -
 
 
 def _command() -> str:
-    """What was typed, as a shell takes it."""
+    """Return the command that was typed, as a shell takes it."""
     return shlex.join(["fedsim", *sys.argv[1:]])
 
 
 def _names(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """What a shell completes the last of --algos to."""
+    """Return the words that a shell completes the last name of --algos to."""
     *before, last = begun.split(",")
     return [CompletionItem(",".join([*before, name])) for name in NAMES
             if name.startswith(last) and name not in before]

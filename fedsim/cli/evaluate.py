@@ -39,7 +39,7 @@ class Opened:
 
     @classmethod
     def open(cls, path: Path, device: torch.device) -> "Opened":
-        """A run's directory, or a .safetensors file. Raises UserError."""
+        """Open a run's directory, or a .safetensors file of a run. Raises UserError."""
         if path.suffix == ".safetensors":
             model = Segmenter.load(path, device)
             settings = Settings.from_values(model.card.settings, origin=f"the model card of {path}")
@@ -49,7 +49,7 @@ class Opened:
         return cls(path, path.resolve().name, run.settings, models)
 
     def subject(self) -> Subject:
-        """The models with the scenes that they are scored on. Raises UserError."""
+        """Load the scenes that the models are scored on. Raises UserError."""
         source = source_of(self.settings, self.settings.cars or 1)  # more only tell what streets trains on
         card = self.models[0].card
         _check_classes(self.path, card.classes, source)
@@ -114,7 +114,7 @@ def _name_apart(opened: Sequence[Opened]) -> list[Opened]:
 
 def _on(settings: Settings, data: str | None, data_root: str | None, classes: int | None,
         eval_split: str | None) -> Settings:
-    """The same with other scenes to score on. Where the data set is another, its folder and classes are too.
+    """Return settings with other scenes to score on. Another data set has another folder and other classes.
 
     Raises SettingsError.
     """
@@ -137,7 +137,7 @@ def _check_classes(path: Path, own: ClassTable, source: Source) -> None:
 
 
 def expand(asked: Iterable[str]) -> list[Perturbation]:
-    """The perturbations asked for, each once, in the order of kinds and severities. Raises SettingsError."""
+    """Return the perturbations that are asked for, each once, by kind and severity. Raises SettingsError."""
     found = set()
     for text in asked:
         if text == "all" or text in PERTURBATIONS:

@@ -20,8 +20,8 @@ UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))  # name, seconds
 def list_runs(folder: str) -> None:
     """List the runs of a folder and of the folders in it, the latest last.
 
-    A run is running while a process works on it, finished once it has its report, and stopped otherwise; --resume goes
-    on with it.  [default of DIR: runs]
+    A run is running while a process works on it. It is finished when it has its report. Otherwise it is stopped, and
+    --resume continues it.  [default of DIR: runs]
     """
     place = Path(folder)
     if not place.is_dir() and folder != "runs":
@@ -46,7 +46,7 @@ def _row(run: Overview, place: Path, now: float) -> Sequence[str]:
 
 
 def _age(seconds: float) -> str:
-    """Such as 3 h: in the largest unit that it has one of."""
+    """Return a time in its largest unit, such as "3 h"."""
     for name, length in UNITS:
         if seconds >= length:
             return f"{seconds // length:.0f} {name}"

@@ -1,4 +1,4 @@
-"""The command line: every setting is an option, a preset file sets any of them, the command line wins."""
+"""Settings as options of the command line; presets, which the command line overrides."""
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
@@ -28,14 +28,14 @@ DECIDING = {"algo", "partition", "aggregator", "server_optimizer"}  # what other
 
 
 class Asked(NamedTuple):
-    """What was asked for."""
+    """The settings that a command line asks for."""
 
     settings: Settings
-    given: dict[str, Any]  # the settings that the command line or its preset names, and their values
+    given: dict[str, Any]  # only those that the command line or its preset names
 
 
 def parse(arguments: Sequence[str]) -> Asked | None:
-    """What a command line asks for; None where that is only help. Raises SettingsError."""
+    """Read a command line; return None if it asks for help alone. Raises SettingsError."""
     try:
         values = command().main(list(arguments), prog_name="python -m fedsim.main", standalone_mode=False)
     except click.ClickException as error:
@@ -44,9 +44,10 @@ def parse(arguments: Sequence[str]) -> Asked | None:
 
 
 def asked_for(values: dict[str, Any], algos: Sequence[str] = ()) -> Asked:
-    """What options ask for, None where one was not given, and the preset that `config` names, if any.
+    """Return the settings that the values of options ask for; an option with the value None was not given.
 
-    algos: that are played in the place of the preset's; it keeps what one of them reads. Raises SettingsError.
+    The option `config` may name a preset. algos: the algorithms that are played instead of the preset's own; the preset
+    keeps the settings that one of them reads. Raises SettingsError.
     """
     preset = values.pop("config")
     given = {name: value for name, value in values.items() if value not in (None, ())}
@@ -87,19 +88,19 @@ def _fitting(loaded: dict[str, Any], asked: Sequence[dict[str, Any]], path: Path
 
 
 def _beside(config: Path, split: Path) -> Path:
-    """A split file that settings name; where it is gone, the one beside them: a run may have been moved."""
+    """Return a split file that a preset names, or the one beside the preset: a run may have been moved."""
     own = config.parent / SPLIT_FILE
     return own if own.exists() and not split.exists() else split
 
 
 def command() -> click.Command:
-    """The command, made from the fields of Settings. Options not given are None: a preset can fill in."""
+    """Make the command from the fields of Settings. An option that is not given is None: a preset may set it."""
     names = [setting.name for setting in dataclasses.fields(Settings)]
     return Command("fedsim", params=setting_options(names), callback=lambda **values: values, help=HELP)
 
 
 def setting_options(names: Collection[str]) -> list[click.Parameter]:
-    """The options of these settings, and --config."""
+    """Return the options of these settings, and --config."""
     options: list[click.Parameter] = [_option(setting) for setting in dataclasses.fields(Settings)
                                       if setting.name in names]
     options.append(Option("--config", theme="Machine", type=PATH, default=None, metavar="FILE",

@@ -81,7 +81,7 @@ def predict(model: Path, paths: tuple[Path, ...], out: Path | None, alpha: float
 
 
 def find(paths: Sequence[Path]) -> list[Found]:
-    """The pictures of files and folders, each once, with names that tell them apart.
+    """Find the pictures of files and folders, each once, and name them so that no two names are the same.
 
     A name is the path from the last folder that all have in common, without its ending.
     Raises DataError where a path leads nowhere, a folder holds no picture, or two would have one name.

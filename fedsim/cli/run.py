@@ -1,4 +1,4 @@
-"""fedsim run: the main job, ranks included."""
+"""fedsim run: train, with as many ranks as fit."""
 
 import dataclasses
 from typing import Any
@@ -13,8 +13,8 @@ from fedsim.settings.fields import Settings
 
 HELP = """Train one segmentation network from many cars that never share their pictures.
 
-Starts the ranks itself: as many as cars, at most one a GPU, or a core where there is no GPU; one for central. Settings
-that are not given are those of --config, if any, else the defaults."""
+Starts the ranks itself: one for each car, but not more than GPUs, or than cores if there is no GPU. central has one
+rank. A setting that is not given is taken from --config, if there is one, and is at its default otherwise."""
 
 
 def _run(ranks: int | None, **values: Any) -> int:
@@ -44,5 +44,5 @@ run: click.Command = Command(
     "run", callback=_run, help=HELP, params=[
         *setting_options([setting.name for setting in dataclasses.fields(Settings)]),
         Option("--ranks", theme="Machine", type=click.IntRange(1), metavar="N",
-               help="Ranks to start on this machine. Default: as many as cars, at most GPUs, or without one cores by "
-                    "--threads; one for central.")])
+               help="Ranks to start on this machine. Default: one for each car, but not more than GPUs or, without a "
+                    "GPU, than cores divided by --threads; one for central.")])

@@ -1,4 +1,4 @@
-"""fedsim show: what there is to know about one run."""
+"""fedsim show: all that is known about one run."""
 
 import json
 import shlex
@@ -22,7 +22,7 @@ WARNINGS = 8  # of a run; of more, the latest
 @click.command(cls=Command)
 @click.argument("run", type=PATH, metavar="RUN")
 def show(run: str) -> None:
-    """Tell what there is to know about a run: its state, what was asked for, scores, cars, files, what to type next."""
+    """Show what there is to know about a run: its state, its settings, scores, cars, files, what to type next."""
     path = Path(run)
     if not any((path / name).exists() for name in RUN_FILES):
         raise OutputError(f"{run} is not a run directory; fedsim list tells which there are")
@@ -57,7 +57,7 @@ def _state(overview: Overview) -> Table:
 
 
 def _outcome(overview: Overview, records: list[dict]) -> Outcome:
-    """What the run has come to so far; baselines and notes are known when it has ended."""
+    """Return what the run has reached so far. Baselines and notes are known when it has ended."""
     scored = [record["global"] for record in records if record["global"]]
     ended: dict[str, Any] = {}
     try:
@@ -72,7 +72,7 @@ def _outcome(overview: Overview, records: list[dict]) -> Outcome:
 
 
 def _files(directory: RunDirectory) -> list[Path]:
-    """The files and folders to look at first, those that are there."""
+    """Return the files and folders to look at first, if they are there."""
     wanted = [directory.report / "index.html", directory.report / "summary.md", directory.metrics,
               directory.tensorboard, directory.checkpoints, directory.path / "config.toml"]
     return [path for path in wanted if path.exists()]

@@ -39,7 +39,7 @@ from fedsim.settings.methods import Methods
 
 @dataclass(frozen=True)
 class Experiment:
-    """All that a run needs, on one rank."""
+    """The parts of a run, on one rank."""
 
     settings: Settings  # with every default resolved
     dealt: Dealt

@@ -1,4 +1,4 @@
-"""What is refused or warned of once a federation is put together."""
+"""Mistakes and warnings that show once a federation is put together."""
 
 from collections.abc import Iterator
 from typing import Any

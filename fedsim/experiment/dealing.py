@@ -1,4 +1,4 @@
-"""The scenes of a run, from its settings: which data set, and which car has which scenes."""
+"""The scenes of a run, from its settings: the data set, and which car has which scenes."""
 
 from functools import partial
 from logging import Logger
@@ -21,7 +21,7 @@ MAX_STREET_DRIVES = 16  # more cars than that share drives, cut in time: drawing
 
 
 def cars_of(settings: Settings, ranks: int) -> int:
-    """How many cars there are: as asked for, as a split file has them, or by default 4, or as many as ranks.
+    """Return the number of cars: the setting, else as many as the split file has, else 4 or as many as ranks.
 
     Raises UserError.
     """
@@ -35,12 +35,12 @@ def cars_of(settings: Settings, ranks: int) -> int:
 
 
 def alpha_of(settings: Settings) -> float | None:
-    """The skew of the partition, its default where none is given; None where it has no such number."""
+    """Return the skew of the partition, or its default; None if the partition has no such number."""
     return settings.alpha if settings.alpha is not None else DEFAULT_ALPHA.get(settings.partition)
 
 
 def source_of(settings: Settings, cars: int) -> Source:
-    """The data set of the settings. Raises UserError."""
+    """Open the data set of the settings. Raises UserError."""
     root = Path(settings.data_root) if settings.data_root else None
     return open_source(settings.data, root, min(cars, MAX_STREET_DRIVES), settings.classes)
 

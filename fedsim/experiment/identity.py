@@ -1,4 +1,4 @@
-"""What decides a run's result, and whether a run that continues is still the same run."""
+"""The identity of a run: all that decides its result, and whether a run that continues is still the same."""
 
 import hashlib
 import json

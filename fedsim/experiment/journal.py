@@ -1,4 +1,4 @@
-"""Everything the coordinator writes during a run and at its end."""
+"""The journal of a run: all that the coordinator writes during the run and at its end."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -27,11 +27,12 @@ class Journal:
     def __init__(self, directory: RunDirectory, classes: ClassTable, cars: Sequence[Car], settings: Mapping[str, Any],
                  *, last: int, notes: Sequence[str], pixels: np.ndarray, duals: bool,
                  shown: Callable[[], Shown]) -> None:
-        """last: the round that the run goes on from, -1 for a new run; what the directory has of later ones is removed.
+        """Open the journal of a new run, or of one that continues.
 
-        notes: what has to be known to read the scores; pixels: (cars, C) labelled pixels that each has to train on, by
-        class; duals: whether the algorithm has some; shown: makes the scenes of the panels, for the first one.
-        Raises OutputError.
+        last: the round that the run continues from, -1 for a new run; records of later rounds are removed. notes:
+        sentences that a reader of the scores needs. pixels: (cars, C) labelled pixels of every car and class in
+        training. duals: whether the algorithm has dual variables. shown: loads the scenes of the panels, when the first
+        panel is made. Raises OutputError.
         """
         self.directory, self._classes, self._split, self._notes = directory, classes, settings["eval_split"], notes
         self._cars, self._pixels, self._make_shown = cars, pixels, shown
@@ -47,7 +48,7 @@ class Journal:
         return self._make_shown()
 
     def write(self, record: dict[str, Any], details: Mapping[int, CarDetail]) -> None:
-        """Keep a round: in metrics.jsonl first, which is what counts."""
+        """Write the record of a round, to metrics.jsonl first: the other files can be made again from it."""
         self.directory.append(record)
         self._records.append(record)
         self._tensorboard.log_round(record, details)
@@ -56,12 +57,12 @@ class Journal:
             LOG.warning("round %d: %s", record["round"], record["warning"])
 
     def show(self, round_number: int, predictions: np.ndarray) -> None:
-        """Keep predictions (K, h, w) for the shown scenes."""
+        """Write a panel of predictions (K, h, w) for the shown scenes."""
         _, images, labels = self._shown
         self._tensorboard.log_panel(round_number, panel(images, labels, predictions, self._classes))
 
     def save_model(self, name: str, weights: dict[str, Tensor], metadata: dict[str, str]) -> None:
-        """Keep a model's weights, loadable without running code."""
+        """Write a model's weights to a file that is loaded without running code."""
         path = self.directory.checkpoints / f"{name}.safetensors"
         save_weights(weights, path, metadata)
         self._models.append(path)
@@ -71,7 +72,7 @@ class Journal:
 
         predictions: (K, h, w) for the shown scenes; baselines: name -> mIoU of a trivial answer.
         """
-        # Here, because matplotlib takes long to import and nothing before needs it.
+        # Imported here because matplotlib takes long to import, and nothing before needs it.
         from fedsim.record.overview import Overview, list_of_texts
         from fedsim.report.run import Partition, write_run_report
         from fedsim.report.run_figures import draw_loss, draw_miou, draw_segmentation
@@ -99,7 +100,7 @@ class Journal:
             print_summary(outcome, written)
 
     def close(self) -> None:
-        """Leave terminal and event files in order, whatever ended the run."""
+        """Close the terminal's bar and the event files, whatever ended the run."""
         self._progress.close()
         with suppress(OSError):  # a full disk has been told of already
             self._tensorboard.close()

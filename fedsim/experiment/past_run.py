@@ -1,4 +1,4 @@
-"""An earlier run, read back from its directory: its settings, and whether it has ended."""
+"""A run of the past: its directory, its settings, and whether it has ended."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ class PastRun:
 
     @classmethod
     def open(cls, path: Path) -> "PastRun":
-        """Raises UserError where `path` holds no run, or one of other settings than this program knows."""
+        """Open the run in `path`. Raises UserError if it holds no run, or settings that this program does not know."""
         config = path / "config.toml"
         try:
             values = read_settings(config)
@@ -35,7 +35,7 @@ class PastRun:
         return self.directory.path.resolve().name
 
     def has_ended(self) -> bool:
-        """Whether there is nothing left to play, and its models are there."""
+        """Return whether nothing is left to play, and the run's models are there."""
         if not Overview.of(self.directory.path).has_ended:
             return False
         try:

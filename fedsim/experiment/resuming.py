@@ -1,4 +1,4 @@
-"""Which run a command continues, and with which settings."""
+"""Runs that continue: which run a command means, and the settings that it continues with."""
 
 import os
 import platform

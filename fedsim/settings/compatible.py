@@ -1,4 +1,4 @@
-"""Which settings go together. What a chosen algorithm would not read is refused, not ignored."""
+"""Settings that go together: a setting that nothing would read is refused, not ignored."""
 
 import os
 from collections.abc import Mapping

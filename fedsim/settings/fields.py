@@ -1,4 +1,4 @@
-"""The settings of a run: one frozen dataclass, validated once; command line and presets are made from it."""
+"""The settings of a run: one frozen dataclass, from which command line and presets are made."""
 
 import math
 import os
@@ -197,7 +197,7 @@ class CommonSettings:
         return {name: value for name in FLAGGED if (value := getattr(self, name)) is not None} | dict(self.option)
 
     def epochs(self) -> tuple[int, int]:
-        """Least and most local epochs of a round."""
+        """Return the least and the most local epochs of a round."""
         match = re.fullmatch(r"([1-9]\d{0,5})(?::([1-9]\d{0,5}))?", self.local_epochs)
         least, most = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
         if not 1 <= least <= most:
@@ -206,7 +206,7 @@ class CommonSettings:
         return least, most
 
     def input_size(self) -> tuple[int, int] | None:
-        """(width, height) in pixels, or None for the data set's own."""
+        """Return the size of the pictures (width, height) in pixels; None for the data set's own size."""
         if self.image_size is None:
             return None
         match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", self.image_size)
@@ -217,7 +217,7 @@ class CommonSettings:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any], origin: str) -> "CommonSettings":
-        """Settings from a preset's or a command line's values. Raises SettingsError for an unknown name."""
+        """Make settings of a preset's or a command line's values. Raises SettingsError for an unknown name."""
         known = [one.name for one in fields(cls)]
         if unknown := [name for name in values if name not in known]:
             raise SettingsError(f"{origin}: unknown setting {unknown[0]!r}; known are {', '.join(known)}")
@@ -266,7 +266,7 @@ CHOICES: dict[str, tuple[str, ...]] = {one.name: one.metadata["choices"] for one
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:
-    """What a TOML file of settings holds. Raises OSError, and ValueError where it is none."""
+    """Read a TOML file of settings. Raises OSError, and ValueError if the file is not TOML."""
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except RecursionError as error:
@@ -274,7 +274,7 @@ def read_settings(path: str | Path) -> dict[str, Any]:
 
 
 def type_name(kind: Any) -> str:
-    """The name of a setting's type, such as "int" or "int | None"."""
+    """Return the name of a setting's type, such as "int" or "int | None"."""
     return kind.__name__ if isinstance(kind, type) else str(kind)
 
 

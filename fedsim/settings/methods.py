@@ -1,4 +1,4 @@
-"""How a federation learns: algorithm, server optimiser and aggregator, made from settings in one pass."""
+"""The methods of a federation: algorithm, server optimiser and aggregator, made from settings in one pass."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -39,7 +39,7 @@ class Methods(NamedTuple):
         return found | {"option": without_flag}
 
     def _read(self) -> tuple[Any, ...]:
-        """The parts whose options a run reads."""
+        """Return the parts whose options a run reads."""
         return ((self.algorithm, self.server, self.aggregator) if self.algorithm.free_server_step
                 else (self.algorithm, self.aggregator))
 

@@ -85,7 +85,7 @@ def is_of_aggregator(setting: str) -> bool:
 
 
 def owners(setting: str) -> str:
-    """Return who reads an option, in words, for the message that refuses it elsewhere."""
+    """Name all that read an option, in words, as the message needs it that refuses the option elsewhere."""
     by_kind = [(prefix, [name for name, method in table.items() if setting in options_of(method)])
                for prefix, table in (("", ALGORITHMS), ("--server-optimizer ", SERVER_OPTIMIZERS),
                                      ("--aggregator ", AGGREGATORS))]
