@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tree
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "fedsim"
@@ -98,6 +99,13 @@ def test_the_files_of_a_package_form_no_circle(package):
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
         pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def test_architecture_shows_the_tree_and_each_module_says_what_it_is_for():
+    """`python tests/tree.py` writes it. Seen to fail with a module added, and with another first sentence."""
+    assert tree.shown_tree() == tree.draw_tree()
+    named = [name for names in tree.BANDS.values() for name in names]
+    assert sorted(named) == sorted({home(path) for path in modules()})
 
 
 def test_only_the_package_distributed_imports_torch_distributed():
