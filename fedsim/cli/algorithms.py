@@ -17,8 +17,8 @@ from fedsim.report.words import ABSENT
 from fedsim.settings import registry
 
 
-class Row(NamedTuple):
-    """An algorithm, in words."""
+class AlgorithmRow(NamedTuple):
+    """An algorithm in words, for the table of algorithms."""
 
     algo: str
     name: str
@@ -30,7 +30,7 @@ class Row(NamedTuple):
     options: str  # with defaults
 
 
-HEADER = Row("--algo", "name", "paper", "weights", "a car keeps", "up", "down", "options [default]")
+HEADER = AlgorithmRow("--algo", "name", "paper", "weights", "a car keeps", "up", "down", "options [default]")
 
 
 @click.command(cls=Command)
@@ -51,13 +51,13 @@ def algorithms(own: tuple[str, ...]) -> None:
     for title in HEADER:
         table.add_column(title, overflow="fold")
     for name in (*registry.NAMES, *own):
-        table.add_row(*row(name))
+        table.add_row(*describe(name))
     console.print(table)
     for line in _further():
         console.print(line, soft_wrap=True)
 
 
-def row(name: str) -> Row:
+def describe(name: str) -> AlgorithmRow:
     """Describe an algorithm. Raises SettingsError if it is unknown or wrong."""
     kind = registry.algorithm_class(name)
     algorithm, theta = kind(), torch.zeros(1)
@@ -70,7 +70,7 @@ def row(name: str) -> Row:
     paper = registry.server_class(server).paper if server else (vars(kind) if ":" in name else {"paper": kind.paper}
                                                                 ).get("paper", ABSENT)
     together = algorithm.pooled or algorithm.personal
-    return Row(name, registry.title_of(name), paper or ABSENT,
+    return AlgorithmRow(name, registry.title_of(name), paper or ABSENT,
                ABSENT if together else algorithm.weighting, _vectors(memory),
                ABSENT if together else _vectors(tuple(to_tensors(sent))), ABSENT if together else _vectors(tuple(down)),
                ", ".join(_options(kind, server, algorithm.free_server_step)) or ABSENT)

@@ -24,7 +24,7 @@ class PathType(click.ParamType):
 PATH = PathType()
 
 
-class Option(click.Option):
+class ThemedOption(click.Option):
     """An option that knows its theme."""
 
     def __init__(self, *names: str, theme: str, **attributes: Any) -> None:
@@ -70,5 +70,5 @@ def _loudness() -> list[click.Parameter]:
             LOG.setLevel(LOUDNESS[option.opts[0]])
 
     what = {"--quiet": "Say nothing but warnings, errors and what was asked for.", "--verbose": "Tell details as well."}
-    return [Option(name, theme="Help", is_flag=True, expose_value=False, callback=set_level, help=what[name])
+    return [ThemedOption(name, theme="Help", is_flag=True, expose_value=False, callback=set_level, help=what[name])
             for name in LOUDNESS]

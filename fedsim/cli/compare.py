@@ -10,8 +10,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from fedsim.cli.command import PATH, Command, Option
-from fedsim.cli.options import Asked, asked_for, setting_options
+from fedsim.cli.command import PATH, Command, ThemedOption
+from fedsim.cli.options import Asked, read_options, setting_options
 from fedsim.comparison.findings import Findings, examine
 from fedsim.comparison.plan import TUNING_SEED, TUNING_SPLIT, Job, Plan, make_plan, open_folder
 from fedsim.comparison.playing import play
@@ -51,7 +51,7 @@ def _compare(runs: tuple[str, ...], algos: str | None, seeds: int | None, lrs: s
         return
     tried = read_grid(lrs, grid)
     names = [name.strip() for name in algos.split(",")]
-    asked = asked_for(values | {"algo": names[0]}, names)
+    asked = read_options(values | {"algo": names[0]}, names)
     typed = {name for name, value in values.items() if value is not None} | {
         text.partition("=")[0] for text in values["option"]}
     if twice := [name for name in tried if name in typed]:
@@ -149,23 +149,23 @@ def _names(context: click.Context, parameter: click.Parameter, begun: str) -> li
 compare: click.Command = Command(
     "compare", callback=_compare, help=HELP, params=[
         click.Argument(["runs"], nargs=-1, metavar="[RUN...]", type=PATH),
-        Option("--algos", theme="Comparison", metavar="ALGO,ALGO...", shell_complete=_names,
+        ThemedOption("--algos", theme="Comparison", metavar="ALGO,ALGO...", shell_complete=_names,
                help="Algorithms to play, yours as MODULE:CLASS among them."),
-        Option("--seeds", theme="Comparison", type=click.IntRange(1), metavar="N",
+        ThemedOption("--seeds", theme="Comparison", type=click.IntRange(1), metavar="N",
                help=f"Seeds 0 to N-1, a run of every algorithm each.  [default: {DEFAULT_SEEDS}]"),
-        Option("--lrs", theme="Comparison", metavar="X,X...",
+        ThemedOption("--lrs", theme="Comparison", metavar="X,X...",
                help=f"Learning rates to try with every algorithm, with seed {TUNING_SEED} on the {TUNING_SPLIT} split; "
                     "each is then played with its best."),
-        Option("--grid", theme="Comparison", metavar="NAME=V,V...", multiple=True,
+        ThemedOption("--grid", theme="Comparison", metavar="NAME=V,V...", multiple=True,
                help="Values to try of an option of algorithms, yours among them, or of a setting of local training, as "
                     "--lrs does for learning rates; an algorithm tries all combinations of what it reads. May be given "
                     "several times."),
-        Option("--jobs", theme="Comparison", type=click.IntRange(1), metavar="N",
+        ThemedOption("--jobs", theme="Comparison", type=click.IntRange(1), metavar="N",
                help="Runs at once, which share cores and GPUs.  [default: 1]"),
-        Option("--target", theme="Comparison", type=click.FloatRange(0, 1), metavar="X",
+        ThemedOption("--target", theme="Comparison", type=click.FloatRange(0, 1), metavar="X",
                help="mIoU whose cost in rounds, bytes and seconds is told. Default: 90 % of the best final mIoU "
                     "of an algorithm that communicates."),
-        Option("--out", theme="Comparison", type=PATH, metavar="DIR",
+        ThemedOption("--out", theme="Comparison", type=PATH, metavar="DIR",
                help="Where runs and report go: a new or empty directory, or one that a comparison was begun in. "
                     "Default: comparisons/ALGOS-DATA-TIME."),
         *setting_options([setting.name for setting in fields(Settings) if setting.name not in NOT_ASKED])])

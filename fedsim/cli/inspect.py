@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from fedsim.cli.command import PATH, Command, Option
-from fedsim.cli.options import asked_for, setting_options
+from fedsim.cli.command import PATH, Command, ThemedOption
+from fedsim.cli.options import read_options, setting_options
 from fedsim.record.output_folder import make_output_folder
 from fedsim.settings import compatible
 from fedsim.system.console import LOG
@@ -21,7 +21,7 @@ def _inspect(out: str | None, **values: Any) -> None:
     from fedsim.experiment.dealing import cars_of, deal, source_of
     from fedsim.report.inspection import Inspection, write_inspection
 
-    settings = asked_for(values).settings
+    settings = read_options(values).settings
     compatible.check(settings)
     cars = cars_of(settings, ranks=1)
     source = source_of(settings, cars)
@@ -36,7 +36,7 @@ def _inspect(out: str | None, **values: Any) -> None:
 inspect: click.Command = Command(
     "inspect", callback=_inspect, params=[
         *setting_options(NAMES),
-        Option("--out", theme="Machine", type=PATH, metavar="DIR",
+        ThemedOption("--out", theme="Machine", type=PATH, metavar="DIR",
                help="Where tables and figures go, new or empty. Default: inspections/DATA-PARTITION-TIME.")],
     help="""Show what each car would have, before training.
 

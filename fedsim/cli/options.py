@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import click
 from click.shell_completion import CompletionItem
 
-from fedsim.cli.command import PATH, Command, Option, in_a_sentence
+from fedsim.cli.command import PATH, Command, ThemedOption, in_a_sentence
 from fedsim.data.partition import PARTITIONS, SPLIT_FILE
 from fedsim.errors import SettingsError
 from fedsim.options import flag
@@ -40,10 +40,10 @@ def parse(arguments: Sequence[str]) -> Asked | None:
         values = command().main(list(arguments), prog_name="python -m fedsim.main", standalone_mode=False)
     except click.ClickException as error:
         raise SettingsError(in_a_sentence(error)) from error
-    return asked_for(values) if isinstance(values, dict) else None
+    return read_options(values) if isinstance(values, dict) else None
 
 
-def asked_for(values: dict[str, Any], algos: Sequence[str] = ()) -> Asked:
+def read_options(values: dict[str, Any], algos: Sequence[str] = ()) -> Asked:
     """Return the settings that the values of options ask for; an option with the value None was not given.
 
     The option `config` may name a preset. algos: the algorithms that are played instead of the preset's own; the preset
@@ -51,7 +51,7 @@ def asked_for(values: dict[str, Any], algos: Sequence[str] = ()) -> Asked:
     """
     preset = values.pop("config")
     given = {name: value for name, value in values.items() if value not in (None, ())}
-    given |= _named_options(given)
+    given |= _read_named(given)
     if preset is None:
         return Asked(Settings(**given), given)
     path = Path(preset)
@@ -103,28 +103,28 @@ def setting_options(names: Collection[str]) -> list[click.Parameter]:
     """Return the options of these settings, and --config."""
     options: list[click.Parameter] = [_option(setting) for setting in dataclasses.fields(Settings)
                                       if setting.name in names]
-    options.append(Option("--config", theme="Machine", type=PATH, default=None, metavar="FILE",
+    options.append(ThemedOption("--config", theme="Machine", type=PATH, default=None, metavar="FILE",
                           help="TOML file of settings, such as a run directory's config.toml."))
     return options
 
 
-def _option(setting: "dataclasses.Field[Any]") -> Option:
+def _option(setting: "dataclasses.Field[Any]") -> ThemedOption:
     text, theme, choices = (setting.metadata[key] for key in ("help", "theme", "choices"))
     if setting.default not in (None, dataclasses.MISSING):
         text += f"  [default: {setting.default}]"
     kind = type_name(setting.type).removesuffix(" | None")
     words = choices or setting.metadata["suggests"]
 
-    def completed(context: click.Context, option: click.Parameter, begun: str) -> list[CompletionItem]:
+    def complete(context: click.Context, option: click.Parameter, begun: str) -> list[CompletionItem]:
         return [CompletionItem(word) for word in words if word.startswith(begun)]
 
-    return Option(flag(setting.name), theme=theme, default=None, help=text, multiple=setting.name == "option",
+    return ThemedOption(flag(setting.name), theme=theme, default=None, help=text, multiple=setting.name == "option",
                   type=PATH if setting.name in PATHS else TYPES.get(kind, click.STRING),
-                  shell_complete=completed if words else None,
+                  shell_complete=complete if words else None,
                   metavar="|".join(choices) or setting.metadata["metavar"] or PLAIN[kind])
 
 
-def _named_options(given: Mapping[str, Any]) -> dict[str, Any]:
+def _read_named(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what `--option NAME=VALUE` asks for: `option` by name, and the settings that are options too.
 
     Raises SettingsError.

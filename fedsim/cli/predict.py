@@ -86,14 +86,14 @@ def find(paths: Sequence[Path]) -> list[Found]:
     A name is the path from the last folder that all have in common, without its ending.
     Raises DataError where a path leads nowhere, a folder holds no picture, or two would have one name.
     """
-    listed = [(path, asked_for) for given in paths for path, asked_for in _pictures_of(given)]
+    listed = [(path, read_options) for given in paths for path, read_options in _pictures_of(given)]
     tops = {os.path.realpath(given if given.is_dir() else given.parent) for given in paths}
     top = os.path.commonpath(tops)
     found: dict[str, Found] = {}
-    for path, asked_for in listed:
+    for path, read_options in listed:
         place = Path(os.path.realpath(path.parent), path.name)
         name = str(place.relative_to(top).with_suffix(""))
-        other = found.setdefault(name, Found(path, name, asked_for))
+        other = found.setdefault(name, Found(path, name, read_options))
         if not os.path.samefile(other.path, path):
             raise DataError(f"{other.path} and {path.name} have the same name but for their ends; segment one of them "
                             "by itself")
@@ -137,7 +137,7 @@ def segment(segmenter: Segmenter, found: Sequence[Found], predictions: Predictio
             return error
         return Read(one.name, picture, segmenter.prepare(picture))
 
-    def wanted() -> Iterator[Read]:
+    def read_all() -> Iterator[Read]:
         for one in ahead(read, found, batch_size):
             if isinstance(one, DataError):
                 skipped.append(one)
@@ -145,8 +145,8 @@ def segment(segmenter: Segmenter, found: Sequence[Found], predictions: Predictio
             else:
                 yield one
 
-    def segmented() -> Iterator[tuple[Read, np.ndarray]]:
-        pictures = wanted()
+    def segment_all() -> Iterator[tuple[Read, np.ndarray]]:
+        pictures = read_all()
         while batch := [*islice(pictures, batch_size)]:
             labels = segmenter.segment(np.stack([one.seen for one in batch]), [one.picture.shape[:2] for one in batch])
             yield from zip(batch, labels, strict=True)
@@ -157,7 +157,7 @@ def segment(segmenter: Segmenter, found: Sequence[Found], predictions: Predictio
         return np.bincount(labels.ravel(), minlength=len(segmenter.classes))
 
     pixels = np.zeros(len(segmenter.classes), np.int64)
-    for counts in ahead(write, segmented(), batch_size):
+    for counts in ahead(write, segment_all(), batch_size):
         pixels += counts
         advance()
     return pixels, skipped

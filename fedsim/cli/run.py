@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from fedsim.cli.command import Command, Option, loudness
-from fedsim.cli.options import asked_for, setting_options
+from fedsim.cli.command import Command, ThemedOption, loudness
+from fedsim.cli.options import read_options, setting_options
 from fedsim.options import as_arguments
 from fedsim.settings import registry
 from fedsim.settings.fields import Settings
@@ -26,7 +26,7 @@ def _run(ranks: int | None, **values: Any) -> int:
     from fedsim.experiment.resuming import run_to_continue, settings_to_continue
     from fedsim.experiment.run import run as play
 
-    asked = asked_for(dict(values))
+    asked = read_options(dict(values))
     earlier = run_to_continue(asked.settings)
     settings = settings_to_continue(earlier, asked.given) if earlier else asked.settings
     if ranks is None:
@@ -43,6 +43,6 @@ def _run(ranks: int | None, **values: Any) -> int:
 run: click.Command = Command(
     "run", callback=_run, help=HELP, params=[
         *setting_options([setting.name for setting in dataclasses.fields(Settings)]),
-        Option("--ranks", theme="Machine", type=click.IntRange(1), metavar="N",
+        ThemedOption("--ranks", theme="Machine", type=click.IntRange(1), metavar="N",
                help="Ranks to start on this machine. Default: one for each car, but not more than GPUs or, without a "
                     "GPU, than cores divided by --threads; one for central.")])

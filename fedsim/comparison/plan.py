@@ -166,7 +166,7 @@ def open_folder(plan: Plan, given: Mapping[str, Any], folder: Path) -> Iterator[
     if not {path.name for path in folder.glob("*")} & {COMMON_FILE, LOCK}:
         make_empty_folder(folder)
     with hold_lock(folder):
-        _write_common(dict(given) | {"threads": plan.threads} | _tried(plan.grid), folder)
+        _write_common(dict(given) | {"threads": plan.threads} | _values_to_try(plan.grid), folder)
         yield
 
 
@@ -182,7 +182,7 @@ def _write_common(common: Mapping[str, Any], folder: Path) -> None:
             write_whole(path, "# What all runs of this comparison have in common.\n\n" + tomli_w.dumps(common))
         return
     was = _read_common(folder)
-    defaults = {setting.name: setting.default for setting in fields(Settings)} | _tried({}) | {"option": {}}
+    defaults = {setting.name: setting.default for setting in fields(Settings)} | _values_to_try({}) | {"option": {}}
     for name in sorted((was.keys() | common.keys()) - MAY_CHANGE):
         before, now = was.get(name, defaults.get(name)), common.get(name, defaults.get(name))
         # Values to try may be added: the name of a run's directory holds its own.
@@ -194,7 +194,7 @@ def _write_common(common: Mapping[str, Any], folder: Path) -> None:
                                 f"{format_setting(before, absent)}: take the same, or another directory with --out")
 
 
-def _tried(grid: Grid) -> dict[str, Any]:
+def _values_to_try(grid: Grid) -> dict[str, Any]:
     """Return the values to try as the file of common settings has them."""
     return {"lrs": [float(lr) for lr in grid.get("lr", ())],
             "grid": {name: [*values] for name, values in grid.items() if name != "lr"}}

@@ -71,7 +71,7 @@ def candidates(algo: str, grid: Grid) -> list[Candidate]:
 
     Raises SettingsError for a value that a setting or an option does not take.
     """
-    values = {name: [_typed(algo, name, text) for text in texts] for name, texts in grid.items() if reads(algo, name)}
+    values = {name: [_convert(algo, name, text) for text in texts] for name, texts in grid.items() if reads(algo, name)}
     if not values:
         return []
     return [tuple(zip(values, combination, strict=True)) for combination in itertools.product(*values.values())]
@@ -106,7 +106,7 @@ def _method_options(algo: str) -> dict[str, Option]:
     return server | options_of(kind)
 
 
-def _typed(algo: str, name: str, text: str) -> Any:
+def _convert(algo: str, name: str, text: str) -> Any:
     """Return a value as the setting or the option has it. Raises SettingsError."""
     if name in TRIED:
         kind = type_name(TRIED[name].type).removesuffix(" | None")

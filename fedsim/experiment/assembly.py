@@ -138,7 +138,7 @@ def _make_federation(settings: Settings, methods: Methods, world: World, train_s
 def _resolve(settings: Settings, methods: Methods, federation: Federation) -> dict[str, Any]:
     """Return what the settings left open, as it was decided."""
     algorithm, attack = federation.method.algorithm, federation.method.attack
-    return methods.resolved(settings) | {
+    return methods.resolve(settings) | {
         "threads": federation.world.threads,
         "weighting": None if algorithm.pooled or algorithm.personal else settings.weighting or algorithm.weighting,
         "batchnorm": (settings.batchnorm or "recalibrate") if settings.norm == "batch" else None,

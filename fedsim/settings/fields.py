@@ -151,7 +151,7 @@ class CommonSettings:
 
     def __post_init__(self) -> None:
         for one in fields(self):
-            object.__setattr__(self, one.name, _typed(one, getattr(self, one.name)))
+            object.__setattr__(self, one.name, _convert(one, getattr(self, one.name)))
         object.__setattr__(self, "algo", registry.short_name(self.algo))
         self._spread_options()
         for name, allowed in CHOICES.items():
@@ -278,7 +278,7 @@ def type_name(kind: Any) -> str:
     return kind.__name__ if isinstance(kind, type) else str(kind)
 
 
-def _typed(one: "Field[Any]", value: Any) -> Any:
+def _convert(one: "Field[Any]", value: Any) -> Any:
     """Return a value of a file's or a program's as the setting's own type. Raises SettingsError.
 
     A number may stand for a word that is one, a whole number for a decimal, NumPy's for Python's, a path for its text.

@@ -19,7 +19,7 @@ class Methods(NamedTuple):
     server: ServerOptimizer  # the plain step where the algorithm leaves no other
     aggregator: Aggregator
 
-    def resolved(self, settings: Settings) -> dict[str, Any]:
+    def resolve(self, settings: Settings) -> dict[str, Any]:
         """Return the settings of the parts with every default, as a preset has them.
 
         Of options without a flag of their own, it has those of a user's own algorithm, and those of fedsim's that are

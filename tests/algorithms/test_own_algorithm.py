@@ -16,7 +16,7 @@ from test_bad_input import FAST, refused  # noqa: F401 a fixture
 from test_torchrun import command, digests, start
 
 from fedsim.algorithms import FedAvg
-from fedsim.cli.algorithms import row
+from fedsim.cli.algorithms import describe
 from fedsim.errors import SettingsError
 from fedsim.main import main
 from fedsim.settings.compatible import check
@@ -77,7 +77,7 @@ def test_the_pages_algorithm_is_the_papers(fedexp):
 
 def test_an_algorithm_of_ones_own_is_listed_where_it_is_named(fedexp):
     paper = "Jhunjhunwala et al. 2023, arXiv:2301.09604"
-    assert row(fedexp)[1:7] == ("FedExP", paper, "images", "–", "1 + 1 number", "1")
+    assert describe(fedexp)[1:7] == ("FedExP", paper, "images", "–", "1 + 1 number", "1")
 
 
 def test_an_algorithm_that_is_added_as_the_page_says_runs_to_its_report(tiny_camvid, tmp_path):

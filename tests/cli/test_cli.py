@@ -7,7 +7,7 @@ import pytest
 
 from fedsim.algorithms import ALGORITHMS
 from fedsim.cli import main
-from fedsim.cli.algorithms import row
+from fedsim.cli.algorithms import describe
 from fedsim.settings.registry import COMBINATIONS, NAMES
 
 
@@ -15,7 +15,7 @@ def test_every_algorithm_is_listed_with_name_paper_and_options():
     """A registered one that nobody can ask for, or that no table shows, is an oversight. Catches a missing paper."""
     assert set(NAMES) == set(ALGORITHMS) | set(COMBINATIONS)
     for name in NAMES:
-        told = row(name)
+        told = describe(name)
         assert told.algo == name and told.name
         assert "arXiv:" in told.paper or name in ("local", "central")
 
@@ -25,13 +25,14 @@ def test_every_algorithm_is_listed_with_name_paper_and_options():
     ("scaffold", "1", "2", "2"), ("dyn", "1", "1", "1 + 1 number"), ("nova", "–", "1 + 1 number", "1"),
     ("adam", "–", "1", "1"), ("central", "–", "–", "–"), ("local", "1", "–", "–")])
 def test_vectors_are_those_of_the_papers(name, keeps, up, down):
-    assert row(name)[4:7] == (keeps, up, down)
+    assert describe(name)[4:7] == (keeps, up, down)
 
 
 def test_options_are_told_with_their_defaults():
-    assert "--rho [auto]" in row("admm").options and "--mu [0.01]" in row("prox").options
-    assert "--server-momentum [0.9]" in row("avgm").options and "--server-optimizer [none]" in row("scaffold").options
-    assert "server" not in row("dyn").options
+    assert "--rho [auto]" in describe("admm").options and "--mu [0.01]" in describe("prox").options
+    assert "--server-momentum [0.9]" in describe("avgm").options
+    assert "--server-optimizer [none]" in describe("scaffold").options
+    assert "server" not in describe("dyn").options
 
 
 @pytest.mark.parametrize("command", ["run --help", "data inspect --help", "--help", "list --help"])
@@ -48,7 +49,7 @@ def test_the_command_prints_the_table(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["fedsim", "algorithms"])
     main()
     printed = capsys.readouterr().out
-    assert all(row(name).name in printed for name in NAMES) and "--krum-hostile [1]" in printed
+    assert all(describe(name).name in printed for name in NAMES) and "--krum-hostile [1]" in printed
 
 
 @pytest.mark.parametrize(("arguments", "says"), [

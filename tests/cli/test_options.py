@@ -9,7 +9,7 @@ import tomli_w
 from commandline import parse
 
 from fedsim.algorithms import FedADMM
-from fedsim.cli.options import asked_for, command
+from fedsim.cli.options import command, read_options
 from fedsim.errors import SettingsError
 from fedsim.experiment.identity import config
 from fedsim.options import flag
@@ -183,7 +183,7 @@ def test_a_preset_keeps_what_one_of_several_algorithms_reads(preset, capsys):
     _, path = preset('algo = "admm"\nrho = 0.1\nparticipation = 0.5\nmu = 0.3\n')
     nothing = {"config": path, "out": None}
     for algos in (["central", "avg", "admm"], ["admm", "avg", "central"]):
-        given = asked_for(nothing | {"algo": algos[0]}, algos).given
+        given = read_options(nothing | {"algo": algos[0]}, algos).given
         assert (given["rho"], given["participation"]) == (0.1, 0.5) and "mu" not in given
     assert "left out is --mu, which" in capsys.readouterr().out
 

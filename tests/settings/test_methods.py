@@ -61,12 +61,12 @@ def test_an_option_that_nothing_reads_or_takes_is_refused(settings, says):
 def test_what_was_left_open_is_resolved_as_a_preset_has_it():
     """Only options that are not at their defaults stand under `option`: old runs keep their identity."""
     settings = Settings(rho="balanced")
-    assert check(settings).resolved(settings) == {
+    assert check(settings).resolve(settings) == {
         "rho": "balanced", "server_step": None, "local_start": "global", "option": {}}
     settings = Settings(algo="yogi", server_tau=0.5, aggregator="krum")
-    assert check(settings).resolved(settings) == {
+    assert check(settings).resolve(settings) == {
         "server_optimizer": "yogi", "server_step": 0.03, "server_tau": 0.5, "server_momentum": 0.9,
         "server_beta2": 0.99, "krum_hostile": 1, "option": {}}
     settings = Settings(rho=0.25, option={"kappa": "0.5"})
-    resolved = check(settings).resolved(settings)
+    resolved = check(settings).resolve(settings)
     assert resolved["option"] == {"kappa": 0.5} and resolved["rho"] == "0.25"
