@@ -153,6 +153,15 @@ def as_arguments(values: Mapping[str, Any]) -> list[str]:
     return words
 
 
+def number_text(value: float) -> str:
+    """Return the shortest text that reads back to the same number: one text for each number, in files and names.
+
+    >>> [number_text(value) for value in (0.10, 1.0, 1e30, 0.30000000000000004, 3)]
+    ['0.1', '1', '1e+30', '0.30000000000000004', '3']
+    """
+    return repr(value).removesuffix(".0")
+
+
 def spread_options(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings with each option of the table `option` beside them, as "option NAME", for tables and pages.
 

@@ -70,7 +70,8 @@ class BalancedFedADMM(FedADMM):
 
     def init_shared(self, theta: Tensor) -> Shared:
         rho = math.inf if self.rho is None else self.rho
-        return Shared(theta, rho, rho, theta.new_zeros(theta.shape), 0.0, 0.0)
+        mean_dual = theta.new_zeros(theta.shape).double()  # as `update` returns it
+        return Shared(theta, rho, rho, mean_dual, 0.0, 0.0)
 
     def begin_round(self, shared: Shared, step_length: float | None) -> Shared:  # type: ignore[override]
         if math.isfinite(shared.rho) or step_length is None:

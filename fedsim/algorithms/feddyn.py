@@ -63,7 +63,8 @@ class FedDyn(Algorithm):
         return self.alpha is None
 
     def init_shared(self, theta: Tensor) -> Shared:
-        return Shared(theta, math.inf if self.alpha is None else self.alpha, theta.new_zeros(theta.shape))
+        return Shared(theta, math.inf if self.alpha is None else self.alpha,
+                      theta.new_zeros(theta.shape).double())  # h, in float64 as `update` returns it
 
     def init_memory(self, theta: Tensor) -> Tensor:
         return theta.new_zeros(theta.shape)  # g_i

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from fedsim.errors import SettingsError
-from fedsim.options import BadOption, Option, flag, options_of
+from fedsim.options import BadOption, Option, flag, number_text, options_of
 from fedsim.report.words import format_setting
 from fedsim.settings import registry
 from fedsim.settings.fields import FLAGGED, Settings, type_name
@@ -120,7 +120,7 @@ def _convert(algo: str, name: str, text: str) -> Any:
         value = option.read(text)
     except BadOption as error:
         raise SettingsError(error.typed) from error
-    return text if option.words else value
+    return number_text(value) if option.words and value is not None else text if option.words else value
 
 
 def _set_by(name: str) -> str:

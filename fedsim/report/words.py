@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
+from fedsim.options import number_text
+
 ABSENT = "–"  # the cell of a table for which there is no value
 
 
@@ -28,7 +30,7 @@ def format_setting(value: Any, absent: str = ABSENT) -> str:
         return ",".join(f"{name}={format_setting(one)}" for name, one in value.items()) or absent
     if isinstance(value, list):
         return ",".join(map(format_setting, value)) or absent
-    return absent if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return absent if value is None else number_text(value) if isinstance(value, float) else str(value)
 
 
 def list_names(names: Sequence[str], most: int) -> str:

@@ -15,7 +15,7 @@ from fedsim.data import AUGMENTATIONS
 from fedsim.data.datasets import SOURCES
 from fedsim.data.partition import PARTITIONS
 from fedsim.errors import SettingsError
-from fedsim.options import BadOption, Option, flag
+from fedsim.options import BadOption, Option, flag, number_text
 from fedsim.settings import registry
 
 MOST_THREADS = 1024
@@ -170,7 +170,9 @@ class CommonSettings:
         _check(self, "timeout", lambda value: 0 < value <= 1e6, "above 0 and at most a million")
         _check(self, "participation", lambda value: 0 < value <= 1, "above 0 and at most 1")
         _check(self, "attackers", lambda value: value >= 0, "at least 0")
-        self.epochs()
+        least, most = self.epochs()
+        # One text for each meaning: 3 for 3:3.
+        object.__setattr__(self, "local_epochs", f"{least}:{most}" if least < most else str(least))
         self.input_size()
 
     def _spread_options(self) -> None:
@@ -190,7 +192,8 @@ class CommonSettings:
                     read = option.read(value)
                 except BadOption as error:
                     raise SettingsError(error.typed) from error
-                object.__setattr__(self, name, str(value) if option.words else read)
+                text = value if isinstance(read, str) or read is None else number_text(read)
+                object.__setattr__(self, name, str(text) if option.words else read)
 
     def method_options(self) -> dict[str, Any]:
         """Return the options of methods that are set, by name."""

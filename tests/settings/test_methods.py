@@ -58,6 +58,16 @@ def test_an_option_that_nothing_reads_or_takes_is_refused(settings, says):
     assert says in str(refusal.value)
 
 
+@pytest.mark.parametrize(("one", "other"), [
+    ({"rho": "0.10"}, {"rho": 0.1}), ({"rho": "1e-1"}, {"rho": "0.1"}), ({"algo": "dyn", "dyn_alpha": "2.0"}, {
+        "algo": "dyn", "dyn_alpha": "2"}), ({"local_epochs": "3:3"}, {"local_epochs": 3}),
+    ({"algo": "prox", "mu": "0.50"}, {"algo": "prox", "mu": 0.5})])
+def test_a_number_is_one_setting_however_it_is_written(one, other):
+    """Catches numbers compared as text: other runs to a comparison, and a resume that is refused."""
+    assert Settings(**one) == Settings(**other)
+    assert Settings(rho="1").rho == "1" and Settings(rho="0.3").rho == "0.3", "as runs of earlier versions have it"
+
+
 def test_what_was_left_open_is_resolved_as_a_preset_has_it():
     """Only options that are not at their defaults stand under `option`: old runs keep their identity."""
     settings = Settings(rho="balanced")
