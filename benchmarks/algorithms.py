@@ -28,10 +28,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 TUNING_SEED = 100
-LRS = [{"lr": lr} for lr in (0.1, 0.2)]
-SERVER = [{"lr": 0.1, "server-step": step, "server-tau": tau}
-          for step, tau in ((0.01, 0.001), (0.03, 0.01), (0.1, 0.01), (0.3, 0.03))]
-GRID: dict[str, list[dict[str, object]]] = {
+Point = dict[str, object]  # options of fedsim
+LRS: list[Point] = [{"lr": lr} for lr in (0.1, 0.2)]
+SERVER: list[Point] = [{"lr": 0.1, "server-step": step, "server-tau": tau}
+                       for step, tau in ((0.01, 0.001), (0.03, 0.01), (0.1, 0.01), (0.3, 0.03))]
+GRID: dict[str, list[Point]] = {
     "central": LRS,
     "avg": LRS,
     "prox": [{"mu": 0.01} | point for point in LRS],
@@ -71,7 +72,7 @@ def main() -> None:
     print(table(best, pace, options))
 
 
-def tune(names: list[str], options: argparse.Namespace) -> dict[str, dict[str, object]]:
+def tune(names: list[str], options: argparse.Namespace) -> dict[str, Point]:
     """Run every algorithm at every point of its grid, and return the best point of each."""
     points = [(name, point) for name in names for point in GRID[name]]
     runs = {(name, label(point)): options.out / "tune" / f"{name}-{label(point)}" for name, point in points}
@@ -85,13 +86,13 @@ def tune(names: list[str], options: argparse.Namespace) -> dict[str, dict[str, o
     return best
 
 
-def compare(best: dict[str, dict[str, object]], options: argparse.Namespace) -> None:
+def compare(best: dict[str, Point], options: argparse.Namespace) -> None:
     """Run every algorithm at its best point with each of the seeds."""
     run_all([command(name, point, options.out / "run" / f"{name}-{seed}", seed, options, "--eval-split", "test")
              for seed in options.seeds for name, point in best.items()], options.jobs)
 
 
-def time_rounds(best: dict[str, dict[str, object]], options: argparse.Namespace) -> dict[str, float]:
+def time_rounds(best: dict[str, Point], options: argparse.Namespace) -> dict[str, float]:
     """Return the time that a round trains and combines, as a multiple of FedAvg's: the median over all turns."""
     seconds: dict[str, list[float]] = {name: [] for name in best}
     for turn in range(options.turns):
@@ -105,7 +106,7 @@ def time_rounds(best: dict[str, dict[str, object]], options: argparse.Namespace)
             for name, spent in seconds.items()}
 
 
-def table(best: dict[str, dict[str, object]], pace: dict[str, float], options: argparse.Namespace) -> str:
+def table(best: dict[str, Point], pace: dict[str, float], options: argparse.Namespace) -> str:
     """Return the table in Markdown, with the best final mIoU first."""
     rows = []
     for name, point in best.items():
@@ -168,19 +169,19 @@ def place_and_light(name: str, car: int) -> str:
     return f"{drive.kind}-{drive.light}"
 
 
-def command(name: str, point: dict[str, object], run: Path, seed: int, options: argparse.Namespace,
+def command(name: str, point: Point, run: Path, seed: int, options: argparse.Namespace,
             *more: str) -> tuple[list[str], Path]:
     """Return a command, without its --out, and the directory of its run."""
     return [sys.executable, "-m", "fedsim.main", "--algo", name, *as_flags(point), "--cars", str(options.cars),
             "--rounds", str(options.rounds), "--seed", str(seed), "--threads", "1", *more, *options.options], run
 
 
-def as_flags(point: dict[str, object]) -> list[str]:
+def as_flags(point: Point) -> list[str]:
     """Return the options of a point as words of a command line."""
     return [word for option, value in point.items() for word in (f"--{option}", str(value))]
 
 
-def label(point: dict[str, object]) -> str:
+def label(point: Point) -> str:
     """Return the name of a point, for the directory of its run."""
     return "_".join(f"{option}={value}" for option, value in point.items())
 

@@ -12,10 +12,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from algorithms import as_flags, label, records, run_all
+from algorithms import Point, as_flags, label, records, run_all
 
 AGGREGATORS = ("mean", "median", "trimmed-mean", "krum", "multi-krum", "geometric-median")
-POINT: dict[str, object] = {"lr": 0.15}
+POINT: Point = {"lr": 0.15}
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def main() -> None:
               + " | ".join(f"{miou:.3f} ({miou - clean:+.3f})" for miou in found) + " |")
 
 
-def command(extra: dict[str, object], options: argparse.Namespace) -> tuple[list[str], Path]:
+def command(extra: Point, options: argparse.Namespace) -> tuple[list[str], Path]:
     """Return a command, without its --out, and the directory of its run."""
     words = [sys.executable, "-m", "fedsim.main", "--algo", "avg", "--cars", "5", "--threads", "1", "--rounds",
              str(options.rounds), "--evaluate-every", str(options.rounds), *as_flags(POINT | extra)]

@@ -26,7 +26,7 @@ import time
 from collections import Counter
 from itertools import cycle
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "faults")]
@@ -169,13 +169,13 @@ def play(arguments: list[str]) -> int:
     from fedsim.main import main
 
     file = os.open(activity_file(Path(arguments[arguments.index("--out") + 1]), os.getpid()), os.O_WRONLY | os.O_CREAT)
-    tell, ask = World.doing.fset, World.doing.fget
+    doing: Any = World.doing  # a property
 
     def tell_and_write(world: World, text: str) -> None:
         os.pwrite(file, text.ljust(100).encode(), 0)
-        tell(world, text)
+        doing.fset(world, text)
 
-    World.doing = property(ask, tell_and_write)
+    World.doing = property(doing.fget, tell_and_write)
     return main(arguments)
 
 
