@@ -545,3 +545,42 @@ def test_every_method_goes_on_to_the_same_bits(tiny_camvid, tmp_path, play, meth
     assert play(*command(tiny_camvid, tmp_path / "run", rounds=1, **federated | method)) == (0, "")
     assert play("--resume", tmp_path / "run", "--rounds", 2) == (0, "")
     assert digests(tmp_path / "run") == digests(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("checkpoint_every", [1, 4])
+def test_a_run_that_has_stopped_because_it_diverges_stays_stopped(tiny_camvid, tmp_path, play, checkpoint_every):
+    """Whatever checkpoints it has. Catches a resume that plays on, because the trouble was told of already."""
+    out = tmp_path / "run"
+    status, said = play(*command(tiny_camvid, out, algo="admm", server_step=3, participation=0.5, rounds=14,
+                                 on_divergence="stop", lr=0.1, checkpoint_every=checkpoint_every))
+    assert status == 1 and "stopped, because the" in said
+    played = digests(out)
+    assert len(played) < 15
+    for _ in range(2):
+        status, said = play("--resume", out)
+        assert status == 1 and f"round {len(played) - 1}: stopped, because it diverged" in said
+        assert digests(out) == played and not (out / "report" / "summary.md").exists()
+
+
+@pytest.mark.parametrize("algo", ["admm", "local"])
+def test_the_round_that_a_resumed_run_ends_with_is_scored(tiny_camvid, tmp_path, play, algo):
+    """Although it was not the last when it was played. Catches the untrained model's score as the final one."""
+    common = {"algo": algo, "participation": 1.0, "batchnorm": "recalibrate", "evaluate_every": 3}
+    out, scored = tmp_path / "run", tmp_path / "scored"
+    assert play(*command(tiny_camvid, scored, **common | {"rounds": 2})) == (0, "")
+    assert play(*command(tiny_camvid, out, **common | {"rounds": 4})) == (0, "")
+    for path in [*(out / "checkpoints").glob("*-000004.*"), *out.glob("report/*")]:
+        path.unlink()  # as if the run had been killed in round 3 ...
+    for path in (out / "checkpoints").glob("*-000003.*"):
+        path.unlink()
+    shutil.copytree(scored / "checkpoints", out / "checkpoints", dirs_exist_ok=True)
+    assert play("--resume", out, "--rounds", 1)[0] == 2
+    assert play("--resume", out, "--rounds", 2) == (0, "")
+    last, undisturbed = records(out)[-1], records(scored)[-1]
+    assert last["round"] == 2 and last["global"] == undisturbed["global"]
+    assert last.get("worst") == undisturbed.get("worst")
+    assert [entry.get("miou") for entry in last["cars"]] == [entry.get("miou") for entry in undisturbed["cars"]]
+    assert (out / "report" / "summary.md").exists()
+    assert play("--resume", out, "--rounds", 4) == (0, "")
+    told = json.loads((out / "environment.json").read_text())["warnings"]
+    assert any(line.startswith("round 2 was scored because it was the last") for line in told)

@@ -132,6 +132,8 @@ def warnings(comparison: Comparison) -> list[str]:
     """Return a sentence for everything that makes the rows less comparable than they look."""
     lines = [f"{trial.path} has played {trial.rounds} of {trial.settings.rounds} rounds: its numbers are of these "
              "alone" for row in comparison.rows for trial in row.trials if trial.rounds < trial.settings.rounds]
+    lines += [f"{trial.path}, round {record['round']}: {record['warning']}" for row in comparison.rows
+              for trial in row.trials for record in trial.records if "warning" in record]
     if len({row.trials[0].settings.rounds for row in comparison.rows}) > 1:
         lines.append("the rows have different numbers of rounds: compare them at equal pictures or steps")
     if "weighting" in differences(comparison.rows) and _unequal_cars(comparison.rows):

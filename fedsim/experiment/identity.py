@@ -63,9 +63,13 @@ def check_same(path: Path, world: World, dealt: Dealt, settings: Settings) -> li
         if environment["data"].get(split) != fingerprint:
             raise DataError(f"the {split} scenes of {settings.data} are not those that {path} was run with; restore "
                             "them, or start a new run")
-    versions, rounds_before = environment["versions"], PastRun.open(path).settings.rounds
+    versions, earlier = environment["versions"], PastRun.open(path)
+    rounds_before, has_ended = earlier.settings.rounds, earlier.has_ended()
     warnings = [f"{name} was {was} and is {is_now}: the last digits of results may change"
                 for name, is_now in current_versions().items() if (was := versions.get(name)) != is_now]
+    if settings.rounds > rounds_before and rounds_before % settings.evaluate_every and has_ended:
+        warnings.insert(0, f"round {rounds_before} was scored because it was the last: a run of {settings.rounds} "
+                        f"rounds from the start has no score there (--evaluate-every {settings.evaluate_every})")
     if settings.rounds != rounds_before and settings.lr_schedule == "cosine":
         warnings.insert(0, f"--rounds is {settings.rounds} and was {rounds_before}, so that the learning rate falls "
                         "along another cosine from here on: the run becomes neither of the two")

@@ -56,6 +56,18 @@ class Journal:
         if "warning" in record:
             LOG.warning("round %d: %s", record["round"], record["warning"])
 
+    def lacks_score(self) -> bool:
+        """Return whether the latest round was recorded without a score."""
+        return bool(self._records) and self._records[-1]["global"] is None
+
+    def score_last(self, add_score: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Replace the latest record by what `add_score` makes of it."""
+        record = add_score(self._records[-1])
+        self.directory.cut(record["round"] - 1)
+        self.directory.append(record)
+        self._records[-1] = record
+        self._tensorboard.log_score(record)
+
     def show(self, round_number: int, predictions: np.ndarray) -> None:
         """Write a panel of predictions (K, h, w) for the shown scenes."""
         _, images, labels = self._shown

@@ -34,7 +34,7 @@ from fedsim.federation.state import RoundResult, State
 from fedsim.record.checkpoints import Checkpoints
 from fedsim.record.output_folder import make_dated_folder
 from fedsim.record.overview import own_code_option
-from fedsim.record.round_record import car_details, round_record
+from fedsim.record.round_record import add_score, car_details, round_record
 from fedsim.record.run_directory import RunDirectory
 from fedsim.record.weights import weights_of
 from fedsim.report.scenes import load_shown, shown_indices
@@ -150,6 +150,8 @@ def _train(experiment: Experiment, directory: RunDirectory, resumed: bool) -> No
     try:
         if last < 0:
             _record(experiment, journal, state, None, clock)
+        elif state.round == settings.rounds:
+            _score_last(experiment, journal, state)
         state = _play(experiment, checkpoints, journal, state)
         _write_report(experiment, journal, state)
     finally:
@@ -167,7 +169,9 @@ def _play(experiment: Experiment, checkpoints: Checkpoints, journal: "Journal | 
             _record(experiment, journal, state, result, clock)
             clock = time.perf_counter()
             stop, wanted = signals.agree(world)
-            if wanted or state.round % settings.checkpoint_every == 0 or state.round == settings.rounds:
+            # After trouble too: a run that stops has to stay stopped when it is resumed.
+            due = state.round % settings.checkpoint_every == 0 or state.round == settings.rounds
+            if wanted or due or result.trouble:
                 checkpoints.save(state)
                 _log(world).debug("checkpoint of round %d written to %s", state.round, checkpoints.folder)
             if stop:
@@ -214,6 +218,20 @@ def _record(experiment: Experiment, journal: "Journal | None", state: State, res
             remedy = f"; the run may diverge: {REMEDY}" if settings.on_divergence == "warn" else ""
             record["warning"] = f"{result.trouble}{remedy}"
         journal.write(record, car_details(result, scored, names) if result else {})
+        if shown is not None:
+            journal.show(state.round, shown)
+
+
+def _score_last(experiment: Experiment, journal: "Journal | None", state: State) -> None:
+    """Score the state that a resumed run ends with, if its round was not the last one when it was played."""
+    federation, dealt = experiment.federation, experiment.dealt
+    if not federation.world.broadcast_number(journal is not None and journal.lacks_score()):
+        return
+    federation.world.doing = f"scoring round {state.round}"
+    scored = score(federation, state, dealt.eval_set, experiment.criterion)
+    shown = _predict_shown(experiment, state)
+    if journal:
+        journal.score_last(lambda record: add_score(record, federation, scored, dealt.eval_set.classes.names))
         if shown is not None:
             journal.show(state.round, shown)
 

@@ -41,17 +41,23 @@ def simulate(federation: Federation, state: State) -> Iterator[RoundResult]:
     """Play the rounds after `state`, up to the last one.
 
     Raises RunError after a round that diverges if the schedule says to stop then, and if it diverges again after
-    several rounds were rolled back.
+    several rounds were rolled back. A state that a run has stopped with raises it at once: the run stays stopped.
     """
+    stop_if_diverging(federation, state, "it diverged, and was told to stop then")
     while state.round < federation.schedule.rounds:
         result = watch_divergence(federation, state, run_round(federation, state))
         state = result.state
         yield result
-        if result.trouble and federation.schedule.on_divergence == "stop":
-            raise RunError(f"round {state.round}: stopped, because {result.trouble}; {REMEDY}")
-        if state.lr_factor < 0.5**MOST_ROLLBACKS:
-            raise RunError(f"round {state.round}: stopped, because it diverges again after {MOST_ROLLBACKS} rounds "
-                           f"were undone; {REMEDY}")
+        stop_if_diverging(federation, state, result.trouble)
+
+
+def stop_if_diverging(federation: Federation, state: State, trouble: str | None) -> None:
+    """Raise RunError if a run is to stop with this state. trouble: the reason, in words, if it diverges."""
+    if federation.schedule.on_divergence == "stop" and state.watch.warned:
+        raise RunError(f"round {state.round}: stopped, because {trouble}; {REMEDY}")
+    if state.lr_factor < 0.5**MOST_ROLLBACKS:
+        raise RunError(f"round {state.round}: stopped, because it diverges again after {MOST_ROLLBACKS} rounds were "
+                       f"undone; {REMEDY}")
 
 
 def run_round(federation: Federation, state: State) -> RoundResult:

@@ -29,8 +29,8 @@ def round_record(algo: str, federation: Federation, state: State, result: RoundR
     """
     record: dict[str, Any] = {
         "round": state.round, "algo": algo,
-        "global": None if score is None else _scores(score.overall, class_names),
-        "cars": [] if result is None else [_car(federation, car, result, score) for car in result.reports],
+        "global": None,
+        "cars": [] if result is None else [_car(federation, car, result) for car in result.reports],
         "theta_norm": norm(state.shared.theta),
     }
     if result is not None:
@@ -43,15 +43,26 @@ def round_record(algo: str, federation: Federation, state: State, result: RoundR
                        "mean_dual_norm": result.residuals.mean_dual, "rho": result.residuals.penalty}
     if result is not None and federation.schedule.car_failures:
         record["failed"] = result.failed
-    if score is not None and federation.method.algorithm.personal:
-        worst = min(score.own, key=lambda car: score.own[car].scores.miou)
-        name = federation.fleet.cars[worst].name
-        record["worst"] = {"car": worst, "name": name, "miou": score.own[worst].scores.miou}
+    if score is not None:
+        record = add_score(record, federation, score, class_names)
     return record | {
         "pictures": state.pictures, "sequential_steps": state.sequential_steps,
         "bytes_up": result.bytes_up if result else 0, "bytes_down": result.bytes_down if result else 0,
         "seconds": seconds, "theta_sha256": state.digest(),
     }
+
+
+def add_score(record: dict[str, Any], federation: Federation, score: Score,
+              class_names: Sequence[str]) -> dict[str, Any]:
+    """Return a record with the score of its state, of the cars' own models too."""
+    own = {car: {"miou": scored.scores.miou, "own_loss": scored.loss} for car, scored in score.own.items()}
+    scored = record | {"global": _scores(score.overall, class_names),
+                       "cars": [entry | own.get(entry["car"], {}) for entry in record["cars"]]}
+    if federation.method.algorithm.personal:
+        worst = min(score.own, key=lambda car: score.own[car].scores.miou)
+        name = federation.fleet.cars[worst].name
+        scored["worst"] = {"car": worst, "name": name, "miou": score.own[worst].scores.miou}
+    return scored
 
 
 def car_details(result: RoundResult, score: Score | None, class_names: Sequence[str]) -> dict[int, CarDetail]:
@@ -73,7 +84,7 @@ def _by_class(class_iou: Sequence[float | None], names: Sequence[str]) -> dict[s
             for name, iou in zip(names, class_iou, strict=True)}
 
 
-def _car(federation: Federation, car: int, result: RoundResult, score: Score | None) -> dict[str, Any]:
+def _car(federation: Federation, car: int, result: RoundResult) -> dict[str, Any]:
     report, (name, images) = result.reports[car], federation.fleet.cars[car]
     seen = [iou for iou in report.class_iou if not math.isnan(iou)]
     entry = {"car": car, "name": name, "images": images, "steps": int(report.steps), "loss": report.loss,
@@ -82,8 +93,6 @@ def _car(federation: Federation, car: int, result: RoundResult, score: Score | N
              "pictures_per_second": _pictures(federation, car, result) / report.seconds}
     if result.residuals is not None:
         entry["dual_norm"] = report.dual_norm
-    if score is not None and car in score.own:
-        entry |= {"miou": score.own[car].scores.miou, "own_loss": score.own[car].loss}
     return entry
 
 

@@ -193,6 +193,15 @@ def test_of_a_grid_every_combination_is_listed_and_each_edge_told():
     assert table.rows[7][2:] == ["–", ""] and len(table.rows) == 8
 
 
+def test_the_warnings_of_runs_are_those_of_their_comparison():
+    """Catches a run that has diverged and stands in a table without a word."""
+    diverging = trial(0.1, 0.2, 0.3)
+    diverging.records[2]["warning"] = "the step of theta is 5, over 10 times its usual 0.2"
+    said = warnings(Comparison(rows_of([diverging, trial(0.1, 0.5, 0.4, seed=1)]), CLASSES, ["Road"], 0.5))
+    assert [line for line in said if "step of theta" in line] == [
+        f"{diverging.path}, round 2: the step of theta is 5, over 10 times its usual 0.2"]
+
+
 def test_what_makes_rows_unlike_is_warned_of():
     rows = rows_of([trial(0.1, 0.5, rounds=3, weighting="images", images=(8, 9)),
                     trial(0.1, 0.5, algo="prox", weighting="uniform", images=(8, 9))])

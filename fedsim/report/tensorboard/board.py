@@ -71,19 +71,27 @@ class TensorBoard:
     def log_round(self, record: dict, details: Mapping[int, CarDetail]) -> None:
         """Write a round. record: a line of metrics.jsonl; details: by car, what the record leaves out."""
         round_number, scores = record["round"], record["global"] or {}
-        scalars = _pick(scores, _GLOBAL_TAGS) | _pick(record, _COORDINATOR_TAGS)
-        scalars |= _by_class("class_iou", scores.get("class_iou", {}))
+        scalars = _pick(record, _COORDINATOR_TAGS) | _score_scalars(record)
         if round_number > 0:
             scalars |= {"bytes_up": record["bytes_up"], "bytes_down": record["bytes_down"]}
             scalars |= {f"seconds/{phase}": seconds for phase, seconds in record["seconds"].items()}
         if scores:
             self._result.write_scalars(round_number, _pick(record | scores, _RESULT_TAGS))
-        if "worst" in record:
-            scalars["worst_miou"] = record["worst"]["miou"]
         self._coordinator.write_scalars(round_number, scalars)
         for entry in record["cars"]:
             if entry["car"] < MAX_CARS:
                 self._log_car(round_number, entry, details[entry["car"]])
+        self._flush()
+
+    def log_score(self, record: dict) -> None:
+        """Write the scores of a round that was written without them."""
+        round_number = record["round"]
+        self._coordinator.write_scalars(round_number, _score_scalars(record))
+        self._result.write_scalars(round_number, _pick(record | record["global"], _RESULT_TAGS))
+        for entry in record["cars"]:
+            scores = {key: entry[key] for key in ("miou", "own_loss") if key in entry}
+            if scores and entry["car"] < MAX_CARS:
+                self._file_of(entry["car"]).write_scalars(round_number, _pick(scores, _CAR_TAGS))
         self._flush()
 
     def log_panel(self, round_number: int, panel: np.ndarray) -> None:
@@ -109,15 +117,19 @@ class TensorBoard:
 
     def _log_car(self, round_number: int, entry: dict, detail: CarDetail) -> None:
         car = entry["car"]
-        if car not in self._cars:
-            self._cars[car] = EventFile(self._folder(car))
+        file = self._file_of(car)
         before = self._steps.get(car, 0)
         self._steps[car] = before + len(detail.step_losses)
         for step, loss in enumerate(detail.step_losses, start=before + 1):
-            self._cars[car].write_scalars(step, {STEP_LOSS: loss})
-        self._cars[car].write_scalars(
+            file.write_scalars(step, {STEP_LOSS: loss})
+        file.write_scalars(
             round_number, _pick(entry, _CAR_TAGS) | {"seconds/local": detail.seconds}
             | _by_class("train_class_iou", detail.train_class_iou) | _by_class("class_iou", detail.class_iou))
+
+    def _file_of(self, car: int) -> EventFile:
+        if car not in self._cars:
+            self._cars[car] = EventFile(self._folder(car))
+        return self._cars[car]
 
     def _folder(self, car: int) -> Path:
         name = re.sub(r"[^\w.-]+", "-", self._car_names[car])
@@ -126,6 +138,13 @@ class TensorBoard:
     def _flush(self) -> None:
         for file in (self._coordinator, self._result, *self._cars.values()):
             file.flush()
+
+
+def _score_scalars(record: dict) -> dict[str, float]:
+    """Return the scores of the global model and of the worst car by their tags; empty if the round was not scored."""
+    scores = record["global"] or {}
+    found = _pick(scores, _GLOBAL_TAGS) | _by_class("class_iou", scores.get("class_iou", {}))
+    return found | ({"worst_miou": record["worst"]["miou"]} if "worst" in record else {})
 
 
 def _came_before(event: Event, round: int, steps: int) -> bool:
