@@ -63,13 +63,13 @@ class Plain:
 
 
 @dataclass(frozen=True)
-class Momentum:
+class FedAvgM:
     """FedAvgM: v <- beta v + D;  theta <- theta + step v. Without a factor (1 - beta), v grows to D / (1 - beta).
 
     Two rounds that both propose a move of 1:
 
     >>> from torch import tensor
-    >>> server, theta = Momentum(server_momentum=0.5), tensor([0.0]).double()
+    >>> server, theta = FedAvgM(server_momentum=0.5), tensor([0.0]).double()
     >>> theta, velocity = server.step(theta, theta + 1, server.init_state(theta))  # theta = 1
     >>> theta, velocity = server.step(theta, theta + 1, velocity)  # v = 0.5 · 1 + 1
     >>> theta.item(), velocity.item()
@@ -134,11 +134,11 @@ class _Adaptive:
 
 
 @dataclass(frozen=True)
-class Adagrad(_Adaptive):
+class FedAdagrad(_Adaptive):
     """FedAdagrad: v <- v + D², without a first moment (beta1 = 0).
 
     >>> from torch import tensor
-    >>> server, theta = Adagrad(server_step=1.0, server_tau=1.5), tensor([0.0]).double()
+    >>> server, theta = FedAdagrad(server_step=1.0, server_tau=1.5), tensor([0.0]).double()
     >>> theta, moments = server.step(theta, theta + 2, server.init_state(theta))
     >>> moments.v.item(), theta.item()  # v = 1.5² + 2²; theta = 2 / (2.5 + 1.5)
     (6.25, 0.5)
@@ -154,11 +154,11 @@ class Adagrad(_Adaptive):
 
 
 @dataclass(frozen=True)
-class Adam(_Adaptive):
+class FedAdam(_Adaptive):
     """FedAdam: v <- beta2 v + (1 - beta2) D².
 
     >>> from torch import tensor
-    >>> server, theta = Adam(6.0, server_tau=1.0, server_momentum=0.5, server_beta2=0.5), tensor([0.0]).double()
+    >>> server, theta = FedAdam(6.0, server_tau=1.0, server_momentum=0.5, server_beta2=0.5), tensor([0.0]).double()
     >>> theta, moments = server.step(theta, theta + 7, server.init_state(theta))
     >>> moments.m.item(), moments.v.item(), theta.item()  # v = (1² + 7²) / 2; theta = 6 · 3.5 / (5 + 1)
     (3.5, 25.0, 3.5)
@@ -180,11 +180,11 @@ class Adam(_Adaptive):
 
 
 @dataclass(frozen=True)
-class Yogi(Adam):
+class FedYogi(FedAdam):
     """FedYogi: v <- v - (1 - beta2) D² sign(v - D²). One round changes v by (1 - beta2) D², whatever v is.
 
     >>> from torch import tensor
-    >>> server, theta = Yogi(1.0, server_tau=1.0, server_momentum=0.5, server_beta2=0.5), tensor([0.0]).double()
+    >>> server, theta = FedYogi(1.0, server_tau=1.0, server_momentum=0.5, server_beta2=0.5), tensor([0.0]).double()
     >>> theta, moments = server.step(theta, theta + 4, server.init_state(theta))
     >>> moments.m.item(), moments.v.item(), theta.item()  # v = 1² + 4² / 2; theta = 2 / (3 + 1)
     (2.0, 9.0, 0.5)
@@ -199,4 +199,4 @@ class Yogi(Adam):
 
 
 SERVER_OPTIMIZERS: dict[str, type[ServerOptimizer]] = {
-    optimizer.name: optimizer for optimizer in (Momentum, Adagrad, Adam, Yogi)}
+    optimizer.name: optimizer for optimizer in (FedAvgM, FedAdagrad, FedAdam, FedYogi)}

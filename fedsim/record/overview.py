@@ -21,7 +21,7 @@ RUN_FILES = ("environment.json", "metrics.jsonl")  # a directory with one of the
 REPEAT = "repeat with: "  # in the comment on top of config.toml
 
 
-class Scores(NamedTuple):
+class ScoreSummary(NamedTuple):
     """The latest and the best score in a metrics.jsonl."""
 
     round: int  # the latest recorded one
@@ -38,7 +38,7 @@ class Overview:
     settings: dict[str, Any]  # from config.toml; empty if it cannot be read
     environment: dict[str, Any]  # from environment.json; empty if it cannot be read
     repeat: str | None  # the command that repeats the run
-    scores: Scores | None  # None if there is no record yet
+    scores: ScoreSummary | None  # None if there is no record yet
     fault: str | None  # a sentence on the first damaged file
     changed: float  # when the latest record was written, in seconds since the epoch
 
@@ -141,7 +141,7 @@ def _config(path: Path) -> tuple[dict[str, Any], str | None, list[str]]:
     return spread_options(settings), repeat[0] if repeat else None, []
 
 
-def _scores(path: Path) -> Scores | None:
+def _scores(path: Path) -> ScoreSummary | None:
     """Return the scores in a metrics.jsonl, or None if it is empty. Raises _Damaged.
 
     Only the global score of a line is parsed, because the line may hold a thousand cars. The last line is parsed whole.
@@ -168,7 +168,7 @@ def _scores(path: Path) -> Scores | None:
     if not isinstance(record, dict) or type(record.get("round")) is not int:
         raise _Damaged("metrics.jsonl does not end with the record of a round")
     best = max(found, key=found.__getitem__, default=0)
-    return Scores(record["round"], found[max(found)] if found else None, found.get(best), best)
+    return ScoreSummary(record["round"], found[max(found)] if found else None, found.get(best), best)
 
 
 def _changed(path: Path) -> float:

