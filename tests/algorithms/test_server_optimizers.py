@@ -12,7 +12,7 @@ import torch
 from federations import altered
 
 from fedsim.algorithms import FedAvg
-from fedsim.algorithms.server_optimizers import SERVER_OPTIMIZERS, FedAdagrad, FedAdam, FedAvgM, Plain
+from fedsim.algorithms.server_optimizers import SERVER_OPTIMIZERS, FedAdagrad, FedAdam, FedAvgM, FedYogi, Plain
 from fedsim.federation.rounds import initial_state, run_round
 
 THETA = torch.tensor([1.0, -2.0, 0.5, 8.0], dtype=torch.float64)
