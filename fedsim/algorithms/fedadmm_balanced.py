@@ -61,7 +61,7 @@ class BalancedFedADMM(FedADMM):
     >>> sent = [algorithm.contribute(Local(tensor([w]), 5, 10, 0.5), shared, memory)[0] for w in (3.0, -2.8)]
     >>> mean = Contribution(*((first + second) / 2 for first, second in zip(*sent)))
     >>> algorithm.update(shared, mean, participation=1.0)[:2]
-    (tensor([0.1500]), 2.0)
+    (tensor([0.1500], dtype=torch.float64), 2.0)
     """
 
     rho: float | None = option(None, "Penalty that starts as auto does and follows the residuals.", words=("balanced",),
