@@ -1,11 +1,13 @@
 """A command of the command line: options by theme, --quiet and --verbose, mistakes in one sentence."""
 
 import logging
+import os
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
+from fedsim.errors import MachineError
 from fedsim.system.console import LOG
 
 WIDE = {"max_content_width": 120}  # of help, where the terminal has as many columns
@@ -57,6 +59,19 @@ def in_a_sentence(error: click.ClickException) -> str:
         return f"there is no option {error.option_name}{near}; --help lists those there are"
     text = " ".join(error.format_message().split()).rstrip(".")
     return f"{text[:1].lower()}{text[1:]}; --help lists what there is"
+
+
+def refuse_torchrun(command: str) -> bool:
+    """Return True on all ranks but the first of a launch by torchrun; on the first, raise MachineError.
+
+    A command that starts ranks itself would play the same runs once for each of torchrun's ranks.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return False
+    if os.environ.get("RANK", "0") != "0":
+        return True
+    raise MachineError(f"fedsim {command} starts ranks itself and cannot be started by torchrun: leave torchrun out, "
+                       "or start torchrun --nproc_per_node=N -m fedsim.main")
 
 
 def loudness() -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from fedsim.cli.command import PATH, Command, ThemedOption
+from fedsim.cli.command import PATH, Command, ThemedOption, refuse_torchrun
 from fedsim.cli.options import Asked, read_options, setting_options
 from fedsim.comparison.findings import Findings, examine
 from fedsim.comparison.plan import TUNING_SEED, TUNING_SPLIT, Job, Plan, make_plan, open_folder
@@ -39,7 +39,10 @@ DEFAULT_SEEDS = 3
 
 
 def _compare(runs: tuple[str, ...], algos: str | None, seeds: int | None, lrs: str | None, grid: tuple[str, ...],
-             jobs: int | None, target: float | None, out: str | None, **values: Any) -> None:
+             jobs: int | None, target: float | None, out: str | None, **values: Any) -> int:
+    """Compare, and return the exit status."""
+    if refuse_torchrun("compare"):
+        return 2
     if bool(runs) == (algos is not None):
         raise SettingsError("name runs that are there, or algorithms to play with --algos: one of the two")
     if algos is None:
@@ -48,7 +51,7 @@ def _compare(runs: tuple[str, ...], algos: str | None, seeds: int | None, lrs: s
                      if value not in (None, ()) and name not in OF_THE_REPORT]:
             raise SettingsError(f"{given[0]} belongs to runs that are played, with --algos: leave it out")
         _compare_runs([PastRun.open(Path(run)) for run in runs], target, out, values)
-        return
+        return 0
     tried = read_grid(lrs, grid)
     names = [name.strip() for name in algos.split(",")]
     asked = read_options(values | {"algo": names[0]}, names)
@@ -58,6 +61,7 @@ def _compare(runs: tuple[str, ...], algos: str | None, seeds: int | None, lrs: s
         raise SettingsError(f"{flag(twice[0])} has one value, and others are to be tried: leave one of the two out")
     settings = _without(asked, tried)
     _play(names, settings, seeds or DEFAULT_SEEDS, tried, jobs or 1, target, out)
+    return 0
 
 
 def _without(asked: Asked, tried: Grid) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from fedsim.cli.command import Command, ThemedOption, loudness
+from fedsim.cli.command import Command, ThemedOption, loudness, refuse_torchrun
 from fedsim.cli.options import read_options, setting_options
 from fedsim.options import as_arguments
 from fedsim.settings import registry
@@ -19,6 +19,8 @@ rank. A setting that is not given is taken from --config, if there is one, and i
 
 def _run(ranks: int | None, **values: Any) -> int:
     """Train, and return the exit status."""
+    if refuse_torchrun("run"):
+        return 2
     # Late: the help of this command, and a shell that completes its options, need no torch.
     from fedsim.distributed.devices import ranks_that_fit
     from fedsim.distributed.torchrun import start

@@ -20,15 +20,27 @@ class Place:
 
     @classmethod
     def from_environment(cls) -> "Place":
-        """Read the place from the variables that torchrun sets. Raises MachineError if only some of them are set."""
+        """Read the place from the variables that torchrun sets.
+
+        Raises MachineError if only some of them are set, or if one is not a number or out of its range.
+        """
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-        read = {name: os.environ.get(name) for name in names}
-        if read["RANK"] is None:
+        texts = {name: text for name in names if (text := os.environ.get(name)) is not None}
+        if not texts:
             return cls()
-        missing = [name for name, value in read.items() if value is None]
-        if missing:
-            raise MachineError(f"RANK is set but {', '.join(missing)} is not: start ranks with torchrun")
-        return cls(*(int(value or 0) for value in read.values()))
+        remedy = f"start ranks with torchrun, which sets {', '.join(names)}, or unset them all"
+        if missing := [name for name in names if name not in texts]:
+            raise MachineError(f"{', '.join(texts)} is set but {', '.join(missing)} is not: {remedy}")
+        for name, text in texts.items():
+            if not (text.isascii() and text.isdigit()):
+                raise MachineError(f"{name} is {text!r}, which is not a number of ranks: {remedy}")
+        place = cls(*map(int, texts.values()))
+        for name, value, most in (("RANK", place.rank, place.size - 1), ("LOCAL_RANK", place.local_rank,
+                                  place.local_size - 1), ("LOCAL_WORLD_SIZE", place.local_size, place.size)):
+            if value > most:
+                raise MachineError(f"{name} is {value}, and with WORLD_SIZE {place.size} and LOCAL_WORLD_SIZE "
+                                   f"{place.local_size} it is at most {max(0, most)}: {remedy}")
+        return place
 
 
 def fair_threads(place: Place) -> int:

@@ -22,10 +22,12 @@ DAY = 24 * 60 * 60  # seconds
 def start(ranks: int, arguments: Sequence[str]) -> int:
     """Run `python -m fedsim.main ARGUMENTS` on `ranks` ranks of this machine and return the exit status.
 
-    Ranks that are asked to stop may end their round, however long it takes.
+    Ranks that are asked to stop may end their round, however long it takes. They meet at the loopback address: the name
+    of a machine need not resolve.
     """
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(DAY))
-    return torchrun(["--standalone", f"--nproc_per_node={ranks}", "-m", "fedsim.main", *arguments])
+    return torchrun(["--standalone", "--local-addr=127.0.0.1", f"--nproc_per_node={ranks}", "-m", "fedsim.main",
+                     *arguments])
 
 
 def torchrun(arguments: Sequence[str]) -> int:

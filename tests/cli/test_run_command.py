@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -128,3 +129,25 @@ def test_shells_complete_commands_options_and_values(words, place, holds):
     done = subprocess.run([sys.executable, "-m", "fedsim"], capture_output=True, text=True, env=os.environ | {
         "_FEDSIM_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(place), "PYTHONPATH": str(ROOT)})
     assert holds in done.stdout
+
+
+@pytest.mark.parametrize("command", [("run",), ("compare", "--algos", "avg")])
+def test_commands_that_start_ranks_are_refused_under_torchrun(started, monkeypatch, capsys, command):
+    """In one sentence, by the first rank. Catches whole federations that are played side by side."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    for rank, lines in (("0", 1), ("1", 0)):
+        monkeypatch.setenv("RANK", rank)
+        assert type_(monkeypatch, *command) != 0 and not started
+        said = capsys.readouterr().err
+        assert len(said.splitlines()) == lines and (not lines or "cannot be started by torchrun" in said)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="root alone may rename a machine")
+def test_ranks_meet_on_a_machine_whose_name_does_not_resolve(tmp_path):
+    """Catches a wait of minutes for a look-up that fails."""
+    options = " ".join(["--ranks", "2", *SHORT, "--threads", "1", "--quiet", "--out", str(tmp_path / "run")])
+    done = subprocess.run(
+        ["unshare", "--uts", "sh", "-c", f"hostname nowhere.invalid && {sys.executable} -m fedsim run {options}"],
+        capture_output=True, text=True, timeout=90, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "report" / "summary.md").exists()

@@ -73,3 +73,21 @@ def test_a_place_is_read_whole_or_not_at_all(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert Place.from_environment() == Place(rank=3, size=4, local_rank=1, local_size=2)
+
+
+@pytest.mark.parametrize(("changed", "says"), [
+    ({"RANK": None}, "WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE is set but RANK is not"),
+    ({"WORLD_SIZE": ""}, "WORLD_SIZE is '', which is not a number"), ({"RANK": "one"}, "RANK is 'one'"),
+    ({"RANK": "-1"}, "RANK is '-1'"), ({"RANK": "4"}, "RANK is 4, and with WORLD_SIZE 4"),
+    ({"LOCAL_RANK": "2"}, "LOCAL_RANK is 2"), ({"LOCAL_WORLD_SIZE": "5"}, "LOCAL_WORLD_SIZE is 5"),
+    ({"WORLD_SIZE": "0"}, "RANK is 3"), ({"RANK": "\u0663"}, "which is not a number")])
+def test_a_wrong_variable_of_a_rank_is_named(monkeypatch, changed, says):
+    """Catches a traceback, a rank that waits for others that cannot be, and a half-set environment taken for none."""
+    right = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+    for name, value in (right | changed).items():
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    with pytest.raises(MachineError) as refusal:
+        Place.from_environment()
+    assert says in str(refusal.value) and "start ranks with torchrun" in str(refusal.value)
