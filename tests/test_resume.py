@@ -228,6 +228,36 @@ def test_what_would_change_the_result_is_refused_by_name(run, refused, name, val
     assert fingerprint(run) == before
 
 
+OWN = """
+import dataclasses
+from fedsim.algorithms import FedAvg
+
+@dataclasses.dataclass(frozen=True)
+class Mine(FedAvg):
+    beta: float = 0.5
+    steps: int = 3
+    limit: float | None = None
+"""
+
+
+def test_options_by_name_are_compared_one_by_one_with_those_of_the_run(tiny_camvid, tmp_path, play, refused,
+                                                                      monkeypatch):
+    """By what they mean. Catches tables compared whole, text compared with values, and a value that is not checked."""
+    (tmp_path / "own_to_resume.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    out, algo = tmp_path / "run", "own_to_resume:Mine"
+    again = ("--resume", out, "--algo", algo, "--option")
+    assert play(*command(tiny_camvid, out, algo=algo, rounds=1, option="beta=0.25")) == (0, "")
+    for same in ("beta=0.250", "steps=3", "limit=none"):
+        assert play(*again, same) == (0, "")
+    assert refused(*again, "beta=0.5") == (
+        f"--option beta is 0.5, but {out} was run with 0.25, and that would change the result: leave --option beta "
+        "out, or start a new run")
+    assert refused(*again, "limit=2").startswith(f"--option limit is 2.0, but {out} was run with none, ")
+    assert refused(*again, "beta=much") == "--option beta is much; it must be a number"
+    assert refused(*again, "gamma=1").startswith("--option gamma: own_to_resume:Mine has no option 'gamma'")
+
+
 def fingerprint(run: Path) -> dict[str, bytes]:
     return {str(path.relative_to(run)): path.read_bytes() for path in run.rglob("*")
             if path.is_file() and path.name != "lock"}

@@ -135,7 +135,7 @@ def _read_named(given: Mapping[str, Any]) -> dict[str, Any]:
         name = name.strip().replace("-", "_")
         if not (name and equals):
             raise SettingsError(f"--option is {text!r}; write NAME=VALUE, e.g. --option kappa=0.5")
-        if name in found or given.get(name) is not None:
+        if name in found or (name in FLAGGED and given.get(name) is not None):
             raise SettingsError(f"--option {name} is given twice; give it once")
         found[name] = value
     with_flag = {name: value for name, value in found.items() if name in FLAGGED}

@@ -3,7 +3,7 @@
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from fedsim.experiment.identity import FREE
 from fedsim.experiment.past_run import PastRun
 from fedsim.options import flag, options_of
 from fedsim.record.overview import read_environment
-from fedsim.settings import registry
 from fedsim.settings.fields import Settings
+from fedsim.settings.methods import make_methods
 from fedsim.settings.registry import check_own_code
 
 OF_THE_COMMAND = ("resume", "out", "config")  # options that say where, and are no settings of the run itself
@@ -61,11 +61,13 @@ def settings_to_continue(path: Path, given: Mapping[str, Any]) -> Settings:
     if settings.partition not in PARTITIONS:
         settings = replace(settings, partition=str(path.resolve() / SPLIT_FILE))  # the run may have been moved
     asked = Settings(**{name: value for name, value in given.items() if name not in OF_THE_COMMAND})
-    for name in given.keys() - {*OF_THE_COMMAND, *FREE}:
-        was, wanted = getattr(settings, name), getattr(asked, name)
-        if was != wanted and not _says_the_same(settings, name, was, wanted):
-            raise SettingsError(f"{flag(name)} is {wanted}, but {path} was run with {was}, and that would change the "
-                                f"result: leave {flag(name)} out, or start a new run")
+    for name in [one.name for one in fields(Settings) if one.name in given.keys() - {*OF_THE_COMMAND, *FREE}]:
+        said, was, wanted = flag(name), getattr(settings, name), getattr(asked, name)
+        if name == "option":
+            said, was, wanted = _first_other_option(settings, wanted)
+        if was != wanted and not _says_the_same(name, was, wanted):
+            raise SettingsError(f"{said} is {wanted}, but {path} was run with {was}, and that would change the result: "
+                                f"leave {said} out, or start a new run")
     return replace(settings, out=str(path), **{name: getattr(asked, name) for name in given.keys() & set(FREE)})
 
 
@@ -80,15 +82,22 @@ def _find_own_run(settings: Settings) -> Path | None:
     return max(begun, key=lambda path: (path / "config.toml").stat().st_mtime, default=None)
 
 
-def _says_the_same(settings: Settings, name: str, was: Any, wanted: Any) -> bool:
-    """Return whether two values of a setting mean the same although they are written differently.
+def _first_other_option(settings: Settings, wanted: Mapping[str, Any]) -> tuple[str, Any, Any]:
+    """Return the first option that differs from the run's, as a user types it, with its values before and now.
 
-    settings: the settings of the run.
+    settings: the settings of the run. wanted: values of options by name. The two values are equal if no option differs.
+    Raises SettingsError if the algorithm has no such option, or if an option does not take its value.
     """
-    if name == "option":
-        known = options_of(registry.algorithm_class(settings.algo))
-        return all(option in known and known[option].read(value) == was.get(option, known[option].default)
-                   for option, value in wanted.items())
+    before, now = (make_methods(replace(settings, option={**settings.option, **more})) for more in ({}, wanted))
+    known = {name: option for part in now for name, option in options_of(type(part)).items()}
+    was, will_be = (methods.resolve(settings)["option"] for methods in (before, now))
+    pairs = [(f"--option {name}", *(values.get(name, known[name].default) for values in (was, will_be)))
+             for name in wanted]
+    return next((pair for pair in pairs if pair[1] != pair[2]), ("--option", None, None))
+
+
+def _says_the_same(name: str, was: Any, wanted: Any) -> bool:
+    """Return whether two values of a setting mean the same although they are written differently."""
     if name == "partition" and wanted not in PARTITIONS and was not in PARTITIONS:
         return _read_content(Path(wanted)) == _read_content(Path(was))
     return False

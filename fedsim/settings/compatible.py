@@ -39,10 +39,11 @@ def fitting(values: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, An
     others = {name: value for name, value in values.items() if name not in belongs} | dict(fixed)
     kept = {name: value for name, value in others.items() if name == "partition"}
     for name in [one.name for one in fields(Settings) if one.name in belongs]:
-        if name in fixed:
+        if name == "option":
+            kept[name] = (_fitting_options(values.get(name, {}), kept.get("algo", Settings.algo))
+                          | dict(fixed.get(name, {})))
+        elif name in fixed:
             kept[name] = fixed[name]
-        elif name == "option" and name in values:
-            kept[name] = _fitting_options(values[name], kept.get("algo", Settings.algo))
         elif name in values and (_goes(more := kept | {name: values[name]}) or not _goes(kept)):
             kept = more
     return {name: value for name, value in (others | kept).items() if value != {}}

@@ -129,8 +129,12 @@ def _own_class(name: str) -> type[Algorithm]:
             raise SettingsError(f"--algo {name}: {class_name} has no method {method}")
     try:
         kind()
-        options_of(kind)
+        options = options_of(kind)
     except Exception as error:
         raise SettingsError(f"--algo {name}: {class_name}() failed ({type(error).__name__}: "
                             f"{' '.join(str(error).split())}); give every option a default") from error
+    hidden = [option.field for option in options.values() if callable(getattr(Algorithm, option.field, None))]
+    if hidden:
+        raise SettingsError(f"--algo {name}: the option {hidden[0]} of {class_name} takes the place of a method of "
+                            "fedsim.algorithms.Algorithm; give the option another name")
     return kind

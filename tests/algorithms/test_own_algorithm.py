@@ -167,6 +167,8 @@ def test_a_field_that_no_dataclass_has_made_an_option_is_explained(package):
     ("class Mine(Algorithm): pass", "Mine has no method contribute"),
     ("class Mine(Algorithm):\n    def contribute(self, *a): return a[0].w, None", "Mine has no method update"),
     ("class Mine(FedAvg):\n    def __init__(self, beta): pass", "give every option a default"),
+    ("import dataclasses\n@dataclasses.dataclass(frozen=True)\nclass Mine(FedAvg):\n    start: str = 'zero'",
+     "the option start of Mine takes the place of a method of fedsim.algorithms.Algorithm"),
     ("1 / 0", "importing mypackage.mine failed (ZeroDivisionError: division by zero)"),
     ("class Mine(FedAvg:", "importing mypackage.mine failed (SyntaxError"),
     ("class Mine(FedAvg):\n    def contribute(self, local, shared, memory): return local.w", "must return a pair"),

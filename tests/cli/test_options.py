@@ -65,6 +65,38 @@ def test_options_by_name_override_a_presets_one_by_one(preset):
     assert parse([*text, "--algo", "avg"]).option == {}
 
 
+OWN = """
+import dataclasses
+from fedsim.algorithms import FedAvg
+
+@dataclasses.dataclass(frozen=True)
+class Mine(FedAvg):
+    beta: float = 0.5
+    steps: int = 3
+    lr: float = 0.25
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A user's own algorithm with three options, of which one is called as a setting is."""
+    (tmp_path / "own_of_options.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    return "own_of_options:Mine"
+
+
+def test_a_presets_options_stay_where_its_algorithm_is_named_again(preset, own):
+    """A preset with code of its own runs only so. Catches options of the preset that one of the command line hides."""
+    text = preset(f'algo = "{own}"\n[option]\nbeta = 0.75\nsteps = 5\n')
+    assert parse([*text, "--algo", own, "--option", "beta=0.25"]).option == {"beta": "0.25", "steps": 5}
+
+
+def test_an_option_of_ones_own_may_be_called_as_a_setting_is(own):
+    """Catches a setting that is taken for the option, so that only one of the two can be given."""
+    asked = parse(["--algo", own, "--lr", "0.5", "--option", "lr=0.125"])
+    assert (asked.lr, asked.option) == (0.5, {"lr": "0.125"})
+
+
 @pytest.mark.parametrize(("words", "says"), [
     (["--option", "kappa"], "--option is 'kappa'; write NAME=VALUE"), (["--option", "=1"], "write NAME=VALUE"),
     (["--option", "kappa=1", "--option", "kappa=2"], "--option kappa is given twice"),
