@@ -93,10 +93,10 @@ def _runs(make: Callable[P, Settings]) -> Callable[P, Result]:
     known = inspect.signature(make).parameters
 
     def run(*args: P.args, **kwargs: P.kwargs) -> Result:
-        """Train, as `python -m fedsim.main` does, and return what came of it.
+        """Train, as `python -m fedsim.main` does, and return the result.
 
         Every setting of the command line is an argument of the same name, such as algo="admm", cars=4, rounds=3;
-        `fedsim.run(**fedsim.read_settings(path))` takes a preset. Says what the command says; quieter with
+        `fedsim.run(**fedsim.read_settings(path))` takes a preset. It prints what the command prints, or less after
         `logging.getLogger("fedsim").setLevel("WARNING")`. Neither torch's global random state nor its number of threads
         is changed. SIGINT and SIGTERM end the round under way and raise `fedsim.errors.Stopped`. An algorithm of your
         own, algo="MODULE:CLASS", is imported: unlike the command, this trusts whatever a preset says.

@@ -30,7 +30,7 @@ class BadOption(ValueError):
 
     def __init__(self, option: "Option", value: Any) -> None:
         super().__init__(f"{option.field} is {value!r}; it must be {option.allowed}")
-        self.typed = f"{option.typed} is {value}; it must be {option.allowed}"  # as whoever types options knows it
+        self.typed = f"{option.typed} is {value}; it must be {option.allowed}"  # with the option as a user types it
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Option:
 
     @property
     def shown_default(self) -> str:
-        """The default as a table shows it; empty if nothing is to be said."""
+        """The default as a table shows it; empty if there is nothing to say."""
         if self.default is None:
             return self.default_text or next(iter(self.words), "")
         return f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
@@ -102,9 +102,9 @@ def option(default: Any, help: str, *, name: str | None = None, words: tuple[str
            flag: bool = True, **bounds: float) -> Any:
     """Make a dataclass field that is an option with help and bounds.
 
-    name: of the setting, where the field's own would say too little among those of other methods. words: what may be
-    typed for None. default_text: what the default None means. flag: whether it has a flag of its own on the command
-    line, --name, beside --option name=value. bounds: above, at_least, below, at_most.
+    name: the name of the setting, if the field's own says too little beside those of other methods. words: what a
+    user may type for None. default_text: what the default None means. flag: whether it has a flag of its own on the
+    command line, --name, beside --option name=value. bounds: above, at_least, below, at_most.
     """
     assert bounds.keys() <= BOUNDS.keys(), f"bounds are {', '.join(BOUNDS)}"
     return field(default=default, metadata={"name": name, "help": help, "words": words, "default_text": default_text,

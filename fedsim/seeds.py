@@ -11,7 +11,7 @@ import torch
 
 
 def derive(seed: int, purpose: str, *keys: int | str) -> int:
-    """Return a seed of 63 bits for this purpose and these keys. Others have other seeds."""
+    """Return a seed of 63 bits for this purpose and these keys. Another purpose or key gives another seed."""
     name = "/".join([str(seed), purpose, *map(str, keys)])
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little") >> 1
 

@@ -109,7 +109,7 @@ def test_a_concentration_out_of_range_is_refused(refused, value):
     (["--attackers", "4"], "take at most 3"),
     (["--aggregator", "krum", "--cars", "3"], "needs at least 4 cars in a round, and 3 take part"),
     (["--aggregator", "krum", "--krum-hostile", "2", "--cars", "10", "--participation", "0.4"], "and 4 take part"),
-    (["--participation", "0.1"], "which of 4 cars selects none"),
+    (["--participation", "0.1"], "which selects none of 4 cars"),
     (["--algo", "central", "--aggregator", "median"], "--aggregator belongs to federated algorithms"),
     (["--algo", "local", "--clip-norm", "1"], "--clip-norm belongs to federated algorithms"),
     (["--algo", "central", "--attackers", "1"], "--attackers belongs to federated algorithms"),

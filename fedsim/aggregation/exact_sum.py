@@ -76,7 +76,7 @@ class ExactSum:
             span = max(math.frexp(size)[1] + GROWTH, 52 - 126)  # float32 has no 2**132 to scale by
             if span > 52:  # on a grid coarser than 1, scaling could round the smallest float32
                 return None
-            self._exponent, self._room = span - 52, 2.0**span  # half of what it can hold, as room itself is rounded
+            self._exponent, self._room = span - 52, 2.0**span  # half of what fits, because room itself is rounded
             self._running = torch.zeros_like(self._wide)
         self._room -= size
         return self._running

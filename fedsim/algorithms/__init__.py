@@ -22,7 +22,7 @@ def _by_name(*algorithms: type[Algorithm]) -> dict[str, type[Algorithm]]:
 
 # In the order of tables: federated algorithms, then the two yardsticks.
 ALGORITHMS = _by_name(FedAvg, FedProx, FedADMM, Scaffold, FedDyn, FedNova, LocalOnly, Central)
-# A variant takes the place of its algorithm if only its options take the values that are asked for: --rho balanced.
+# A variant takes the place of its algorithm if only the variant's options take a given value, such as --rho balanced.
 VARIANTS: dict[type[Algorithm], tuple[type[Algorithm], ...]] = {FedADMM: (BalancedFedADMM,)}
 
 __all__ = ["ALGORITHMS", "VARIANTS", "Algorithm", "BalancedFedADMM", "Central", "FedADMM", "FedAvg", "FedDyn",

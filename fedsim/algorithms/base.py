@@ -41,7 +41,7 @@ class Algorithm:
     """
 
     name: ClassVar[str] = ""  # its value of --algo
-    aliases: ClassVar[tuple[str, ...]] = ()  # further values of --algo that mean it
+    aliases: ClassVar[tuple[str, ...]] = ()  # other values of --algo that mean the same
     title: ClassVar[str] = ""  # its name in tables; by default the name of the class
     paper: ClassVar[str] = ""  # its source
     weighting: ClassVar[Literal["images", "uniform"]] = "images"  # p_i: the paper's own

@@ -14,11 +14,11 @@ HELP = """Federated learning of driving-scene segmentation, simulated with torch
 
 Begin with: fedsim run --algo admm"""
 
-FUNCTIONS = {"list": "list_runs"}  # of commands that would hide a name of Python's own
+FUNCTIONS = {"list": "list_runs"}  # command -> function, if they cannot share a name: Python has a `list`
 
 
 class Group(click.Group):
-    """Commands by name, each with its help text, or with a group of its own: help is shown without importing any."""
+    """Commands by name, each with its help text or a group of its own. Showing the help imports no command."""
 
     def __init__(self, name: str, known: "dict[str, str | Group]", help: str) -> None:
         super().__init__(name, help=help, invoke_without_command=True, callback=_show_help, context_settings=WIDE)
@@ -68,8 +68,8 @@ click.version_option(__version__, message="fedsim %(version)s")(commands)
 
 
 def main() -> None:
-    """Run a command. If it fails, exit with another status than 0: 2 for a user's mistake, told in one sentence."""
-    # Before torch is imported: idle OpenMP threads must sleep, because runs at once share cores.
+    """Run a command. If it fails, exit with a status other than 0: 2 for a user's mistake, told in one sentence."""
+    # Set before torch is imported: idle OpenMP threads must sleep, because several runs may share the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         status = commands.main(prog_name="fedsim", standalone_mode=False)

@@ -1,4 +1,4 @@
-"""fedsim algorithms: the algorithms to choose from, read from the code itself."""
+"""fedsim algorithms: list the algorithms to choose from, as the code defines them."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -24,9 +24,9 @@ class AlgorithmRow(NamedTuple):
     name: str
     paper: str
     weighting: str
-    keeps: str  # vectors a car keeps between rounds
-    up: str  # vectors a car sends in a round
-    down: str  # and is sent
+    keeps: str  # vectors that a car keeps between rounds
+    up: str  # vectors that a car sends in a round
+    down: str  # vectors that a car receives in a round
     options: str  # with defaults
 
 
@@ -38,7 +38,7 @@ HEADER = AlgorithmRow("--algo", "name", "paper", "weights", "a car keeps", "up",
 def algorithms(own: tuple[str, ...]) -> None:
     """List the algorithms: name, paper, what a car keeps, vectors up and down, options.
 
-    Vectors are as long as the model has parameters. Algorithms of your own are listed too where you name them.
+    Vectors are as long as the model has parameters. Algorithms of your own are listed too if you name them.
     """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -87,7 +87,7 @@ def _vectors(values: Any) -> str:
 
 
 def _options(kind: type, server: str | None, free_server_step: bool) -> Iterator[str]:
-    """Yield every option of an algorithm with its default; those of its server step with it."""
+    """Yield every option of an algorithm and of its server step, with its default."""
     yield from map(_with_default, options_of(kind).values())
     if free_server_step:
         if server is None:

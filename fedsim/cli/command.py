@@ -1,4 +1,4 @@
-"""A command of the command line: options by theme, --quiet and --verbose, mistakes in one sentence."""
+"""The base of all commands: options by theme, --quiet and --verbose, mistakes in one sentence."""
 
 import logging
 import os
@@ -10,12 +10,12 @@ from click.shell_completion import CompletionItem
 from fedsim.errors import MachineError
 from fedsim.system.console import LOG
 
-WIDE = {"max_content_width": 120}  # of help, where the terminal has as many columns
+WIDE = {"max_content_width": 120}  # columns of help, if the terminal has so many
 LOUDNESS = {"--quiet": logging.WARNING, "--verbose": logging.DEBUG}
 
 
 class PathType(click.ParamType):
-    """Text that a shell completes to files. What is wrong with a path is said where it is opened."""
+    """Text that a shell completes to files. A path is checked where it is opened."""
 
     name = "path"
 
@@ -35,7 +35,7 @@ class ThemedOption(click.Option):
 
 
 class Command(click.Command):
-    """Shows its options grouped by theme, and has --quiet and --verbose."""
+    """A command whose help groups options by theme, and which has --quiet and --verbose."""
 
     def __init__(self, name: str | None, *, params: list[click.Parameter] | None = None, **attributes: Any) -> None:
         super().__init__(name, params=[*(params or []), *_loudness()], context_settings=WIDE, **attributes)
@@ -56,9 +56,9 @@ def in_a_sentence(error: click.ClickException) -> str:
     """Return a mistake on the command line as a sentence of fedsim's own kind."""
     if isinstance(error, click.NoSuchOption):
         near = f" (did you mean {' or '.join(error.possibilities)}?)" if error.possibilities else ""
-        return f"there is no option {error.option_name}{near}; --help lists those there are"
+        return f"there is no option {error.option_name}{near}; --help lists all options"
     text = " ".join(error.format_message().split()).rstrip(".")
-    return f"{text[:1].lower()}{text[1:]}; --help lists what there is"
+    return f"{text[:1].lower()}{text[1:]}; --help shows how to use the command"
 
 
 def refuse_torchrun(command: str) -> bool:
@@ -84,6 +84,6 @@ def _loudness() -> list[click.Parameter]:
         if given:
             LOG.setLevel(LOUDNESS[option.opts[0]])
 
-    what = {"--quiet": "Say nothing but warnings, errors and what was asked for.", "--verbose": "Tell details as well."}
+    what = {"--quiet": "Print only warnings, errors and the result.", "--verbose": "Print details as well."}
     return [ThemedOption(name, theme="Help", is_flag=True, expose_value=False, callback=set_level, help=what[name])
             for name in LOUDNESS]

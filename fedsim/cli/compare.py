@@ -1,4 +1,4 @@
-"""fedsim compare: several algorithms with several seeds, played and reported on side by side."""
+"""fedsim compare: play several algorithms with several seeds, and report on them side by side."""
 
 import shlex
 import sys
@@ -26,13 +26,13 @@ from fedsim.settings.fields import Settings
 from fedsim.settings.registry import NAMES
 from fedsim.system.console import show_steps
 
-HELP = """Train several algorithms with several seeds, or take runs that are there, and report on them side by side.
+HELP = """Train several algorithms with several seeds, or take existing runs, and report on them side by side.
 
-With --algos, every algorithm is played with every seed, in DIR/runs/ALGO-SEED, each run in a process of its own; an
-option goes to the algorithms that read it. The same command with --out DIR goes on with what was begun. With RUN...
-instead, those runs are compared, grouped by algorithm and by what else differs among them but the seed."""
+With --algos, every algorithm is played with every seed, in DIR/runs/ALGO-SEED, each run in a process of its own. An
+option goes to the algorithms that read it. The same command with --out DIR continues the comparison in DIR. With RUN...
+instead, these runs are compared. They are grouped by algorithm and by the settings that differ, except the seed."""
 NOT_ASKED = ("algo", "seed", "out", "resume")  # settings that a comparison decides
-OF_THE_REPORT = ("data_root", "device", "threads")  # settings that reporting on runs that are there reads
+OF_THE_REPORT = ("data_root", "device", "threads")  # settings that a report on existing runs reads
 
 
 DEFAULT_SEEDS = 3
@@ -44,12 +44,12 @@ def _compare(runs: tuple[str, ...], algos: str | None, seeds: int | None, lrs: s
     if refuse_torchrun("compare"):
         return 2
     if bool(runs) == (algos is not None):
-        raise SettingsError("name runs that are there, or algorithms to play with --algos: one of the two")
+        raise SettingsError("name either existing runs, or algorithms to play with --algos")
     if algos is None:
         played = {"seeds": seeds, "lrs": lrs, "grid": grid or None, "jobs": jobs} | values
         if given := [flag(name) for name, value in played.items()
                      if value not in (None, ()) and name not in OF_THE_REPORT]:
-            raise SettingsError(f"{given[0]} belongs to runs that are played, with --algos: leave it out")
+            raise SettingsError(f"{given[0]} belongs to a comparison that plays runs, with --algos: leave it out")
         _compare_runs([PastRun.open(Path(run)) for run in runs], target, out, values)
         return 0
     tried = read_grid(lrs, grid)
@@ -58,14 +58,14 @@ def _compare(runs: tuple[str, ...], algos: str | None, seeds: int | None, lrs: s
     typed = {name for name, value in values.items() if value is not None} | {
         text.partition("=")[0] for text in values["option"]}
     if twice := [name for name in tried if name in typed]:
-        raise SettingsError(f"{flag(twice[0])} has one value, and others are to be tried: leave one of the two out")
+        raise SettingsError(f"{flag(twice[0])} has one value and others to try: leave one of the two out")
     settings = _without(asked, tried)
     _play(names, settings, seeds or DEFAULT_SEEDS, tried, jobs or 1, target, out)
     return 0
 
 
 def _without(asked: Asked, tried: Grid) -> dict[str, Any]:
-    """Return the settings that were asked for, without those of a preset that are to be tried with other values."""
+    """Return the given settings, without those of a preset that are to be tried with other values."""
     settings = {name: value for name in asked.given if name not in (*NOT_ASKED, *tried)
                 and (value := getattr(asked.settings, name)) is not None}
     option = {name: value for name, value in asked.settings.option.items() if name not in tried}
@@ -74,7 +74,7 @@ def _without(asked: Asked, tried: Grid) -> dict[str, Any]:
 
 
 def _compare_runs(runs: Sequence[PastRun], target: float | None, out: str | None, values: dict[str, Any]) -> None:
-    """Report on runs that are there."""
+    """Report on existing runs."""
     if root := values["data_root"]:
         runs = [replace(run, settings=replace(run.settings, data_root=root)) for run in runs]
     findings = _examine(runs, values["device"], values["threads"])
@@ -94,7 +94,7 @@ def _play(algos: Sequence[str], given: dict[str, Any], seeds: int, grid: Grid, a
         jobs = plan.jobs(folder, tuning)
         unplayed = play(jobs, at_once, "playing")
         begun = [job for job in jobs if job.count_records()]
-        troubles += [f"{job.path.name} failed: {'its numbers are of what there is' if job in begun else 'left out'}"
+        troubles += [f"{job.path.name} failed: {'only its played rounds count' if job in begun else 'left out'}"
                      for job in unplayed]
         if runs := [PastRun.open(job.path) for job in begun]:
             findings = _examine(runs, given.get("device"), plan.threads)
@@ -124,8 +124,8 @@ def _check_whole(failed: Sequence[Job], left_out: Sequence[str], folder: Path) -
     """Raise RunError if a run has failed, or an algorithm has no run at all."""
     said = [f"{', '.join(left_out)} left out: no run of the tuning ended"] if left_out else []
     if failed:
-        said.append(f"{', '.join(job.path.name for job in failed)} failed: what was said lies beside each in {folder}, "
-                    f"and the same command with --out {folder} goes on with it")
+        said.append(f"{', '.join(job.path.name for job in failed)} failed: the .log file beside each in {folder} "
+                    f"has its output, and the same command with --out {folder} continues it")
     elif left_out:
         said.append("take smaller learning rates, in another directory")
     if said:
@@ -154,22 +154,22 @@ compare: click.Command = Command(
     "compare", callback=_compare, help=HELP, params=[
         click.Argument(["runs"], nargs=-1, metavar="[RUN...]", type=PATH),
         ThemedOption("--algos", theme="Comparison", metavar="ALGO,ALGO...", shell_complete=_names,
-               help="Algorithms to play, yours as MODULE:CLASS among them."),
+               help="Algorithms to play, by name; your own as MODULE:CLASS."),
         ThemedOption("--seeds", theme="Comparison", type=click.IntRange(1), metavar="N",
-               help=f"Seeds 0 to N-1, a run of every algorithm each.  [default: {DEFAULT_SEEDS}]"),
+               help=f"Number of seeds: every algorithm is played with seeds 0 to N-1.  [default: {DEFAULT_SEEDS}]"),
         ThemedOption("--lrs", theme="Comparison", metavar="X,X...",
                help=f"Learning rates to try with every algorithm, with seed {TUNING_SEED} on the {TUNING_SPLIT} split; "
-                    "each is then played with its best."),
+                    "each algorithm is then played with its best one."),
         ThemedOption("--grid", theme="Comparison", metavar="NAME=V,V...", multiple=True,
-               help="Values to try of an option of algorithms, yours among them, or of a setting of local training, as "
-                    "--lrs does for learning rates; an algorithm tries all combinations of what it reads. May be given "
-                    "several times."),
+               help="Values to try for an option of an algorithm, yours included, or for a setting of local training, "
+                    "as --lrs does for learning rates. An algorithm tries all combinations of the values that it "
+                    "reads. May be given several times."),
         ThemedOption("--jobs", theme="Comparison", type=click.IntRange(1), metavar="N",
-               help="Runs at once, which share cores and GPUs.  [default: 1]"),
+               help="Runs at the same time, which share cores and GPUs.  [default: 1]"),
         ThemedOption("--target", theme="Comparison", type=click.FloatRange(0, 1), metavar="X",
-               help="mIoU whose cost in rounds, bytes and seconds is told. Default: 90 % of the best final mIoU "
+               help="mIoU whose cost in rounds, bytes and seconds is reported. Default: 90 % of the best final mIoU "
                     "of an algorithm that communicates."),
         ThemedOption("--out", theme="Comparison", type=PATH, metavar="DIR",
-               help="Where runs and report go: a new or empty directory, or one that a comparison was begun in. "
+               help="Directory for runs and report: a new or empty one, or that of a comparison to continue. "
                     "Default: comparisons/ALGOS-DATA-TIME."),
         *setting_options([setting.name for setting in fields(Settings) if setting.name not in NOT_ASKED])])

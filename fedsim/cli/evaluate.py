@@ -1,4 +1,4 @@
-"""fedsim evaluate: trained models, scored again, as their scenes are and under driving perturbations."""
+"""fedsim evaluate: score trained models again, on clean pictures and under driving perturbations."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -50,7 +50,7 @@ class Opened:
 
     def subject(self) -> Subject:
         """Load the scenes that the models are scored on. Raises UserError."""
-        source = source_of(self.settings, self.settings.cars or 1)  # more only tell what streets trains on
+        source = source_of(self.settings, self.settings.cars or 1)  # only the training drives of streets depend on it
         card = self.models[0].card
         _check_classes(self.path, card.classes, source)
         load = partial(cache.load, source, self.settings.eval_split, progress=LOG.info)
@@ -61,7 +61,7 @@ class Opened:
 @click.command(cls=Command)
 @click.argument("models", nargs=-1, required=True, type=PATH, metavar="MODEL...")
 @click.option("--perturb", "asked", multiple=True, metavar="all|KIND|KIND:SEVERITY",
-              help="Perturb the pictures too; may be given several times. A kind alone is all of its severities, 1 to "
+              help="Perturb the pictures too; may be given several times. A kind alone means all severities, 1 to "
                    f"{SEVERITIES}. Kinds: {', '.join(PERTURBATIONS)}.")
 @click.option("--eval-split", type=click.Choice(CHOICES["eval_split"]),
               help="Split to score on.  [default: the model's own]")
@@ -69,21 +69,22 @@ class Opened:
                                                                "the one that the model was trained on]")
 @click.option("--data-root", type=PATH, metavar="DIR",
               help="Folder of the data set.  [default: where it was in training]")
-@click.option("--classes", type=click.INT, metavar="N", help="Classes, where the data set leaves a choice.  [default: "
+@click.option("--classes", type=click.INT, metavar="N", help="Number of classes, if there is a choice.  [default: "
                                                              "as in training]")
 @click.option("--seed", default=0, metavar="N", help="Seed of the perturbations' draws.  [default: 0]")
 @click.option("--device", type=click.Choice(CHOICES["device"]), default="auto", help="[default: auto]")
 @click.option("--threads", type=click.IntRange(1, MOST_THREADS), metavar="N",
-              help="CPU threads.  [default: the cores there are]")
+              help="CPU threads.  [default: the number of cores]")
 @click.option("--out", type=PATH, metavar="DIR",
-              help="Where tables and figures go, new or empty.  [default: evaluations/MODEL-TIME]")
+              help="Directory for tables and figures, new or empty.  [default: evaluations/MODEL-TIME]")
 def evaluate(models: tuple[str, ...], asked: tuple[str, ...], eval_split: str | None, data: str | None,
              data_root: str | None, classes: int | None, seed: int, device: str, threads: int | None,
              out: str | None) -> None:
     """Score trained models on a split, as it is and under driving perturbations.
 
-    MODEL is the directory of a run that has ended, or a .safetensors file of one. Of several, each is compared with the
-    centralised one, or else with the first: what it loses under perturbations, relative to what that one loses.
+    MODEL is the directory of a run that has ended, or a .safetensors file of one. If there are several, each is
+    compared with the centralised one, or else with the first: its loss of mIoU under perturbations, divided by the
+    loss of that one.
     """
     perturbations = expand(asked)
     world = World.join(device, threads=threads)
@@ -94,10 +95,10 @@ def evaluate(models: tuple[str, ...], asked: tuple[str, ...], eval_split: str | 
     subjects = [one.subject() for one in opened]
     for one in subjects[1:]:
         if one.scenes.classes.names != subjects[0].scenes.classes.names:
-            raise SettingsError(f"{one.name} and {subjects[0].name} tell different classes apart; score each by itself")
+            raise SettingsError(f"{one.name} and {subjects[0].name} have different classes; score each by itself")
         if one.originals.fingerprint != subjects[0].originals.fingerprint:
-            raise SettingsError(f"{one.name} and {subjects[0].name} would be scored on different scenes; name those of "
-                                "one data set with --data and --data-root")
+            raise SettingsError(f"{one.name} and {subjects[0].name} would be scored on different scenes; name one "
+                                "data set for all with --data and --data-root")
     folder = make_output_folder(out, "evaluations", "-".join(one.name for one in opened)[:80])
     with show_steps("scoring", 1 + len(perturbations)) as advance:
         results = score_subjects(subjects, perturbations, seed, advance)
@@ -107,7 +108,7 @@ def evaluate(models: tuple[str, ...], asked: tuple[str, ...], eval_split: str | 
 
 
 def _name_apart(opened: Sequence[Opened]) -> list[Opened]:
-    """Return the same with names that differ: models that share a name are called by their paths."""
+    """Return the models under names that differ: if several share a name, each is called by its path."""
     names = [one.name for one in opened]
     return [replace(one, name=str(one.path)) if names.count(one.name) > 1 else one for one in opened]
 
@@ -127,17 +128,17 @@ def _on(settings: Settings, data: str | None, data_root: str | None, classes: in
 
 
 def _check_classes(path: Path, own: ClassTable, source: Source) -> None:
-    """Raise SettingsError where a model tells other classes apart than a data set."""
+    """Raise SettingsError if a model and a data set have different classes."""
     if own.names != source.classes.names:
         differs = [f"{index}: {ours} and {theirs}" for index, (ours, theirs)
                    in enumerate(zip(own.names, source.classes.names, strict=False)) if ours != theirs]
         where = f" (class {differs[0]})" if differs else ""
-        raise SettingsError(f"{path} tells {len(own)} classes apart, and {source.name} has {len(source.classes)} "
-                            f"others{where}; score it on a data set of its own classes")
+        raise SettingsError(f"{path} has {len(own)} classes, and {source.name} has {len(source.classes)} "
+                            f"others{where}; score it on a data set with the model's classes")
 
 
 def expand(asked: Iterable[str]) -> list[Perturbation]:
-    """Return the perturbations that are asked for, each once, by kind and severity. Raises SettingsError."""
+    """Return the perturbations that the texts name, each once, by kind and severity. Raises SettingsError."""
     found = set()
     for text in asked:
         if text == "all" or text in PERTURBATIONS:

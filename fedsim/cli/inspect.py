@@ -16,7 +16,7 @@ NAMES = ("data", "data_root", "classes", "image_size", "cars", "partition", "alp
 
 
 def _inspect(out: str | None, **values: Any) -> None:
-    # Late: the help of this command needs no torch.
+    # Imported late, because the help of this command needs no torch.
     from fedsim.distributed.world import World
     from fedsim.experiment.dealing import cars_of, deal, source_of
     from fedsim.report.inspection import Inspection, write_inspection
@@ -37,7 +37,7 @@ inspect: click.Command = Command(
     "inspect", callback=_inspect, params=[
         *setting_options(NAMES),
         ThemedOption("--out", theme="Machine", type=PATH, metavar="DIR",
-               help="Where tables and figures go, new or empty. Default: inspections/DATA-PARTITION-TIME.")],
+               help="Directory for tables and figures, new or empty. Default: inspections/DATA-PARTITION-TIME.")],
     help="""Show what each car would have, before training.
 
     For each car: its scenes, its drives, its pixels of each class, and the distance of its classes (Jensen-Shannon, in

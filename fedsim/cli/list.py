@@ -1,4 +1,4 @@
-"""fedsim list: the runs of a folder."""
+"""fedsim list: list the runs of a folder."""
 
 import time
 from collections.abc import Sequence

@@ -24,7 +24,7 @@ plays all cars."""
 PLAIN = {"int": "N", "float": "X", "str": "TEXT"}
 TYPES = {"int": click.INT, "float": click.FLOAT, "str": click.STRING}
 PATHS = ("data_root", "out", "resume")
-DECIDING = {"algo", "partition", "aggregator", "server_optimizer"}  # what other settings belong to
+DECIDING = {"algo", "partition", "aggregator", "server_optimizer"}  # settings that decide which others are read
 
 
 class Asked(NamedTuple):
@@ -72,18 +72,18 @@ def read_options(values: dict[str, Any], algos: Sequence[str] = ()) -> Asked:
 
 
 def _overridden(loaded: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Return a preset's settings, overridden by those of the command line; so are its options one by one."""
+    """Return a preset's settings with those of the command line in their place. Options are replaced one by one."""
     both = loaded.get("option"), given.get("option")
     return loaded | given | ({"option": both[0] | both[1]} if isinstance(both[0], dict) and both[1] else {})
 
 
 def _fitting(loaded: dict[str, Any], asked: Sequence[dict[str, Any]], path: Path) -> dict[str, Any]:
-    """Return a preset without what is read by no algorithm or partition that is asked for instead of its own."""
+    """Return a preset without the settings that the algorithms or the partition of the command line do not read."""
     fitted: dict[str, Any] = {}
     for given in asked:
         fitted = _overridden(fitted, compatible.fitting(loaded, given))
     if left_out := [flag(name) for name in loaded if name not in fitted]:
-        LOG.info("--config %s: left out is %s, which does not go with what was asked for", path, ", ".join(left_out))
+        LOG.info("--config %s: %s left out, because it does not go with the other options", path, ", ".join(left_out))
     return {name: fitted[name] if name == "option" else value for name, value in loaded.items() if name in fitted}
 
 
@@ -125,7 +125,7 @@ def _option(setting: "dataclasses.Field[Any]") -> ThemedOption:
 
 
 def _read_named(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `--option NAME=VALUE` asks for: `option` by name, and the settings that are options too.
+    """Return the settings that `--option NAME=VALUE` sets: those with a flag by name, the others in `option`.
 
     Raises SettingsError.
     """

@@ -1,4 +1,4 @@
-"""fedsim predict: pictures and folders of pictures, segmented by a trained model."""
+"""fedsim predict: segment pictures and folders of pictures with a trained model."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -26,8 +26,8 @@ class Found(NamedTuple):
     """A picture that is to be segmented."""
 
     path: Path
-    name: str  # of what is written for it
-    asked_for: bool  # by its own name, not found in a folder
+    name: str  # of the files that are written for it
+    named: bool  # by the user, not found in a folder
 
 
 class Read(NamedTuple):
@@ -42,21 +42,21 @@ class Read(NamedTuple):
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PICTURE|FOLDER...")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR",
-              help="Where pictures go, new or empty.  [default: predictions/MODEL-TIME]")
+              help="Directory for the pictures, new or empty.  [default: predictions/MODEL-TIME]")
 @click.option("--alpha", type=click.FloatRange(0, 1), default=0.5, metavar="X",
               help="Weight of the colours in the overlay, 0 to 1.  [default: 0.5]")
 @click.option("--batch-size", type=click.IntRange(1), default=8, metavar="N",
               help="Pictures that the network sees at a time; about three times as many are in memory.  [default: 8]")
 @click.option("--device", type=click.Choice(CHOICES["device"]), default="auto", help="[default: auto]")
 @click.option("--threads", type=click.IntRange(1, MOST_THREADS), metavar="N",
-              help="CPU threads of the network; pictures are read and written by others.  [default: the cores there "
-                   "are]")
+              help="CPU threads of the network; other threads read and write pictures.  [default: the number of "
+                   "cores]")
 def predict(model: Path, paths: tuple[Path, ...], out: Path | None, alpha: float, batch_size: int, device: str,
             threads: int | None) -> None:
     """Segment pictures with a trained model.
 
-    MODEL is a run's directory or a .safetensors file of one. PICTURE is a PNG or JPEG of any size; of a FOLDER, all
-    pictures in it and in its folders are taken, in the order of the numbers in their names.
+    MODEL is a run's directory or a .safetensors file of one. PICTURE is a PNG or JPEG of any size. All
+    pictures in a FOLDER and in its folders are taken, in the order of the numbers in their names.
 
     For every picture DIR gets overlay/NAME.jpg, colour/NAME.png and index/NAME.png, and classes.json tells what
     indices and colours mean.
@@ -73,7 +73,7 @@ def predict(model: Path, paths: tuple[Path, ...], out: Path | None, alpha: float
     for error in skipped:
         LOG.warning("left out: %s", error)
     if not done:
-        raise DataError(f"none of the {len(found)} pictures could be read; nothing but {out}/classes.json was written")
+        raise DataError(f"none of the {len(found)} pictures could be read; only {out}/classes.json was written")
     shares = pixels / pixels.sum()
     print_tables([Table(f"{done} picture(s), share of the pixels", ["", "share"],
                         [[name, f"{share:.1%}"] for name, share in zip(segmenter.classes.names, shares, strict=True)])])
@@ -84,24 +84,24 @@ def find(paths: Sequence[Path]) -> list[Found]:
     """Find the pictures of files and folders, each once, and name them so that no two names are the same.
 
     A name is the path from the last folder that all have in common, without its ending.
-    Raises DataError where a path leads nowhere, a folder holds no picture, or two would have one name.
+    Raises DataError if a path does not exist, a folder holds no picture, or two pictures would have one name.
     """
-    listed = [(path, read_options) for given in paths for path, read_options in _pictures_of(given)]
+    listed = [(path, named) for given in paths for path, named in _pictures_of(given)]
     tops = {os.path.realpath(given if given.is_dir() else given.parent) for given in paths}
     top = os.path.commonpath(tops)
     found: dict[str, Found] = {}
-    for path, read_options in listed:
+    for path, named in listed:
         place = Path(os.path.realpath(path.parent), path.name)
         name = str(place.relative_to(top).with_suffix(""))
-        other = found.setdefault(name, Found(path, name, read_options))
+        other = found.setdefault(name, Found(path, name, named))
         if not os.path.samefile(other.path, path):
-            raise DataError(f"{other.path} and {path.name} have the same name but for their ends; segment one of them "
-                            "by itself")
+            raise DataError(f"{other.path} and {path.name} have the same name but different endings; segment one "
+                            "of them by itself")
     return list(found.values())
 
 
 def _pictures_of(given: Path) -> Iterator[tuple[Path, bool]]:
-    """Pictures, and whether each was asked for by its own name."""
+    """Yield the pictures of a path, and whether the user named each of them."""
     if given.is_dir():
         inside = [*_inside(given)]
         if not inside:
@@ -116,13 +116,15 @@ def _pictures_of(given: Path) -> Iterator[tuple[Path, bool]]:
 def _inside(folder: Path) -> Iterator[Path]:
     yield from pictures(folder)
     for inner in folders(folder):
-        if not inner.is_symlink():  # which may lead round in a circle
+        if not inner.is_symlink():  # a link may lead around in a circle
             yield from _inside(inner)
 
 
 def segment(segmenter: Segmenter, found: Sequence[Found], predictions: Predictions, batch_size: int,
             advance: Callable[[], None]) -> tuple[np.ndarray, list[DataError]]:
-    """Segment and write; pixels (C,) int64 by class, and why pictures of folders were left out.
+    """Segment pictures and write the results.
+
+    Return the pixels of each class, (C,) int64, and the errors of the pictures that were left out.
 
     While the network works, other threads read the next batch and write the last one.
     """
@@ -132,7 +134,7 @@ def segment(segmenter: Segmenter, found: Sequence[Found], predictions: Predictio
         try:
             picture = read_upright(one.path)
         except DataError as error:
-            if one.asked_for:
+            if one.named:
                 raise
             return error
         return Read(one.name, picture, segmenter.prepare(picture))

@@ -21,7 +21,7 @@ def _run(ranks: int | None, **values: Any) -> int:
     """Train, and return the exit status."""
     if refuse_torchrun("run"):
         return 2
-    # Late: the help of this command, and a shell that completes its options, need no torch.
+    # Imported late: the help of this command, and a shell that completes its options, need no torch.
     from fedsim.distributed.devices import ranks_that_fit
     from fedsim.distributed.torchrun import start
     from fedsim.experiment.dealing import cars_of

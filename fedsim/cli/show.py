@@ -1,4 +1,4 @@
-"""fedsim show: all that is known about one run."""
+"""fedsim show: show all that is known about one run."""
 
 import json
 import shlex
@@ -16,16 +16,16 @@ from fedsim.report.summary import Outcome
 from fedsim.report.tables import Table, print_block, print_tables
 from fedsim.report.words import ABSENT
 
-WARNINGS = 8  # of a run; of more, the latest
+WARNINGS = 8  # shown at most: the latest ones of a run
 
 
 @click.command(cls=Command)
 @click.argument("run", type=PATH, metavar="RUN")
 def show(run: str) -> None:
-    """Show what there is to know about a run: its state, its settings, scores, cars, files, what to type next."""
+    """Show all that is known about a run: state, settings, scores, cars, files, and commands to type next."""
     path = Path(run)
     if not any((path / name).exists() for name in RUN_FILES):
-        raise OutputError(f"{run} is not a run directory; fedsim list tells which there are")
+        raise OutputError(f"{run} is not a run directory; fedsim list shows the runs that there are")
     overview = Overview.of(path)
     if overview.fault:
         raise OutputError(f"{run} is damaged: {overview.fault}; restore the file, or start a new run")
@@ -35,7 +35,7 @@ def show(run: str) -> None:
     tables, outcome = [_state(overview)], _outcome(overview, records)
     if overview.given:
         rows = [[name, str(value)] for name, value in overview.given.items()]
-        tables.append(Table("Settings", ["asked for", "value"], rows))
+        tables.append(Table("Settings", ["given", "value"], rows))
     print_tables([*tables, *(outcome.tables() if records else [])])
     if records:
         for sentence in outcome.sentences():
@@ -57,7 +57,7 @@ def _state(overview: Overview) -> Table:
 
 
 def _outcome(overview: Overview, records: list[dict]) -> Outcome:
-    """Return what the run has reached so far. Baselines and notes are known when it has ended."""
+    """Return what the run has reached so far. Baselines and notes are known only after its end."""
     scored = [record["global"] for record in records if record["global"]]
     ended: dict[str, Any] = {}
     try:

@@ -42,7 +42,7 @@ def curves_figure(rows: Sequence[Row]) -> Figure:
 
 
 def classes_figure(rows: Sequence[Row], classes: Sequence[str]) -> Figure:
-    """Draw the IoU of every class after the last round: a bar for each row, and a whisker of a deviation."""
+    """Draw the IoU of every class after the last round: a bar for each row, with a whisker for the deviation."""
     beside = max(3, BARS // (len(rows) + 2))  # classes in a panel
     groups = [classes[start:start + beside] for start in range(0, len(classes), beside)]
     with matplotlib.rc_context(STYLE | {"axes.grid.axis": "y"}):

@@ -1,4 +1,4 @@
-"""The facts that a comparison reads from its runs or asks of their models."""
+"""The facts that a comparison reads from its runs or computes with their models."""
 
 import hashlib
 import json
@@ -77,7 +77,7 @@ def _deal_again(run: PastRun, world: World) -> Dealt:
 
 
 def _score_own_scenes(models: Sequence[Segmenter], dealt: Dealt) -> dict[str, float]:
-    """Return each car's mIoU on its training scenes, of the global model or, if there is none, of the car's own."""
+    """Return each car's mIoU on its training scenes, with the global model or, without one, with the car's own."""
     mious, classes = {}, len(dealt.train_set.classes)
     for car, shard in enumerate(dealt.shards):
         tally = torch.zeros(classes, classes, dtype=torch.int64)
@@ -96,7 +96,7 @@ def _digest(scenes: SceneSet) -> str:
 
 
 def _comparable_settings(run: PastRun) -> Settings:
-    """Return the run's settings, a partition from a file named by a digest, because each run has its own copy of it."""
+    """Return the run's settings. A partition file is named by its digest, because each run has its own copy."""
     if run.settings.partition in PARTITIONS:
         return run.settings
     digest = hashlib.sha256((run.directory.path / SPLIT_FILE).read_bytes()).hexdigest()

@@ -102,7 +102,7 @@ class Plan:
         return {algo: jobs for algo, jobs in tries.items() if jobs}
 
     def jobs(self, folder: Path, tuning: Tuning | None) -> list[Job]:
-        """Return the runs to compare, seed by seed. An algorithm of which no candidate has a score has no run."""
+        """Return the runs to compare, seed by seed. An algorithm has no run if none of its candidates has a score."""
         jobs = []
         for seed in range(self.seeds):
             for algo in self.options:
@@ -122,8 +122,8 @@ def make_plan(algos: Sequence[str], given: Mapping[str, Any], seeds: int, grid: 
               folder: Path | None) -> Plan:
     """Plan a comparison. Raises UserError if its settings contradict each other.
 
-    given: settings that were asked for, by name; each goes to the algorithms that read it. at_once: how many runs are
-    played at once. folder: of the comparison that goes on, if any.
+    given: the settings that the user gave, by name; each goes to the algorithms that read it. at_once: the number of
+    runs at the same time. folder: of the comparison that goes on, if any.
     """
     algos = [registry.short_name(algo) for algo in algos]
     for algo in algos:
@@ -152,7 +152,7 @@ def make_plan(algos: Sequence[str], given: Mapping[str, Any], seeds: int, grid: 
         for candidate in candidates(algo, grid) or [()]:
             compatible.check(Settings(algo=algo, **with_candidate(settings, candidate)))
         if unread := [flag(name) for name in common if name not in settings]:
-            LOG.info("%s does not read %s and goes without", algo, ", ".join(unread))
+            LOG.info("%s does not read %s and is played without it", algo, ", ".join(unread))
     return Plan(options, seeds, grid, ranks, threads)
 
 

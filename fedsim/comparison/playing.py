@@ -1,4 +1,4 @@
-"""Playing the runs of a comparison, each in a process of its own."""
+"""Play the runs of a comparison, each in a process of its own."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ from fedsim.settings.fields import Settings
 from fedsim.system.console import LOG, show_steps
 
 POLL = 0.2  # seconds
-PATIENCE = 10.0  # seconds that runs have to stop in if an error ends the comparison
+PATIENCE = 10.0  # seconds in which runs must stop if an error ends the comparison
 
 
 def play(jobs: Sequence[Job], at_once: int, what: str) -> list[Job]:

@@ -44,7 +44,7 @@ def write_report(comparison: Comparison, findings: Findings, troubles: Sequence[
                  folder: Path) -> None:
     """Print the tables, and write them with figures and a page into a folder. Raises OutputError.
 
-    troubles: sentences on what makes the numbers doubtful, beside the runs themselves; command: repeats the comparison.
+    troubles: sentences on failed runs, which make the numbers doubtful; command: the one that repeats the comparison.
     """
     warned = [*troubles, *warnings(comparison)]
     print_tables([score_table(comparison), cost_table(comparison), *_choice_tables(comparison)])

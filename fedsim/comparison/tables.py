@@ -37,7 +37,7 @@ class Comparison:
         return yardstick(self.rows)
 
     def gap(self, row: Row) -> Spread | None:
-        """Return a row's distance to centralised training; None for that row itself, or without it."""
+        """Return a row's distance to centralised training; None for that row itself, or if it is missing."""
         return gap(row, self.central) if self.central and row is not self.central else None
 
 
@@ -184,7 +184,7 @@ def escape(text: str) -> str:
 
 
 def format_spread(over: Spread | None, seeds: int, form: str = ".3f") -> str:
-    """Return mean ± deviation, and how many of the seeds have the number unless all have it; – if not one has it."""
+    """Return mean ± deviation, and how many of the seeds have the number unless all have it; – if no seed has it."""
     if over is None:
         return ABSENT
     text = format(over.mean, form)
@@ -194,7 +194,7 @@ def format_spread(over: Spread | None, seeds: int, form: str = ".3f") -> str:
 
 
 def _whole_run_cells(row: Row) -> list[str]:
-    """Return the cells of what whole runs took. Amounts that are equal in all trials get no deviation."""
+    """Return the cells on the cost of whole runs. Amounts that are equal in all trials get no deviation."""
     last = [trial.records[-1] for trial in row.trials]
     amounts: list[tuple[list[float], str]] = [
         ([trial.rounds for trial in row.trials], ".0f"), ([trial.megabytes for trial in row.trials], ",.1f"),

@@ -1,4 +1,4 @@
-"""Runs in rows by algorithm and settings, and their numbers over seeds.
+"""Runs, grouped into rows by algorithm and settings, and their numbers over seeds.
 
 Nothing here reads a file, draws, or evaluates a model.
 """

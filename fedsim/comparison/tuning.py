@@ -49,7 +49,7 @@ class Tuning:
 
 
 def read_grid(lrs: str | None, texts: Sequence[str]) -> dict[str, list[str]]:
-    """Return what `--lrs V,V` and `--grid NAME=V,V` ask for. Raises SettingsError."""
+    """Return the values to try, by name, from `--lrs V,V` and `--grid NAME=V,V`. Raises SettingsError."""
     grid: dict[str, list[str]] = {}
     for option, text in [*([("--lrs", f"lr={lrs}")] if lrs else []), *(("--grid", text) for text in texts)]:
         name, equals, values = text.partition("=")
@@ -60,8 +60,8 @@ def read_grid(lrs: str | None, texts: Sequence[str]) -> dict[str, list[str]]:
         if name in grid:
             raise SettingsError(f"{flag(name)} is tried twice; name all of its values in one option")
         if len(set(typed)) < 2:
-            raise SettingsError(f"{option} needs two values at least, which one is chosen from; {_set_by(name)} sets "
-                                "one")
+            raise SettingsError(f"{option} needs at least two values to choose from; {_set_by(name)} sets a "
+                                "single one")
         grid[name] = typed
     return grid
 

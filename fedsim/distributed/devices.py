@@ -49,7 +49,7 @@ def fair_threads(place: Place) -> int:
 
 
 def ranks_that_fit(device: str, threads: int | None) -> int:
-    """Return how many ranks of `threads` threads this machine has room for: one a GPU, or without GPUs by cores."""
+    """Return how many ranks of `threads` threads this machine has room for: one for each GPU, or as cores allow."""
     return _usable_gpus(device) or max(1, cores() // (threads or 1))
 
 
@@ -70,7 +70,7 @@ def choose_device(place: Place, device: str, backend: str) -> tuple[torch.device
     own = place.local_size <= gpus
     if backend == "nccl" and not own:
         raise MachineError(f"--backend nccl: {place.local_size} ranks share {gpus} CUDA device(s), and NCCL "
-                           f"allows one rank a device; start at most {gpus} ranks here, or use --backend "
+                           f"allows one rank per device; start at most {gpus} ranks here, or use --backend "
                            "gloo")
     shared = f"{place.local_size} ranks share {gpus} CUDA device(s)"
     reason = "a CUDA device for every rank" if own else shared

@@ -45,7 +45,7 @@ class World:
         """Take this process's place among the ranks.
 
         threads: None for a fair share of the machine's cores. timeout_seconds: how long a collective waits for others.
-        Raises MachineError if the machine cannot do what is asked, RankError if not all ranks come.
+        Raises MachineError if the machine lacks the device or the backend, RankError if not all ranks come.
         """
         place = Place.from_environment()
         chosen, chosen_backend, reason = choose_device(place, device, backend)

@@ -71,7 +71,7 @@ class Experiment:
 
 
 def assemble(settings: Settings, methods: Methods, world: World, log: Logger) -> Experiment:
-    """Put together all that a run needs, on every rank; `log` is told about it.
+    """Put together all that a run needs, on every rank, and tell `log` about it.
 
     methods: made from the settings by `compatible.check`. Raises UserError, the same on all ranks.
     """
@@ -93,7 +93,7 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
     for warning in dealt.warnings():
         log.warning("%s", warning)
     federation, criterion = _make_federation(settings, methods, world, dealt.train_set, shards, module)
-    log.info(f"{len(shards)} car(s) on {world.size} rank(s), {world.device.type} with {world.threads} thread(s) a "
+    log.info(f"{len(shards)} car(s) on {world.size} rank(s), {world.device.type} with {world.threads} thread(s) per "
              f"rank, {world.backend} ({world.backend_reason}); {settings.model} with "
              f"{federation.model.parameters.numel():,} parameters")
     for warning in warnings(federation):

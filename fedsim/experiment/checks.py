@@ -16,13 +16,13 @@ from fedsim.settings.fields import Settings
 
 
 def check_cars(settings: Settings, aggregator: Aggregator, cars: int) -> None:
-    """Raise SettingsError if there are too few cars for what is asked of them."""
+    """Raise SettingsError if there are too few cars for the settings."""
     taking_part = number_of_cars(cars, settings.participation)
     if not taking_part:
-        raise SettingsError(f"--participation is {settings.participation}, which of {cars} cars selects none; take at "
+        raise SettingsError(f"--participation is {settings.participation}, which selects none of {cars} cars; take at "
                             f"least {1 / cars:.3g}, one car")
     if settings.attackers >= cars:
-        raise SettingsError(f"--attackers is {settings.attackers}, but there are {cars} cars, and one at least must be "
+        raise SettingsError(f"--attackers is {settings.attackers}, but there are {cars} cars, and at least one must be "
                             f"honest; take at most {cars - 1}")
     if taking_part < aggregator.minimum:
         raise SettingsError(f"--aggregator {settings.aggregator} needs at least {aggregator.minimum} cars in a round, "
@@ -50,7 +50,7 @@ def _what_is_wrong(algorithm: Algorithm, theta: Tensor) -> str | None:
         return "init_shared must return a NamedTuple with a theta, of tensors shaped as theta and numbers"
     shared, memory = algorithm.begin_round(shared, 1.0), algorithm.init_memory(theta)
     if not _is_shared(shared, theta):
-        return "begin_round must return a shared state such as it was given"
+        return "begin_round must return a shared state like the one that it was given"
     if algorithm.start(shared, memory).shape != theta.shape:
         return "start must return a tensor shaped as theta"
     correction = algorithm.correction(theta, shared, memory)
@@ -66,7 +66,7 @@ def _what_is_wrong(algorithm: Algorithm, theta: Tensor) -> str | None:
     for participation in (1.0, 0.5):
         after = algorithm.update(shared, mean, participation)
         if type(after) is not type(shared) or not _is_shared(after, theta):
-            return "update must return a shared state such as it was given"
+            return "update must return a shared state like the one that it was given"
     return None
 
 
@@ -92,17 +92,17 @@ def warnings(federation: Federation) -> Iterator[str]:
     taking_part = number_of_cars(len(federation.fleet.cars), federation.schedule.participation)
     guaranteed = getattr(chosen, "guaranteed", 0)
     if guaranteed > taking_part:
-        yield (f"--aggregator {chosen.name} is proved to withstand its hostile cars with {guaranteed} cars in a round "
-               "or more, and here are fewer")
+        yield (f"--aggregator {chosen.name} is proved to withstand hostile cars if at least {guaranteed} cars take "
+               f"part in a round, but here {taking_part} take part")
     if isinstance(chosen, TrimmedMean) and chosen.fraction and not chosen.dropped(taking_part):
-        yield (f"--trim-fraction {chosen.fraction:g} of {taking_part} cars drops none, which leaves a mean; take at "
-               f"least {1 / taking_part:.3g}")
+        yield (f"--trim-fraction {chosen.fraction:g} of {taking_part} cars drops no car, which leaves a mean; take "
+               f"at least {1 / taking_part:.3g}")
     if isinstance(chosen, Krum) and attack and len(attack.cars) > chosen.hostile:
         yield f"--krum-hostile is {chosen.hostile}, but {len(attack.cars)} cars are hostile"
     if isinstance(algorithm, FedADMM) and (eta := algorithm.server_step) is not None:
-        yield (f"--server-step {eta:g}: theta settles where the gradient is rho (1 - P/{eta:g}) (theta - theta of "
-               "round 0), P being the share of the cars in a round, and not at a minimum; it may diverge where "
-               f"{eta:g} > P. Leave it out for the step P, which has no bias")
+        yield (f"--server-step {eta:g}: theta does not settle at a minimum, but where the gradient is "
+               f"rho (1 - P/{eta:g}) (theta - theta of round 0). P is the share of the cars in a round. The run may "
+               f"diverge if {eta:g} > P. Leave the option out to take the step P, which has no bias")
 
 
 def notes(federation: Federation) -> Iterator[str]:
@@ -111,14 +111,15 @@ def notes(federation: Federation) -> Iterator[str]:
     if method.algorithm.personal or method.algorithm.pooled:
         return
     if method.aggregator.robust:
-        yield f"In the global model what cars send is combined by --aggregator {method.aggregator.name}."
+        yield f"The contributions to the global model are combined by --aggregator {method.aggregator.name}."
     elif len(set(fleet.weights)) == 1:
         yield "In the global model every car weighs the same."
     else:
         yield "In the global model a car weighs by its number of images (--weighting images)."
     if federation.has_own_models:
-        yield ("Cars keep BatchNorm statistics of their own. The global score, of drives that no car has, uses those "
-               "of all cars pooled; a car's own mIoU is of the global model with its own, on the same split.")
+        yield ("Cars keep BatchNorm statistics of their own. The global score uses those of all cars, pooled, which "
+               "suit drives that no car has. A car's own mIoU is that of the global model with the car's own "
+               "statistics, on the same split.")
     if method.attack:
         names = ", ".join(fleet.cars[car].name for car in sorted(method.attack.cars))
-        yield f"Hostile, by {method.attack.name}: {names}."
+        yield f"Hostile cars ({method.attack.name}): {names}."

@@ -17,11 +17,11 @@ from fedsim.distributed.world import World
 from fedsim.errors import SettingsError
 from fedsim.settings.fields import Settings
 
-MAX_STREET_DRIVES = 16  # more cars than that share drives, cut in time: drawing a thousand drives takes minutes
+MAX_STREET_DRIVES = 16  # more cars share drives, cut in time, because drawing a thousand drives takes minutes
 
 
 def cars_of(settings: Settings, ranks: int) -> int:
-    """Return the number of cars: the setting, else as many as the split file has, else 4 or as many as ranks.
+    """Return the number of cars: the setting, else the split file's, else 4, or as many as ranks if these are more.
 
     Raises UserError.
     """

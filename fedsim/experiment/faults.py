@@ -1,4 +1,4 @@
-"""Exceptions of a run become sentences that name rank, round and place."""
+"""Turn exceptions of a run into sentences that name rank, round and place."""
 
 import sys
 import traceback
@@ -12,9 +12,9 @@ from fedsim.errors import FedsimError, RankError
 
 @contextmanager
 def explain_faults(world: World, algo: str, algorithm: Algorithm) -> Iterator[None]:
-    """Raise RankError for an exception of this machine, or of a user's own algorithm, that says where it comes from.
+    """Turn an exception of this machine or of a user's own algorithm into a RankError that says where it comes from.
 
-    algo: the name that the algorithm was asked for by. Errors of fedsim's own already say so, and pass.
+    algo: the value of --algo. Errors of fedsim's own already say where they come from, and are not changed.
     """
     try:
         yield

@@ -35,7 +35,7 @@ class PastRun:
         return self.directory.path.resolve().name
 
     def has_ended(self) -> bool:
-        """Return whether nothing is left to play, and the run's models are there."""
+        """Return whether all rounds are played and the run's models are written."""
         if not Overview.of(self.directory.path).has_ended:
             return False
         try:

@@ -18,7 +18,7 @@ from fedsim.settings.fields import Settings
 from fedsim.settings.methods import make_methods
 from fedsim.settings.registry import check_own_code
 
-OF_THE_COMMAND = ("resume", "out", "config")  # options that say where, and are no settings of the run itself
+OF_THE_COMMAND = ("resume", "out", "config")  # options that name a place, and do not belong to the run itself
 
 
 def run_to_continue(settings: Settings) -> Path | None:
@@ -76,7 +76,7 @@ def _is_run(path: Path) -> bool:
 
 
 def _find_own_run(settings: Settings) -> Path | None:
-    """Return the run that this launch has begun; None if it has not come so far."""
+    """Return the run that this launch has begun; None if it has not made a directory yet."""
     folders = Path("runs").glob("*") if settings.out is None else [Path(settings.out)]
     begun = [path for path in folders if _is_run(path) and read_environment(path).get("launch") == launch_id()]
     return max(begun, key=lambda path: (path / "config.toml").stat().st_mtime, default=None)
@@ -104,5 +104,5 @@ def _says_the_same(name: str, was: Any, wanted: Any) -> bool:
 
 
 def _read_content(split: Path) -> list[tuple[str, str | None, list[str]]]:
-    """Return what a partition file says, whatever order it says it in."""
+    """Return the content of a partition file in an order that does not depend on the file's."""
     return [(car["name"], car.get("condition"), sorted(car["scenes"])) for car in read_cars(split)]

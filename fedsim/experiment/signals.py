@@ -18,7 +18,7 @@ STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 class Signals:
-    """Keep a list of the signals that arrive while the block runs. The handlers before it come back after it.
+    """A list of the signals that arrive while a block runs. After the block, the earlier handlers are back.
 
     It only hears signals in the main thread of a process: Python lets no other thread listen.
     """

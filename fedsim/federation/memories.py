@@ -21,7 +21,7 @@ class Saved(NamedTuple):
 
 
 class Memories:
-    """The memories of a rank's cars, in RAM or in files; `make_memories` makes it.
+    """The memories of a rank's cars, in RAM or in files. `make_memories` makes one.
 
     In files a car has two slots. A new memory goes into the slot that does not hold the latest one, which stays whole
     until a further memory is saved. So a round can be undone.
@@ -118,7 +118,7 @@ def _kinds(memory: Any) -> dict[str, str]:
     for part_name, part in zip(names_of(name, memory), parts_of(memory), strict=True):
         kind = kind_of(part)
         if kind is None:
-            raise SettingsError(f"{part_name} is a {type(part).__name__}; what a car keeps is None, a number, a dense "
+            raise SettingsError(f"{part_name} is a {type(part).__name__}; a car may keep None, a number, a dense "
                                 "tensor, or a tuple or NamedTuple of these")
         kinds[part_name] = kind
     return kinds

@@ -1,7 +1,7 @@
 """Local optimisers on one flat vector, equal to torch.optim's to the bit.
 
 torch.optim itself is not used because making one of its optimisers imports torch._dynamo, which costs every rank more
-than a second and 150 MB. A car's optimiser starts fresh every round, so it leaves no state behind.
+than a second and 150 MB. A car's optimiser starts anew in every round, so it has no state to save.
 """
 
 from dataclasses import dataclass

@@ -41,9 +41,9 @@ def simulate(federation: Federation, state: State) -> Iterator[RoundResult]:
     """Play the rounds after `state`, up to the last one.
 
     Raises RunError after a round that diverges if the schedule says to stop then, and if it diverges again after
-    several rounds were rolled back. A state that a run has stopped with raises it at once: the run stays stopped.
+    several rounds were rolled back. It is raised at once if the run has stopped with this state before.
     """
-    stop_if_diverging(federation, state, "it diverged, and was told to stop then")
+    stop_if_diverging(federation, state, "it diverged, and --on-divergence is stop")
     while state.round < federation.schedule.rounds:
         result = watch_divergence(federation, state, run_round(federation, state))
         state = result.state

@@ -93,6 +93,6 @@ def _from_row(row: np.ndarray) -> Evaluation:
 
 
 def _mean(column: np.ndarray) -> float:
-    """Return the mean without NaNs, or NaN if nothing else is there."""
+    """Return the mean without NaNs, or NaN if all are NaN."""
     there = column[~np.isnan(column)]
     return float(there.mean()) if there.size else math.nan

@@ -130,6 +130,6 @@ def _find_weights(path: Path) -> Path:
         return path
     files = RunDirectory.open(path).weights()
     if files[0].stem != "model":
-        raise OutputError(f"{path} has a model for each car and none for all; name one of its files, such as "
+        raise OutputError(f"{path} has a model for each car and no global one; name one of its files, such as "
                           f"{files[0]}")
     return files[0]

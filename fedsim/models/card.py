@@ -89,7 +89,7 @@ def _damaged(path: Path, why: str) -> OutputError:
 def _network(value: Any) -> tuple[str, int | None, str]:
     width = None if value["width"] is None else _number(value["width"], 1, MOST_CHANNELS)
     if value["norm"] not in NORMS:
-        raise ValueError(f"there are norms {' and '.join(NORMS)}")
+        raise ValueError(f"norm must be {' or '.join(NORMS)}")
     return _text(value["model"]), width, value["norm"]
 
 

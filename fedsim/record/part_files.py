@@ -59,7 +59,7 @@ def _bytes(tensor: torch.Tensor) -> memoryview:
 def read_part(path: Path, file: PartFile, max_bytes: int) -> Tensors:
     """Read a part whose size and digest a checkpoint names as `file`.
 
-    Raises InvalidPart if the file is missing or another one, or larger than `max_bytes`.
+    Raises InvalidPart if the file is missing, is another file, or is larger than `max_bytes`.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load

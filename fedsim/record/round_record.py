@@ -13,12 +13,12 @@ from fedsim.models.flat import norm
 
 
 class CarDetail(NamedTuple):
-    """Numbers of a car for TensorBoard alone, as a thousand cars' would make metrics.jsonl large. IoUs are by class."""
+    """The numbers of a car that go to TensorBoard alone: those of a thousand cars would make metrics.jsonl large."""
 
     step_losses: list[float]  # of every local step
     seconds: float  # wall time of local training
-    train_class_iou: dict[str, float | None]  # of its predictions while it trained
-    class_iou: dict[str, float | None]  # of its own model on the evaluated split; empty if it has none
+    train_class_iou: dict[str, float | None]  # by class, of its predictions while it trained
+    class_iou: dict[str, float | None]  # by class, of its own model on the evaluated split; empty if it has none
 
 
 def round_record(algo: str, federation: Federation, state: State, result: RoundResult | None, score: Score | None,

@@ -4,9 +4,9 @@
   config.toml        the resolved settings; a valid --config
   environment.json   versions, device, ranks, threads, data fingerprint, cars
   partition.json     the scenes of each car; a valid --partition
-  metrics.jsonl      one JSON object a round
+  metrics.jsonl      one JSON object for each round
   tensorboard/       event files, see fedsim/report/tensorboard/board.py
-  checkpoints/       the files to go on from, see fedsim/record/checkpoints.py, and weights
+  checkpoints/       the files from which a run continues, see fedsim/record/checkpoints.py, and weights
   lock               held by the process that works on the run
   report/            figures and summary
 """
@@ -78,7 +78,7 @@ class RunDirectory:
 
     @property
     def metrics(self) -> Path:
-        """The records: one JSON object a round."""
+        """The records: one JSON object for each round."""
         return self.path / "metrics.jsonl"
 
     @property

@@ -1,7 +1,7 @@
 """The state between two rounds as named tensors, and back, to the bit.
 
-A checkpoint has a part for the coordinator and one for each car. What every rank can make anew from the settings, such
-as the state before the first round, is in no part.
+A checkpoint has a part for the coordinator and one for each car. No part holds what every rank can make
+anew from the settings, such as the state before the first round.
 """
 
 from dataclasses import replace
@@ -74,7 +74,7 @@ def restore_car(federation: Federation, state: State, car: int, tensors: Tensors
 
 
 def is_empty(state: State, tensors: Tensors) -> bool:
-    """Return whether neither a car's part nor that of a car that has not taken part holds any number.
+    """Return whether a car's part holds no number, and held none before the car took part.
 
     Such a part need not be written.
     """
@@ -84,7 +84,7 @@ def is_empty(state: State, tensors: Tensors) -> bool:
 
 
 def max_part_bytes(state: State) -> int:
-    """Return an upper bound, in bytes, on the tensors of any part but those of its watch. state: that of round 0."""
+    """Return an upper bound, in bytes, on the tensors of any part except its watch. state: that of round 0."""
     bundles = [*_global(state).values(), state.initial_memory]
     return sum(part.numel() * part.itemsize for bundle in bundles for part in parts_of(bundle)
                if isinstance(part, Tensor))

@@ -1,4 +1,4 @@
-"""Cars against classes as a picture.
+"""The heat map of a partition: a row for each car, a column for each class.
 
 Importing this imports matplotlib, which takes long: import it when there is something to draw.
 """

@@ -16,7 +16,7 @@ from fedsim.report.tables import Table, markdown, print_block, print_tables
 from fedsim.report.words import ABSENT, format_percent, list_names
 from fedsim.system.console import show_steps
 
-NAMED = 4  # names in a cell or a sentence; of more, their number is told
+NAMED = 4  # names in a cell or a sentence; further ones are only counted
 
 
 class Inspection:

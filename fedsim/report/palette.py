@@ -1,6 +1,6 @@
-"""The line that tells an algorithm from others, the same in every figure.
+"""The colour, dash and marker of each algorithm's line, the same in every figure.
 
-The colours are told apart by colour-blind people too.
+Colour-blind people can tell the colours apart too.
 """
 
 from collections import Counter
@@ -32,7 +32,7 @@ _STYLES = {
 # Algorithms that have no style above, such as a user's own, take these in turn.
 _FREE_STYLES = [LineStyle(VERMILION, _DOTTED, "*"), LineStyle(BLUE, _DOTTED, "h"), LineStyle(GREEN, _DOTTED, "d"),
                 LineStyle(PURPLE, _DOTTED, "H"), LineStyle(ORANGE, _DOTTED, "8"), LineStyle(SKY, _DOTTED, "p")]
-_PALER, _MARKERS = (0.6, 0.35), "<>p*"  # of further lines of one style
+_PALER, _MARKERS = (0.6, 0.35), "<>p*"  # for further lines of the same style
 
 
 def line_style(algo: str) -> LineStyle:

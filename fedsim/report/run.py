@@ -169,7 +169,7 @@ def _settings(overview: Overview) -> Iterator[Section]:
     commands = [overview.repeat] if overview.repeat else []
     given = overview.given
     if given:
-        yield Section("Settings that were asked for", text=["Repeat the run with:"] if commands else [],
+        yield Section("Settings that were given", text=["Repeat the run with:"] if commands else [],
                       commands=commands, tables=[_pairs(given)])
     others = {name: value for name, value in overview.settings.items() if name not in given}
     if others:

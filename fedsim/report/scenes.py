@@ -1,7 +1,7 @@
 """The scenes that are shown, and pictures of them: panels and contact sheets.
 
 They are made without matplotlib. Panels are made during training, while other ranks wait, and there may be a contact
-sheet for each of a thousand cars. PIL is imported when a picture is made, for no rank needs it before.
+sheet for each of a thousand cars. PIL is imported when a picture is made, because no rank needs it before.
 """
 
 from typing import TYPE_CHECKING, NamedTuple

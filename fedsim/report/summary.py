@@ -51,7 +51,7 @@ def print_summary(outcome: Outcome, paths: Sequence[Path]) -> None:
 
 
 def write_summary(outcome: Outcome, paths: Sequence[Path], path: Path) -> None:
-    """Write the same, with every car, as Markdown at `path`, and what no record has as JSON beside it."""
+    """Write the same with all cars as Markdown at `path`, and baselines and notes as JSON beside it."""
     last = outcome.records[-1]
     lines = [f"# {last['algo']}, {last['round']} rounds", ""]
     for table in outcome.tables():

@@ -17,7 +17,7 @@ class Table(NamedTuple):
 
 
 def print_tables(tables: Iterable[Table]) -> None:
-    """Print tables on stdout. Of many cars, the first are printed and the others counted: files have them all."""
+    """Print tables on stdout. If there are many cars, only the first are printed, because files have them all."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table as RichTable

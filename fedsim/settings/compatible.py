@@ -1,4 +1,4 @@
-"""Settings that go together: a setting that nothing would read is refused, not ignored."""
+"""Refuse settings that contradict each other, or that nothing would read."""
 
 import os
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from fedsim.settings.methods import Methods, make_methods
 
 
 def check(settings: Settings) -> Methods:
-    """Return how a federation learns, made from settings. Raises SettingsError for the first contradiction."""
+    """Return the methods that the settings name. Raises SettingsError for the first contradiction."""
     methods = make_methods(settings)
     if settings.attack and not settings.attackers:
         raise SettingsError(f"--attack {settings.attack} needs cars that attack: say how many with --attackers")
@@ -63,7 +63,7 @@ def _goes(values: Mapping[str, Any]) -> bool:
 
 
 def _check_without_federation(settings: Settings) -> None:
-    """central and local: no car sends anything to a server."""
+    """Refuse settings of a federation for central and local, in which no car sends anything to a server."""
     federated = {"participation": 1.0, "car_failures": 0.0, "weighting": None, "aggregator": "mean", "clip_norm": None,
                  "attackers": 0}
     for setting, idle in federated.items():
@@ -95,8 +95,8 @@ def _check_data(settings: Settings) -> None:
         raise SettingsError(f"--partition is {settings.partition!r}; choose from {', '.join(PARTITIONS)}, or name a "
                             "file that a run or `fedsim data inspect` has written (partition.json)")
     if settings.alpha is not None and settings.partition not in DEFAULT_ALPHA:
-        raise SettingsError(f"--alpha belongs to --partition {', '.join(DEFAULT_ALPHA)}; {settings.partition} has "
-                            "none: leave it out")
+        raise SettingsError(f"--alpha belongs to --partition {', '.join(DEFAULT_ALPHA)}; {settings.partition} does "
+                            "not read it: leave it out")
     if settings.out == "":
         raise SettingsError("--out is empty; name a new directory, or leave it out")
     check_data_root(settings)

@@ -220,7 +220,7 @@ class CommonSettings:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any], origin: str) -> "CommonSettings":
-        """Make settings of a preset's or a command line's values. Raises SettingsError for an unknown name."""
+        """Make settings from the values of a preset or a command line. Raises SettingsError for an unknown name."""
         known = [one.name for one in fields(cls)]
         if unknown := [name for name in values if name not in known]:
             raise SettingsError(f"{origin}: unknown setting {unknown[0]!r}; known are {', '.join(known)}")
@@ -231,7 +231,7 @@ class CommonSettings:
 
 
 def _merge_owners(name: str, by_owner: Mapping[str, Option]) -> Option:
-    """Return the option that every value is checked by before it is known which method reads it."""
+    """Return the option that checks a value before it is known which method reads it."""
     first, *others = by_owner.values()
     assert all((other.kinds, other.choices) == (first.kinds, first.choices) for other in others), name
     return replace(first, words=tuple(dict.fromkeys(word for one in by_owner.values() for word in one.words)))
@@ -262,7 +262,8 @@ else:
     Settings.__module__ = __name__
     Settings.__doc__ = """All that decides what a run computes, and where it leaves its results.
 
-    None: decided by others. Each is checked by itself; `compatible.check` tells whether they go together.
+    A setting that is None gets its value from the others. Here each setting is checked by itself; `compatible.check`
+    checks that they go together.
     """
 CHOICES: dict[str, tuple[str, ...]] = {one.name: one.metadata["choices"] for one in fields(Settings)
                                        if one.metadata["choices"]}
@@ -282,9 +283,10 @@ def type_name(kind: Any) -> str:
 
 
 def _convert(one: "Field[Any]", value: Any) -> Any:
-    """Return a value of a file's or a program's as the setting's own type. Raises SettingsError.
+    """Convert a value from a file or a program to the setting's own type. Raises SettingsError.
 
-    A number may stand for a word that is one, a whole number for a decimal, NumPy's for Python's, a path for its text.
+    It also takes a number for local_epochs, which is a text, a whole number for a decimal one, NumPy's numbers, and a
+    path for its text.
     """
     if (value is None and one.default is None) or one.name in FLAGGED:
         return value  # `_spread_options` reads the options of methods

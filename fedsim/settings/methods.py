@@ -16,14 +16,14 @@ class Methods(NamedTuple):
     """The parts that settings name, with their options."""
 
     algorithm: Algorithm
-    server: ServerOptimizer  # the plain step where the algorithm leaves no other
+    server: ServerOptimizer  # the plain step if the algorithm allows no other
     aggregator: Aggregator
 
     def resolve(self, settings: Settings) -> dict[str, Any]:
         """Return the settings of the parts with every default, as a preset has them.
 
-        Of options without a flag of their own, it has those of a user's own algorithm, and those of fedsim's that are
-        not at their default.
+        An option without a flag of its own is included if the algorithm is a user's own, or if the option is not at its
+        default.
         """
         found: dict[str, Any] = {}
         without_flag: dict[str, Any] = {}

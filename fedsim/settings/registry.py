@@ -85,7 +85,7 @@ def is_of_aggregator(setting: str) -> bool:
 
 
 def owners(setting: str) -> str:
-    """Name all that read an option, in words, as the message needs it that refuses the option elsewhere."""
+    """Name the methods that read an option, in words, for the message that refuses it elsewhere."""
     by_kind = [(prefix, [name for name, method in table.items() if setting in options_of(method)])
                for prefix, table in (("", ALGORITHMS), ("--server-optimizer ", SERVER_OPTIMIZERS),
                                      ("--aggregator ", AGGREGATORS))]
@@ -95,7 +95,7 @@ def owners(setting: str) -> str:
 
 
 def _methods() -> Iterator[tuple[str, type]]:
-    """Yield all methods with their names; the plain server step is called so."""
+    """Yield all methods with their names; that of the plain server step is "a plain step"."""
     for algorithm in ALGORITHMS.values():
         yield from ((algorithm.name, kind) for kind in (algorithm, *VARIANTS.get(algorithm, ())))
     yield "a plain step", Plain

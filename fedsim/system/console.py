@@ -1,7 +1,7 @@
 """The logger `fedsim`, through which all messages go, and bars that show progress.
 
 --quiet and --verbose set the logger's level, and a program that imports fedsim may set it too. Under --quiet warnings
-are still said; --verbose adds details. Results that a command was asked for, and errors, are printed and not logged.
+are still printed; --verbose adds details. Errors and the results of a command are printed and not logged.
 """
 
 import logging
@@ -18,7 +18,7 @@ SECONDS_BETWEEN_LINES = 30.0  # where progress cannot be shown as a bar
 
 
 class _Printed(logging.Handler):
-    """A handler that prints on the stdout of the moment, because a progress bar may have replaced it."""
+    """A handler that prints on the present sys.stdout, because a progress bar may have replaced it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(self.format(record), flush=True)

@@ -13,7 +13,7 @@ def cores() -> int:
 
 
 def fits_in_memory(bytes_needed: int, local_ranks: int) -> bool:
-    """Return whether a rank may keep that much in memory: at most its share of half of what is free.
+    """Return whether a rank may keep that much in memory: at most its share of half of the free memory.
 
     All ranks of the machine share this half. The other half is for what is allocated later: training, sums, evaluation.
     """

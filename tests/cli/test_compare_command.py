@@ -251,8 +251,8 @@ def test_runs_that_are_there_are_compared(compare, matrix, tmp_path):
 
 
 @pytest.mark.parametrize(("arguments", "says"), [
-    ([], "name runs that are there, or algorithms"),
-    (["RUN", "--algos", "avg"], "one of the two"),
+    ([], "name either existing runs, or algorithms"),
+    (["RUN", "--algos", "avg"], "name either existing runs, or algorithms"),
     (["RUN", "--seeds", "2"], "--seeds belongs to runs that are played"),
     (["RUN", "--rounds", "2"], "--rounds belongs to runs that are played"),
     (["RUN", "RUN"], "are one run played twice"),
@@ -269,7 +269,7 @@ def test_runs_that_are_there_are_compared(compare, matrix, tmp_path):
     (["--algos", "admm", "--grid", "kappa=0.1,0"], "--option kappa is 0; it must be a number above 0"),
     (["--algos", "admm", "--grid", "kappa=0.1,0.2", "--option", "kappa=0.3"], "leave one of the two out"),
     (["--algos", "admm", "--grid", "kappa"], "--grid is kappa; write values with commas"),
-    (["--algos", "admm", "--grid", "kappa=0.1"], "--grid needs two values at least"),
+    (["--algos", "admm", "--grid", "kappa=0.1"], "--grid needs at least two values"),
     (["--algos", "avg", "--lrs", "0.1,0.2", "--grid", "lr=0.1,0.2"], "--lr is tried twice"),
     (["--algos", "avg", "--out", "full"], "already holds"),
     (["--algos", "avg", "--data", "camvid", "--data-root", "nowhere"], "no directory nowhere"),

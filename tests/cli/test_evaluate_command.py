@@ -150,7 +150,7 @@ def test_a_data_set_that_is_named_is_looked_for_in_its_default_folder(evaluate, 
 
 @pytest.mark.parametrize(("options", "says"), [
     (["--data", "folder", "--data-root", "other"], "apart, and folder has 3 others (class 0: Sky and a)"),
-    (["--data-root", "fastai", "--classes", "32"], "tells 11 classes apart, and camvid has 31 others"),
+    (["--data-root", "fastai", "--classes", "32"], "has 11 classes, and camvid has 31 others"),
     (["--data", "camvid"], "--data camvid: there is no folder data/camvid in "),
     (["--data", "streets", "--data-root", "."], "leave it out")])
 def test_a_data_set_of_other_classes_is_refused(evaluate, runs, capsys, tmp_path, options, says):

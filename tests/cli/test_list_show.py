@@ -156,7 +156,7 @@ def test_of_a_finished_run_everything_is_shown(command, tmp_path):
     said = command("show", "run")
     assert row(said, "state")[-1] == "finished" and row(said, "round")[-3:] == ["6", "of", "6"]
     assert row(said, "mIoU")[-1] == "0.270" and "A note." in said and "WARNING: drives are shared" in said
-    assert "asked for" in said and "fedsim run --ranks 2 --config here" in said and "--resume" not in said
+    assert "given" in said and "fedsim run --ranks 2 --config here" in said and "--resume" not in said
     assert "tensorboard --logdir run/tensorboard" in said
 
 
@@ -193,4 +193,4 @@ def test_a_real_run_is_listed_and_shown_and_has_its_page(command, played, tmp_pa
     page.unlink()
     monkeypatch.setattr("fedsim.report.run.write_run_report", write_run_report)
     assert play(["--resume", str(run)]) == 0
-    assert all(word in page.read_text() for word in ("Settings that were asked for", "32x24", "d0"))
+    assert all(word in page.read_text() for word in ("Settings that were given", "32x24", "d0"))

@@ -184,7 +184,7 @@ def test_what_an_algorithm_or_partition_asked_for_does_not_read_is_left_out_of_a
     text = 'algo = "admm"\nrho = 0.1\nparticipation = 0.5\npartition = "dirichlet"\nalpha = 0.3\nlr = 0.3\n'
     central = parse([*preset(text), "--algo", "central"])
     assert (central.rho, central.participation, central.alpha, central.lr) == (None, 1.0, 0.3, 0.3)
-    assert "left out is --rho, --participation" in capsys.readouterr().out
+    assert ": --rho, --participation left out" in capsys.readouterr().out
     assert parse([*preset(text), "--algo", "avg"]).participation == 0.5
     assert parse([*preset(text), "--partition", "drive"]).alpha is None
     assert parse(preset(text)).rho == "0.1"
@@ -217,7 +217,7 @@ def test_a_preset_keeps_what_one_of_several_algorithms_reads(preset, capsys):
     for algos in (["central", "avg", "admm"], ["admm", "avg", "central"]):
         given = read_options(nothing | {"algo": algos[0]}, algos).given
         assert (given["rho"], given["participation"]) == (0.1, 0.5) and "mu" not in given
-    assert "left out is --mu, which" in capsys.readouterr().out
+    assert ": --mu left out, because" in capsys.readouterr().out
 
 
 def test_a_preset_fits_in_the_same_way_when_its_run_goes_on(preset):

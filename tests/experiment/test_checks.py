@@ -44,4 +44,4 @@ def test_the_report_says_which_figure_is_of_whose_norms_and_who_was_hostile():
     said = list(notes(networks(FedAvg(), [2, 2], batchnorm="local")))
     assert "all cars pooled" in said[1] and "own mIoU" in said[1]
     hostile = networks(FedAvg(), [2, 2], attack=Attack("scale", frozenset({1}), 0))
-    assert list(notes(hostile))[-1] == "Hostile, by scale: car-1."
+    assert list(notes(hostile))[-1] == "Hostile cars (scale): car-1."

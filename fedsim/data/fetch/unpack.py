@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from fedsim.errors import DataError, FedsimError
 
-AT_ONCE = 2**20  # bytes in memory; tarfile reads a header at once, so this is the longest one
+AT_ONCE = 2**20  # bytes in memory; tarfile reads a header at once, so this bounds the header too
 
 
 class Bounds(NamedTuple):
@@ -33,7 +33,7 @@ def unpack(archive: Path, folder: Path, path_of: Callable[[str], str | None], bo
 
     path_of: takes the name of a member and returns its path below `folder`; None if the member is not wanted.
     Raises DataError if the archive is damaged or exceeds the bounds, if a wanted member is no regular file, or if two
-    have the same path; OSError if the disk fails. Files that are written by then stay.
+    have the same path; OSError if the disk fails. Files that were written before stay.
     """
     folder.mkdir()
     try:
@@ -104,7 +104,7 @@ class _Forwards:
 
 def _damage(error: Exception) -> DataError:
     reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-    return DataError(f"the archive is damaged or is none ({reason})")
+    return DataError(f"the archive is damaged, or not an archive ({reason})")
 
 
 def read_digests(path: Path) -> dict[str, str]:
@@ -122,5 +122,5 @@ def first_fault(folder: Path, digests: Mapping[str, str]) -> str | None:
         except OSError as error:
             return f"{name} cannot be read ({error.strerror})"
         if digest != right:
-            return f"{name} has another content"
+            return f"{name} has different content"
     return None

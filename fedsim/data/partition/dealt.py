@@ -25,7 +25,7 @@ class Dealt:
         """Yield warnings: training scenes that no car has, and scored scenes of drives that are trained on."""
         name = self.source.name
         if missing := count_left_out(self.shards, self.train_set):
-            yield f"{missing} of {len(self.train_set)} training scenes are in no car's hands"
+            yield f"{missing} of {len(self.train_set)} training scenes belong to no car"
         shared = sorted(set(self.train_set.drives) & set(self.eval_set.drives))
         if self.eval_split == "train" or not shared:
             return

@@ -85,7 +85,7 @@ def read_cars(path: Path) -> list[dict[str, Any]]:
         raise DataError(f"{path} is not a split of format {FORMAT}; it must hold an object with \"format\": {FORMAT}")
     cars = content.get("cars")
     if not isinstance(cars, list) or not cars:
-        raise DataError(f"{path} has no list \"cars\"; it must hold a car at least")
+        raise DataError(f"{path} has no list \"cars\"; it must hold at least one car")
     names = set()
     for number, car in enumerate(cars, start=1):
         _check_car(path, number, car)
@@ -105,7 +105,7 @@ def _content(path: Path) -> object:
         if not path.is_file():
             raise DataError(f"there is no file {path}; name one that fedsim has written")
         if path.stat().st_size > LARGEST:
-            raise DataError(f"{path} is larger than {LARGEST >> 30} GiB; a split holds nothing but names")
+            raise DataError(f"{path} is larger than {LARGEST >> 30} GiB; a split holds only names")
         return json.loads(path.read_bytes())
     except OSError as error:
         raise DataError(f"cannot read {path} ({error.strerror}); name a file that you may read") from error
@@ -124,14 +124,14 @@ def _check_car(path: Path, number: int, car: Any) -> None:
     if not isinstance(scenes, list) or not all(isinstance(scene, str) for scene in scenes):
         raise DataError(f"{where} needs \"scenes\", a list of names")
     if not scenes:
-        raise DataError(f"{where} has no scenes; give it one at least, or take the car out")
+        raise DataError(f"{where} has no scenes; give it at least one, or take the car out")
     if not isinstance(condition, str | None):
         raise DataError(f"{where} has a condition that is not text; write null, or one such as \"fog:3\"")
     if condition is not None:
         try:
             Perturbation.parse(condition)
         except SettingsError as error:
-            raise DataError(f"{where} has a condition that can't be: {error}") from error
+            raise DataError(f"{where} has an impossible condition: {error}") from error
 
 
 def _check_name(path: Path, name: str) -> None:

@@ -1,6 +1,6 @@
 """The event files of a run for TensorBoard: the coordinator's and each car's.
 
-TensorBoard takes each of them for a run. A tag means the same in all of them, so that one chart shows the coordinator
+TensorBoard treats each of them as a run. A tag means the same in all of them, so that one chart shows the coordinator
 and all cars. docs/tensorboard.md lists the tags.
 """
 
@@ -20,7 +20,7 @@ from fedsim.record.round_record import CarDetail
 from fedsim.report.tensorboard import pages
 from fedsim.report.tensorboard.event_file import EventFile, cut, picture
 
-MAX_CARS = 64  # that are written: more than TensorBoard shows legibly, fewer than the limit of open files
+MAX_CARS = 64  # that have event files: more than TensorBoard shows legibly, fewer than the limit of open files
 STEP_LOSS = "train_loss/step"  # the only tag whose steps are local steps; those of all others are rounds
 
 # key of a record, or of one of its parts -> tag
@@ -34,7 +34,7 @@ _CAR_TAGS = {"loss": "train_loss/round", "own_loss": "loss"} | {key: key for key
 
 
 class TensorBoard:
-    """The event files of a run, under one directory. Of more than 64 cars, the first 64 are written."""
+    """The event files of a run, under one directory. If there are more than 64 cars, only the first 64 have files."""
 
     def __init__(self, directory: Path, car_names: list[str], records: list[dict]) -> None:
         """Open the coordinator's event file. A car's is opened when it first takes part.

@@ -21,7 +21,7 @@ NAME = re.compile(re.escape(PREFIX) + r"\d+\.\d{6}")
 
 
 class EventFile:
-    """A new event file in the directory of what TensorBoard calls a run."""
+    """A new event file in a directory that TensorBoard calls a run."""
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)

@@ -416,7 +416,7 @@ def test_a_decompression_bomb_stops_at_the_bound(tmp_path):
     b"", b"<html>not found</html>", gzip.compress(b""), gzip.compress(b"no tar" * 200)], ids=range(4))
 def test_what_is_no_archive_is_told(tmp_path, content):
     (tmp_path / "a").write_bytes(content)
-    with pytest.raises(DataError, match="the archive is damaged or is none") as told:
+    with pytest.raises(DataError, match="the archive is damaged, or not an archive") as told:
         unpack(tmp_path / "a", tmp_path / "tree", str)
     assert len(str(told.value).splitlines()) == 1
 
@@ -490,7 +490,8 @@ def test_what_is_there_and_complete_is_told_so_without_any_network(served, tmp_p
 
 
 @pytest.mark.parametrize(("name", "content", "says"), [
-    ("mine.txt", b"precious", r"train\.txt cannot be read \(No such file"), ("train.txt", b"mine", "another content")])
+    ("mine.txt", b"precious", r"train\.txt cannot be read \(No such file"),
+    ("train.txt", b"mine", "different content")])
 def test_a_folder_with_anything_else_in_it_is_left_alone(tmp_path, name, content, says):
     (tmp_path / "to").mkdir()
     (tmp_path / "to" / name).write_bytes(content)
@@ -510,7 +511,7 @@ def test_a_file_and_the_folder_one_is_in_are_left_alone(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("files", "says"), [
-    (FILES | {"train/a.png": b"changed"}, r"\(train/a\.png has another content\)"),
+    (FILES | {"train/a.png": b"changed"}, r"\(train/a\.png has different content\)"),
     ({name: content for name, content in FILES.items() if name != "train/a.png"}, r"train/a\.png cannot be read")])
 def test_an_archive_with_a_wrong_or_missing_file_leaves_nothing_and_says_how_to_go_on(mirror, tmp_path, files, says):
     mirror.content = of_files(tmp_path / "a", files).read_bytes()

@@ -125,7 +125,7 @@ def test_a_name_that_a_screen_or_a_file_cannot_bear_is_neither_written_nor_read(
     ([{"name": "b", "scenes": ["s1", "s1"]}], "has scene 's1' twice, in car 'b' and in car 'b'"),
     ([CARS[0], {"name": "b", "scenes": []}], "car 'b', has no scenes"),
     ([CARS[0], {"name": "a", "scenes": ["s1"]}], "has two cars 'a'"),
-    ([{"name": "a", "scenes": ["s1"], "condition": "fgo:3"}], "car 'a', has a condition that can't be: there is no "
+    ([{"name": "a", "scenes": ["s1"], "condition": "fgo:3"}], "car 'a', has an impossible condition: there is no "
                                                               "perturbation 'fgo' (did you mean fog?)"),
     ([{"name": "a", "scenes": ["s1"], "condition": "fog:6"}], "perturbation 'fog:6' needs a severity"),
     ([{"name": "a", "scenes": ["s1"], "condition": 3}], "car 'a', has a condition that is not text"),

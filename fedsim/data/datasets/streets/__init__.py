@@ -30,7 +30,7 @@ from fedsim.data.datasets.streets.style import style_of
 from fedsim.data.scene_set import Scene
 from fedsim.errors import SettingsError
 
-_style_of = lru_cache(maxsize=2)(style_of)  # to make its textures takes longer than to draw a scene
+_style_of = lru_cache(maxsize=2)(style_of)  # making the textures takes longer than drawing a scene
 
 
 def draw_scene(drive: Drive, frame: int) -> Scene:

@@ -1,7 +1,7 @@
 """The drives: their names, the kind of place and the light of each.
 
-Training drives are numbered without end, and drive k is the same however many there are. The drives that are kept for
-validation and test are others, of all kinds and lights.
+There can be any number of training drives, and drive k is the same whatever their number. Validation and test have
+drives of their own, of all kinds and lights.
 """
 
 from dataclasses import dataclass, replace
