@@ -99,7 +99,7 @@ def _runs(make: Callable[P, Settings]) -> Callable[P, Result]:
         `fedsim.run(**fedsim.read_settings(path))` takes a preset. It prints what the command prints, or less after
         `logging.getLogger("fedsim").setLevel("WARNING")`. Neither torch's global random state nor its number of threads
         is changed. SIGINT and SIGTERM end the round under way and raise `fedsim.errors.Stopped`. An algorithm of your
-        own, algo="MODULE:CLASS", is imported: unlike the command, this trusts whatever a preset says.
+        own, algo="MODULE:CLASS", is imported: unlike the command, this trusts what a preset says.
 
         Raises UserError before training for a mistake, RunError for a fault in the run.
         """

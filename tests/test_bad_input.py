@@ -99,7 +99,8 @@ def test_a_concentration_out_of_range_is_refused(refused, value):
     (["--server-optimizer", "adam", "--algo", "dyn"], "its own server step is part of the method"),
     (["--server-optimizer", "adam", "--algo", "local"], "there is no server step in it"),
     (["--server-optimizer", "adam", "--algo", "avgm"], "take --algo avg --server-optimizer adam"),
-    (["--server-step", "0.5", "--algo", "dyn"], "--server-step belongs to algorithms that leave the server step free"),
+    (["--server-step", "0.5", "--algo", "dyn"], "--server-step belongs to admm and to algorithms that "
+                                               "leave the server step free"),
     (["--server-momentum", "0.5", "--algo", "avg"], "--server-momentum belongs to --server-optimizer momentum, adam"),
     (["--server-beta2", "0.5", "--algo", "adagrad"], "--server-beta2 belongs to --server-optimizer adam, yogi"),
     (["--server-tau", "0.5", "--algo", "avgm"], "--server-tau belongs to --server-optimizer adagrad, adam, yogi"),

@@ -13,7 +13,7 @@ from fedsim.options import option
 if TYPE_CHECKING:
     from torch import Tensor
 
-IMBALANCE = 10.0  # rho changes if one residual is over so many times the other ...
+IMBALANCE = 10.0  # rho changes if one residual is over this multiple of the other ...
 FACTOR = 2.0  # ... by this factor: mu and tau of Boyd et al. 2011, eq. 3.13
 RANGE = 10.0  # the largest factor between rho and its first value
 COOL_DOWN = 5  # rounds between changes, because dual variables need some rounds to follow

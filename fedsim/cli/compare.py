@@ -104,9 +104,9 @@ def _play(algos: Sequence[str], given: dict[str, Any], seeds: int, grid: Grid, a
 
 
 def _tune(plan: Plan, at_once: int, folder: Path) -> tuple[Tuning, list[str], list[Job]]:
-    """Try every candidate; return what each is worth, sentences about those without a score, and the failed runs.
+    """Try every candidate. Return the scores, sentences about candidates without a score, and the failed runs.
 
-    A run that diverges has not failed: a grid should reach so far. It is not tried again.
+    A run that diverges has not failed: a grid should reach that far. It is not tried again.
     """
     tries = plan.tuning_jobs(folder)
     play([job for jobs in tries.values() for job in jobs.values() if not job.has_diverged()], at_once, "tuning")

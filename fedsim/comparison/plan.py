@@ -123,7 +123,7 @@ def make_plan(algos: Sequence[str], given: Mapping[str, Any], seeds: int, grid: 
     """Plan a comparison. Raises UserError if its settings contradict each other.
 
     given: the settings that the user gave, by name; each goes to the algorithms that read it. at_once: the number of
-    runs at the same time. folder: of the comparison that goes on, if any.
+    runs at the same time. folder: that of the comparison, if it goes on.
     """
     algos = [registry.short_name(algo) for algo in algos]
     for algo in algos:

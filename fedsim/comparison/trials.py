@@ -41,7 +41,7 @@ class Trial:
 
     @property
     def final(self) -> float:
-        """mIoU of the last round that was scored."""
+        """The mIoU of the last round that was scored."""
         return float(self.scored[-1]["global"]["miou"])
 
     @property
@@ -83,7 +83,7 @@ class Cost(NamedTuple):
 
     rounds: int
     megabytes: float  # 10^6 bytes, up and down
-    seconds: float  # of rounds and scoring, on the machine that played it
+    seconds: float  # time of rounds and scoring, on the machine that played it
 
 
 class Spread(NamedTuple):
@@ -108,7 +108,7 @@ class Row:
 
     @property
     def final(self) -> Spread:
-        """mIoU of the last round."""
+        """The mIoU of the last round of each run."""
         return _measure([trial.final for trial in self.trials])
 
     @property

@@ -66,7 +66,7 @@ class SceneSet:
     histograms: np.ndarray  # (N, C) int64 labelled pixels of each scene by class
     names: tuple[str, ...]
     drives: tuple[str, ...]
-    times: tuple[float | None, ...]  # seconds on the clock of the scene's drive, None where it is unknown
+    times: tuple[float | None, ...]  # seconds on the clock of the scene's drive, None if it is unknown
     classes: ClassTable
     fingerprint: str  # sha256 over pictures, labels, names and drives
 

@@ -203,7 +203,7 @@ class World:
 
 def _meet(place: Place, backend: str, timeout: timedelta) -> Presence:
     """Form the process group. Raises RankError if not all ranks come."""
-    # NCCL raises a time-out where the collective is called only if it blocks there.
+    # NCCL raises a time-out in the call of the collective only if that call blocks.
     os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
     listen_at_home(place)
     try:

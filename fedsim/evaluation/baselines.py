@@ -9,7 +9,7 @@ import numpy as np
 from fedsim.classes import VOID
 from fedsim.data.pixels import nearest
 
-LEVELS = 8  # of red, of green and of blue
+LEVELS = 8  # levels of red, of green and of blue
 ROWS, COLUMNS = 12, 16  # cells that a picture is divided into
 SCENES_AT_ONCE = 16  # limits memory, which is 8 bytes for each labelled pixel
 

@@ -158,7 +158,7 @@ def make_module(settings: Settings, classes: int, size: tuple[int, int]) -> nn.M
     seed_torch(settings.seed, "initial weights")
     try:
         return build_model(settings.model, classes, settings.width, settings.norm)
-    except RuntimeError as error:  # of torch's allocator
+    except RuntimeError as error:  # torch's allocator raises it
         if "memory" not in str(error):
             raise
         raise SettingsError(f"--model {settings.model} does not fit into the memory of this machine; take a smaller "

@@ -46,7 +46,7 @@ def source_of(settings: Settings, cars: int) -> Source:
 
 
 def deal(settings: Settings, source: Source, cars: int, world: World, log: Logger) -> Dealt:
-    """Load the scenes and deal them to so many cars, on every rank. Raises UserError, the same on all ranks.
+    """Load the scenes and deal them to `cars` cars, on every rank. Raises UserError, the same on all ranks.
 
     Scenes are read once on each machine.
     """

@@ -46,7 +46,7 @@ def identity(settings: Settings, dealt: Dealt, device: str) -> str:
 
 
 def check_same(path: Path, world: World, dealt: Dealt, settings: Settings) -> list[str]:
-    """Compare a run in `path` with what it is about to continue with.
+    """Check that the run in `path` continues with the same data and kind of device.
 
     Returns warnings of differences that change its last digits. Raises UserError if the data or the kind of device is
     another.

@@ -114,5 +114,5 @@ class Journal:
     def close(self) -> None:
         """Close the terminal's bar and the event files, whatever ended the run."""
         self._progress.close()
-        with suppress(OSError):  # a full disk has been told of already
+        with suppress(OSError):  # a full disk has been reported already
             self._tensorboard.close()

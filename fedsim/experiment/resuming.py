@@ -33,7 +33,8 @@ def run_to_continue(settings: Settings) -> Path | None:
     if settings.resume is not None:
         path = Path(settings.resume)
         if settings.out is not None and Path(settings.out).resolve() != path.resolve():
-            raise SettingsError(f"--out is {settings.out}, but a run goes on where it is, in {path}: leave --out out")
+            raise SettingsError(f"--out is {settings.out}, but a run continues in its own directory, {path}: "
+                                "leave --out out")
         if not _is_run(path):
             raise OutputError(f"--resume {path}: there is no run in it (no config.toml); name the directory of a run")
         return path

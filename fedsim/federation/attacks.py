@@ -1,7 +1,7 @@
 """Cars that send bad updates, to test aggregators.
 
 A hostile car trains like the others and then sends something else. With label-flip it trains on wrong labels and sends
-what it has learned. Its memory is the one that its training leaves.
+what it has learned. Its memory is that of its training.
 """
 
 from collections.abc import Callable

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 GROWTH = 1.25  # factor in one round; growth in proportion to the rounds is slower from the fifth round on
 ROUNDS = 5  # rounds of growth in a row; also the number of first rounds that show the usual norms
-JUMP = 10.0  # a norm that is so many times the usual one is trouble
+JUMP = 10.0  # a norm over this multiple of the usual one is trouble
 
 ACTIONS = ("warn", "stop", "rollback")
 REMEDY = "try a smaller --lr, and with admm a larger --rho and no --server-step of your own"

@@ -41,7 +41,7 @@ class Format(NamedTuple):
     ending: str
     write: Callable[[Path, nn.Module, Tensor, Mapping[str, str]], None]
     read: Callable[[Path], Run]
-    packages: tuple[str, ...]  # that must be installed beside those of fedsim
+    packages: tuple[str, ...]  # packages that fedsim itself does not need
 
 
 class Exported(NamedTuple):

@@ -20,7 +20,7 @@ from fedsim.classes import ClassTable
 from fedsim.errors import OutputError
 from fedsim.system.files import replacing, write_whole
 
-QUALITY = 90  # of a JPEG, in percent
+QUALITY = 90  # quality of a JPEG, in percent
 RUNS = {"compress_type": zlib.Z_RLE}  # of a PNG: label maps are runs, and get smaller in half the time
 
 

@@ -18,7 +18,7 @@ from fedsim.record.run_directory import RunDirectory
 from fedsim.record.weights import fill, read_weights
 
 CPU = torch.device("cpu")
-MOST_NUMBERS = 2**25  # that a picture's upsampled logits may have: 128 MiB, 3 megapixels with 11 classes
+MOST_NUMBERS = 2**25  # most numbers in a picture's upsampled logits: 128 MiB, 3 megapixels with 11 classes
 
 
 @dataclass(frozen=True)

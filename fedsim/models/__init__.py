@@ -12,7 +12,7 @@ from fedsim.models.segnet import LAYOUTS, SegNet
 MODELS = tuple(LAYOUTS)
 MOST_CHANNELS = 2**16  # of a first stage
 NORMS = ("batch", "group")
-MOST_GROUPS = 8  # of a group normalisation; as many as divide the channels
+MOST_GROUPS = 8  # groups of a group normalisation at most; they must divide the channels
 TORCHVISION = "torchvision:"  # before the name of a model of torchvision.models.segmentation
 
 

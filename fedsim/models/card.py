@@ -119,7 +119,7 @@ def _settings(value: Any) -> dict[str, Any]:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"there must be text instead of {value!r}")
-    value.encode()  # a ValueError where it could not be printed
+    value.encode()  # raises ValueError if it cannot be printed
     return value
 
 

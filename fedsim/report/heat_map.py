@@ -16,7 +16,7 @@ from fedsim.classes import ClassTable
 from fedsim.report.figures import STYLE, save_png
 
 LEAST = 1e-4  # smaller shares have its colour; a share of 0 is grey
-NAMED_CARS = 60  # of more cars, only some are named
+NAMED_CARS = 60  # if there are more cars, only some are named
 NUMBERED_CLASSES = 20  # with more classes, shares are colours without numbers
 
 

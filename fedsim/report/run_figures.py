@@ -29,8 +29,8 @@ RESIDUALS = {"primal_residual": "primal residual", "dual_residual": "dual residu
 TICKS = 12  # rounds that are named under the classes
 LINE_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION)  # of cars; black is the global model's
 _CAR_LINES = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
-MARKS = 25  # at most, on a curve
-MOST_LETTERS = 28  # of a car's name in a legend
+MARKS = 25  # marks on a curve, at most
+MOST_LETTERS = 28  # letters of a car's name in a legend
 _NAMED_CARS = 20  # more cars are thin grey lines, with their median
 _BASELINE_LINES = ((0, (6, 3)), (0, (2, 2)), (0, (8, 2, 2, 2)), (0, (1, 3)))
 

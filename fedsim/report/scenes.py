@@ -15,7 +15,7 @@ from fedsim.errors import DataError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SHOWN_SCENES = 4  # of a split, evenly spread: the columns of a panel
+SHOWN_SCENES = 4  # scenes of a split, evenly spread: the columns of a panel
 
 TILE_WIDTH = 320  # pixels, at most: wide enough to judge a street, small enough for an event file
 GAP = 4  # white pixels between tiles

@@ -15,10 +15,10 @@ class Outcome:
 
     records: list[dict]  # lines of metrics.jsonl, round 0 first, at least one
     classes: Sequence[str]  # names, in order of labels
-    split: str  # that was scored
+    split: str  # the split that was scored
     baselines: dict[str, float]  # name -> mIoU of a trivial answer
     notes: Sequence[str]  # further sentences that a reader of the scores must know
-    warnings: Sequence[str]  # from before training, without a full stop
+    warnings: Sequence[str]  # given before training, without a full stop
 
     def tables(self) -> list[Table]:
         """Return the tables of scores, cars and counts."""

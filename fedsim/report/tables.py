@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-PRINTED_CARS = 32  # at most, on the screen
+PRINTED_CARS = 32  # rows on the screen, at most
 WIDEST = 1000  # columns for a table that is written to a file or a pipe
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 LOG = logging.getLogger("fedsim")
 SILENT = logging.getLogger("fedsim-silent")  # for all ranks but the coordinator
 SILENT.disabled = True
-SECONDS_BETWEEN_LINES = 30.0  # where progress cannot be shown as a bar
+SECONDS_BETWEEN_LINES = 30.0  # if progress cannot be shown as a bar
 
 
 class _Printed(logging.Handler):

@@ -149,7 +149,7 @@ def test_a_data_set_that_is_named_is_looked_for_in_its_default_folder(evaluate, 
 
 
 @pytest.mark.parametrize(("options", "says"), [
-    (["--data", "folder", "--data-root", "other"], "apart, and folder has 3 others (class 0: Sky and a)"),
+    (["--data", "folder", "--data-root", "other"], "has 11 classes, and folder has 3 others (class 0: Sky and a)"),
     (["--data-root", "fastai", "--classes", "32"], "has 11 classes, and camvid has 31 others"),
     (["--data", "camvid"], "--data camvid: there is no folder data/camvid in "),
     (["--data", "streets", "--data-root", "."], "leave it out")])
@@ -227,7 +227,7 @@ def test_runs_of_different_scenes_are_refused(evaluate, runs, copy, capsys, tmp_
                                 for line in text.splitlines()))
     with pytest.raises(SystemExit):
         evaluate(copy, runs / "avg")
-    assert "avg and copy would be scored on different scenes; name those of one data set" in capsys.readouterr().err
+    assert "avg and copy would be scored on different scenes; name one data set" in capsys.readouterr().err
     assert not (tmp_path / "evaluations").exists()
 
 

@@ -22,13 +22,13 @@ def test_what_rests_on_the_mean_is_warned_where_it_is_bent(algorithm, bent):
 
 def test_the_bias_of_a_server_step_is_told():
     said, = warnings(federation(FedADMM(rho=1.0, server_step=0.5), bowls()))
-    assert "rho (1 - P/0.5)" in said and "Leave it out" in said
+    assert "rho (1 - P/0.5)" in said and "Leave the option out" in said
 
 
 def test_krum_without_enough_cars_for_its_theorem_is_told():
     """Five for one hostile car: four of them is too few, five is enough."""
     said, = warnings(federation(FedAvg(), bowls(5), aggregator=Krum(), participation=0.8))
-    assert "5 cars in a round" in said
+    assert "at least 5 cars take part in a round" in said
     assert not list(warnings(federation(FedAvg(), bowls(5), aggregator=Krum())))
 
 
@@ -42,6 +42,6 @@ def test_the_report_says_how_cars_were_combined():
 
 def test_the_report_says_which_figure_is_of_whose_norms_and_who_was_hostile():
     said = list(notes(networks(FedAvg(), [2, 2], batchnorm="local")))
-    assert "all cars pooled" in said[1] and "own mIoU" in said[1]
+    assert "all cars, pooled" in said[1] and "own mIoU" in said[1]
     hostile = networks(FedAvg(), [2, 2], attack=Attack("scale", frozenset({1}), 0))
     assert list(notes(hostile))[-1] == "Hostile cars (scale): car-1."

@@ -140,7 +140,7 @@ def test_a_number_may_become_another_kind_of_number_or_none(folder):
 def test_a_memory_that_cannot_be_kept_is_refused_before_training(folder, memory, name):
     """Catches a nested tuple that is taken for a number, and a subclass of tuple that would come back as another."""
     for ask in (lambda: make_memories(memory, [0], folder), lambda: memory_bytes(memory)):
-        with pytest.raises(SettingsError, match=f"{name}; what a car keeps is None"):
+        with pytest.raises(SettingsError, match=f"{name}; a car may keep None"):
             ask()
 
 

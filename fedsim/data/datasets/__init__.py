@@ -37,7 +37,7 @@ def default_root(name: str) -> Path | None:
 
 
 def open_source(name: str, root: Path | None, drives: int, classes: int | None = None) -> "Source":
-    """Return a data set by its name. It gets the options that it has a use for.
+    """Return a data set by its name. It gets only the options that it uses.
 
     root: its folder; None for the default one. Raises SettingsError for an option that does not go with the data set,
     DataError if its folder is not there or holds other files.

@@ -31,7 +31,7 @@ class Variant(NamedTuple):
     licence: str
     url: str
     limit: int  # bytes of the archive at most
-    start: tuple[int, str] | None  # bytes of the archive and the MD5 of its first MiB, where they are known
+    start: tuple[int, str] | None  # bytes of the archive and the MD5 of its first MiB, if they are known
     folder: str  # the folder of the archive that is wanted, at its top or one below
     wanted: Callable[[str], bool]  # says of a path in `folder` whether that file is wanted
     fault: Callable[[Path], str | None]  # says what is wrong with an unpacked folder; None if it is complete

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from fedsim.data.fetch.download import Progress, megabytes
 from fedsim.system.console import shows_progress
 
-LINE_EVERY = 100_000_000  # bytes between two lines where there is no bar
+LINE_EVERY = 100_000_000  # bytes between two lines if there is no bar
 
 
 @contextmanager

@@ -83,7 +83,7 @@ class ColourStatistics:
 
 
 def close_in_time(train: SceneSet, other: SceneSet, seconds: float = 5.0) -> list[tuple[str, str, float]]:
-    """Find the scenes of `other` that lie within so many seconds of a training scene of the same drive.
+    """Find the scenes of `other` that lie within `seconds` of a training scene of the same drive.
 
     Returns (name of the scene, name of the nearest training scene, seconds between them), in the order of `other`.
     Scenes of unknown time are left out.

@@ -8,14 +8,14 @@ from torch import Tensor
 from fedsim.data.perturbations.picture import disc_blur, gaussian_blur, smooth_noise, to_light, to_picture
 from fedsim.data.perturbations.weather import HORIZON
 
-DOUBLINGS = 4  # of the number of exposures: 16 give a smooth blur
-SPECKS = 110  # of dirt at the highest severity
+DOUBLINGS = 4  # so often the number of exposures doubles: 16 give a smooth blur
+SPECKS = 110  # number of specks of dirt at the highest severity
 MUD = (0.22, 0.18, 0.13)  # shares of R, G, B that pass through mud
 MASK_WIDTH = 80  # pixels of the mask that dirt is painted into; dirt is out of focus, so a coarse mask will do
 
 
 def motion_blur(picture: Tensor, severity: int, random: np.random.Generator) -> Tensor:
-    """Expose for long while driving: everything moves away from the vanishing point, faster when farther from it.
+    """Expose for a long time while driving: all moves away from the vanishing point, faster if farther from it.
 
     The blur is not sideways as in a turn, because cars mostly drive ahead. The distance stays sharp, unlike in defocus.
     The mean of n exposures, averaged with the same mean zoomed by n steps, is the mean of 2 n exposures.
@@ -34,7 +34,7 @@ def defocus(picture: Tensor, severity: int, random: np.random.Generator) -> Tens
 
 
 def dirt(picture: Tensor, severity: int, random: np.random.Generator) -> Tensor:
-    """Dry mud and drops on the windscreen. They are too near to be sharp, and darken and blur what is behind them."""
+    """Put dry mud and drops on the windscreen. Too near to be sharp, they darken and blur what is behind them."""
     count = (7, 18, 40, 70, SPECKS)[severity - 1]
     height, width = picture.shape[-2:]
     rows = max(round(MASK_WIDTH * height / width), 1)
@@ -53,7 +53,7 @@ def dirt(picture: Tensor, severity: int, random: np.random.Generator) -> Tensor:
 
 
 def _zoom(light: Tensor, factor: float) -> Tensor:
-    """Enlarge around the vanishing point; bilinear."""
+    """Enlarge a picture around the vanishing point, by bilinear interpolation."""
     height, width = light.shape[-2:]
     # grid_sample counts from -1 to 1 between a picture's outer edges.
     x = (2 * torch.arange(width) + 1) / (width * factor) - 1 / factor

@@ -9,18 +9,18 @@ from torch import Tensor
 
 from fedsim.data.perturbations.picture import WIDTH, grain, to_light, to_picture
 
-ROWS = 120  # of a read-out; a row of the read-out is lost as a whole
+ROWS = 120  # rows of a read-out; each is lost as a whole
 
 
 def read_noise(picture: Tensor, severity: int, random: np.random.Generator) -> Tensor:
     """Add normal noise of the read-out. It is as strong in the dark as in the light, so it shows in the dark."""
-    deviation = (0.025, 0.07, 0.16, 0.32, 0.6)[severity - 1]  # of white, a pixel
+    deviation = (0.025, 0.07, 0.16, 0.32, 0.6)[severity - 1]  # as a share of white, for each pixel
     return to_picture(to_light(picture).add_(grain(picture, random), alpha=deviation))
 
 
 def shot_noise(picture: Tensor, severity: int, random: np.random.Generator) -> Tensor:
     """Count too few photons, by Poisson's law. Smaller pixels get fewer of them."""
-    photons = (60, 20, 7, 2.2, 0.6)[severity - 1] * (WIDTH / picture.shape[-1]) ** 2  # of a white pixel
+    photons = (60, 20, 7, 2.2, 0.6)[severity - 1] * (WIDTH / picture.shape[-1]) ** 2  # in a white pixel
     normal = torch.from_numpy(random.standard_normal(picture.shape, np.float32))
     return to_picture(_poisson(to_light(picture).mul_(photons), normal).div_(photons))
 

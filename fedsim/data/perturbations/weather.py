@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fedsim.data.perturbations.picture import gaussian_blur, luminance, parts, smooth_noise, to_light, to_picture
 
-HORIZON = 0.45  # of the height
+HORIZON = 0.45  # as a share of the height
 BELOW, ASIDE, ABOVE = 1.4, 10.0, 25.0  # metres from the camera to the ground, to the fronts, to open sky
 FARTHEST = 200.0  # metres
 

@@ -16,7 +16,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from fedsim.system.files import replacing
 
-PREFIX = "events.out.tfevents."  # of the name of an event file, before the time at which it was made
+PREFIX = "events.out.tfevents."  # begins the name of an event file; the time at which it was made follows
 NAME = re.compile(re.escape(PREFIX) + r"\d+\.\d{6}")
 
 

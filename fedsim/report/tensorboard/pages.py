@@ -32,7 +32,7 @@ from fedsim.settings.fields import Settings
 LAYOUT = custom_scalar.CONFIG_SUMMARY_TAG
 SETTINGS = (hparams.SESSION_START_INFO_TAG, hparams.SESSION_END_INFO_TAG)
 PARTITION_TABLE, HEAT_MAP = "partition/table", "partition/heat_map"
-TAGS = {LAYOUT, *SETTINGS, PARTITION_TABLE, HEAT_MAP}  # of the run as a whole, not of a round
+TAGS = {LAYOUT, *SETTINGS, PARTITION_TABLE, HEAT_MAP}  # tags of the run as a whole, not of a round
 
 # Three charts stand in a row.
 _CARS = {
@@ -52,7 +52,7 @@ _COSTS = {"bytes of a round": ["bytes_up", "bytes_down"], "seconds of a round": 
           "pictures a second": ["pictures_per_second"]}
 # The scores of a run do not depend on where and how it was computed.
 _NOT_COMPARED = {setting.name for setting in fields(Settings) if setting.metadata["theme"] == "Machine"} | {"data_root"}
-MOST_ROWS = 64  # of the partition's table; partition.json has every car
+MOST_ROWS = 64  # rows of the partition's table; partition.json has every car
 
 
 def lay_out_charts(duals: bool) -> Summary.Value:

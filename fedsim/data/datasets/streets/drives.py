@@ -20,7 +20,7 @@ COMBINATIONS = (
     ("suburb", "day"), ("country", "dusk"), ("town", "rain"), ("suburb", "fog"),
     ("country", "day"), ("town", "dusk"), ("suburb", "rain"), ("country", "fog"),
 )
-# Two drives of each kind, all four lights; none is a combination of the first four training drives.
+# Two drives of each kind, all four lights; no combination is that of one of the first four training drives.
 VAL_COMBINATIONS = (4, 5, 6, 7, 9, 11)
 
 FRAMES = {"train": 100, "val": 12, "test": 10}  # scenes of a drive
@@ -30,7 +30,7 @@ class Drive(NamedTuple):
     """One recording: a place, a light and, by its split and number, a random stream of its own."""
 
     split: str
-    number: int  # in its split, from 0
+    number: int  # counts the drives of its split, from 0
     kind: str
     light: str
 
@@ -62,17 +62,17 @@ class Kind:
     pavement: Range  # its width on either side
     verge: Range  # width of the grass between pavement and plots
     lot: Range  # length of a plot along the street
-    house_share: float  # of plots with a house
+    house_share: float  # share of plots with a house
     storeys: Count
     setback: Range  # from the plot's edge to the house
-    detached: float  # of houses with a gap to the next one
-    fence_share: float  # of plots with a fence
-    hedge_share: float  # of plots with a hedge, among those without a fence
+    detached: float  # share of houses with a gap to the next one
+    fence_share: float  # share of plots with a fence
+    hedge_share: float  # share of plots with a hedge, among those without a fence
     trees: Count  # tall ones on the plots
     street_trees: Count  # low ones on the pavement
     poles: Count
     signs: Count
-    parked_share: float  # of sides of the street with parked cars
+    parked_share: float  # share of sides of the street with parked cars
     parked: Count  # on such a side
     moving: Count
     pedestrians: Count

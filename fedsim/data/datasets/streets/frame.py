@@ -96,7 +96,7 @@ def _along_the_kerb(canvas: Canvas, camera: Camera, style: Style, rng: np.random
         """Place some objects of a kind, at inner..outer of the pavement's width from the kerb."""
         for _ in range(rng.integers(counts[0], counts[1] + 1)):
             x = rng.choice([-1, 1]) * (style.road_half + rng.uniform(inner, outer) * style.pavement)
-            z = near * (far / near) ** rng.random()  # as many near as far in the picture
+            z = near * (far / near) ** rng.random()  # the same number near and far in the picture
             standing.append((z, partial(paint, canvas, camera, style, rng, x, z, *details)))
 
     scatter(kind.poles, paint_pole, 0.1, 0.3, 5, 45)

@@ -37,7 +37,7 @@ class Style:
     fences: tuple[Paint, ...]
     poles: tuple[Colour, ...]
     clothes: tuple[tuple[Colour, Colour], ...]  # two colours that go together
-    coats: tuple[Paint, ...]  # of cars
+    coats: tuple[Paint, ...]  # paints of cars
     signs: tuple[Colour, ...]
 
     @property
