@@ -1,4 +1,4 @@
-"""Local training of one car: gradient steps on its own scenes."""
+"""Local training of one car: its epochs, batches and gradient steps on its own scenes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
