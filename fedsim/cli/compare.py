@@ -11,12 +11,12 @@ import click
 from click.shell_completion import CompletionItem
 
 from fedsim.cli.command import PATH, Command, ThemedOption, refuse_torchrun
-from fedsim.cli.options import Asked, read_options, setting_options
+from fedsim.cli.options import Asked, read_name, read_options, setting_options
 from fedsim.comparison.findings import Findings, examine
 from fedsim.comparison.plan import TUNING_SEED, TUNING_SPLIT, Job, Plan, make_plan, open_folder
 from fedsim.comparison.playing import play
 from fedsim.comparison.report import judge, write_report
-from fedsim.comparison.tuning import Grid, Tuning, describe, read_grid
+from fedsim.comparison.tuning import Grid, Tuning, describe, read_grid, set_by
 from fedsim.distributed.world import World
 from fedsim.errors import RunError, SettingsError
 from fedsim.experiment.past_run import PastRun
@@ -56,9 +56,9 @@ def _compare(runs: tuple[str, ...], algos: str | None, seeds: int | None, lrs: s
     names = [name.strip() for name in algos.split(",")]
     asked = read_options(values | {"algo": names[0]}, names)
     typed = {name for name, value in values.items() if value is not None} | {
-        text.partition("=")[0] for text in values["option"]}
+        read_name(text) for text in values["option"]}
     if twice := [name for name in tried if name in typed]:
-        raise SettingsError(f"{flag(twice[0])} has one value and others to try: leave one of the two out")
+        raise SettingsError(f"{set_by(twice[0])} has one value and others to try: leave one of the two out")
     settings = _without(asked, tried)
     _play(names, settings, seeds or DEFAULT_SEEDS, tried, jobs or 1, target, out)
     return 0

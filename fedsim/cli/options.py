@@ -108,6 +108,11 @@ def setting_options(names: Collection[str]) -> list[click.Parameter]:
     return options
 
 
+def read_name(text: str) -> str:
+    """Return the name of an option that is typed as NAME=VALUE."""
+    return text.partition("=")[0].strip().replace("-", "_")
+
+
 def _option(setting: "dataclasses.Field[Any]") -> ThemedOption:
     text, theme, choices = (setting.metadata[key] for key in ("help", "theme", "choices"))
     if setting.default not in (None, dataclasses.MISSING):
@@ -131,8 +136,8 @@ def _read_named(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     found: dict[str, str] = {}
     for text in given.get("option", ()):
-        name, equals, value = text.partition("=")
-        name = name.strip().replace("-", "_")
+        _, equals, value = text.partition("=")
+        name = read_name(text)
         if not (name and equals):
             raise SettingsError(f"--option is {text!r}; write NAME=VALUE, e.g. --option kappa=0.5")
         if name in found or (name in FLAGGED and given.get(name) is not None):

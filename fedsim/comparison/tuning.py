@@ -58,9 +58,9 @@ def read_grid(lrs: str | None, texts: Sequence[str]) -> dict[str, list[str]]:
             raise SettingsError(f"{option} is {values if option == '--lrs' else text}; write values with commas "
                                 f"between them, e.g. {'--lrs 0.1,0.2,0.4' if option == '--lrs' else '--grid mu=0.1,1'}")
         if name in grid:
-            raise SettingsError(f"{flag(name)} is tried twice; name all of its values in one option")
+            raise SettingsError(f"{set_by(name)} is tried twice; name all of its values in one option")
         if len(set(typed)) < 2:
-            raise SettingsError(f"{option} needs at least two values to choose from; {_set_by(name)} sets a "
+            raise SettingsError(f"{option} needs at least two values to choose from; {set_by(name)} sets a "
                                 "single one")
         grid[name] = typed
     return grid
@@ -72,6 +72,10 @@ def candidates(algo: str, grid: Grid) -> list[Candidate]:
     Raises SettingsError for a value that a setting or an option does not take.
     """
     values = {name: [_convert(algo, name, text) for text in texts] for name, texts in grid.items() if reads(algo, name)}
+    for name, found in values.items():
+        if len(set(found)) < 2:
+            raise SettingsError(f"{set_by(name)}: {', '.join(grid[name])} mean the same; name at least two values to "
+                                "choose from")
     if not values:
         return []
     return [tuple(zip(values, combination, strict=True)) for combination in itertools.product(*values.values())]
@@ -80,6 +84,11 @@ def candidates(algo: str, grid: Grid) -> list[Candidate]:
 def reads(algo: str, name: str) -> bool:
     """Return whether an algorithm reads a setting or an option."""
     return name in TRIED or name in _method_options(algo)
+
+
+def set_by(name: str) -> str:
+    """Return what a user types to give a setting or an option one value."""
+    return flag(name) if name in TRIED or name in FLAGGED else f"--option {name}"
 
 
 def with_candidate(settings: Mapping[str, Any], candidate: Candidate) -> dict[str, Any]:
@@ -120,11 +129,9 @@ def _convert(algo: str, name: str, text: str) -> Any:
         value = option.read(text)
     except BadOption as error:
         raise SettingsError(error.typed) from error
-    return number_text(value) if option.words and value is not None else text if option.words else value
-
-
-def _set_by(name: str) -> str:
-    return flag(name) if name in TRIED or name in FLAGGED else f"--option {name}=VALUE"
+    if option.words:
+        return text if value is None else number_text(value)
+    return "none" if value is None and name not in FLAGGED else value  # as a setting's table has it, and a command line
 
 
 def _as_number(value: Any) -> float | None:

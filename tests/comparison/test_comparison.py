@@ -46,9 +46,10 @@ from fedsim.comparison.trials import (
     rows_of,
     spread,
 )
-from fedsim.comparison.tuning import Tuning
+from fedsim.comparison.tuning import Tuning, candidates, with_candidate
 from fedsim.errors import OutputError, SettingsError
 from fedsim.experiment.past_run import PastRun
+from fedsim.options import as_arguments
 from fedsim.record.run_directory import RunDirectory
 from fedsim.report.figures import save_png
 from fedsim.report.scenes import Shown
@@ -277,3 +278,14 @@ def test_a_report_is_written_whole_and_says_what_is_in_doubt(comparison, tmp_pat
         write_report(judged, findings, [], "", tmp_path)
     save_png(scenes_figure(shown, {}, CAMVID_11), tmp_path / "none.png")
     assert Spread(0.1, None, 1) == spread([0.1, None])
+
+
+def test_a_grid_may_try_an_option_without_a_value(tmp_path, monkeypatch):
+    """Catches a candidate that no command line can ask for, so that each of its runs fails."""
+    (tmp_path / "own_of_a_grid.py").write_text(
+        "import dataclasses\nfrom fedsim.algorithms import FedAvg\n\n"
+        "@dataclasses.dataclass(frozen=True)\nclass Mine(FedAvg):\n    limit: float | None = None\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    tried = candidates("own_of_a_grid:Mine", {"limit": ["none", "3"]})
+    assert [as_arguments(with_candidate({}, one)) for one in tried] == [
+        ["--option", "limit=none"], ["--option", "limit=3.0"]]
