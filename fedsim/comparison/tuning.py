@@ -35,7 +35,7 @@ class Tuning:
         if algo not in self.scores:
             return ()
         scored = {candidate: miou for candidate, miou in self.scores[algo].items() if miou is not None}
-        return max(sorted(scored), key=lambda candidate: scored[candidate], default=None)
+        return max(sorted(scored, key=_order), key=lambda candidate: scored[candidate], default=None)
 
     def at_edge(self, algo: str) -> list[str]:
         """Return the names whose chosen value is the lowest or highest one tried: a better one may lie beyond."""
@@ -132,6 +132,12 @@ def _convert(algo: str, name: str, text: str) -> Any:
     if option.words:
         return text if value is None else number_text(value)
     return "none" if value is None and name not in FLAGGED else value  # as a setting's table has it, and a command line
+
+
+def _order(candidate: Candidate) -> list[tuple[bool, float, str]]:
+    """Return a key that sorts candidates by their values, words after numbers: an option may take both."""
+    numbers = [_as_number(value) for _, value in candidate]
+    return [(number is None, number or 0.0, str(value)) for number, (_, value) in zip(numbers, candidate, strict=True)]
 
 
 def _as_number(value: Any) -> float | None:

@@ -183,6 +183,12 @@ def test_the_best_learning_rate_is_chosen_and_the_edge_of_the_grid_told():
     assert tuning_table(tuning).rows[0] == ["avg", "0.300", "0.500", "–", "0.2"]
 
 
+def test_a_value_that_is_a_word_is_compared_with_numbers():
+    """An option that may be none. Catches an order that only values of one type have."""
+    tuning = Tuning("val", {"mine": {(("limit", "none"),): 0.5, (("limit", 3.0),): 0.5, (("limit", 10.0),): 0.5}})
+    assert tuning.chosen("mine") == (("limit", 3.0),) and tuning.at_edge("mine") == ["limit"]
+
+
 def test_of_a_grid_every_combination_is_listed_and_each_edge_told():
     """Catches an edge of words, or of what has one number."""
     grid = [(("lr", lr), ("rho", rho), ("kind", "soft")) for lr in (0.1, 0.2) for rho in ("auto", "0.5", "2", "8")]
