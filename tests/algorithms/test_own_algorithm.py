@@ -177,7 +177,7 @@ def test_a_field_that_no_dataclass_has_made_an_option_is_explained(package):
     ("class Mine(FedAvg):\n    def correction(self, w, shared, memory): return w[:3]", "correction returns a tensor"),
     ("class Mine(FedAvg):\n    def update(self, shared, mean, participation): return mean", "update must return"),
     ("class Mine(FedAvg):\n    def init_shared(self, theta): return theta", "init_shared must return a NamedTuple"),
-    ("class Mine(FedAvg):\n    def init_memory(self, theta): return {}", "a car keeps"),
+    ("class Mine(FedAvg):\n    def init_memory(self, theta): return {}", "a car may keep"),
     ("class Mine(FedAvg):\n    def start(self, shared, memory): raise KeyError('x')", "it raises KeyError: 'x'"),
     ("class Mine(FedAvg):\n    def start(self, shared, memory): return shared.theta[:1]", "start must return a tensor"),
     ("class Mine(FedAvg):\n    def contribute(self, local, shared, memory): return (local.w, 1.0), None",
