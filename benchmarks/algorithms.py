@@ -131,13 +131,14 @@ def table(best: dict[str, Point], pace: dict[str, float], options: argparse.Name
 
 def worst_car(run: Path, cars: int) -> float:
     """Return the lowest mIoU of a car, each on the test drive that has its own kind of place and light."""
+    import numpy as np
     import torch
     from safetensors.torch import load_file
 
     from fedsim.data import cache
     from fedsim.data.datasets.streets import Streets
-    from fedsim.evaluation.evaluate import predict
-    from fedsim.evaluation.metrics import confusion, scores
+    from fedsim.evaluation.evaluate import count_confusion
+    from fedsim.evaluation.metrics import scores
     from fedsim.models import build_model
     from fedsim.models.flat import FlatModel
 
@@ -152,8 +153,7 @@ def worst_car(run: Path, cars: int) -> float:
         module.load_state_dict(load_file(own[car] if own else run / "checkpoints" / "model.safetensors"), strict=False)
         kind = place_and_light(names[car] if len(names) == cars else "", car)
         here = [place for place, drive in enumerate(scenes.drives) if kind in drive]
-        logits = predict(FlatModel(module, torch.device("cpu")), scenes, here)
-        found.append(scores(confusion(scenes.labels[here], logits.argmax(1), len(scenes.classes))).miou)
+        found.append(scores(count_confusion(FlatModel(module, torch.device("cpu")), scenes, [np.array(here)])).miou)
     return min(found)
 
 

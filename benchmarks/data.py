@@ -79,13 +79,13 @@ def time_dealing(scheme: str) -> dict[str, float]:
     from fedsim.classes import CAMVID_11
     from fedsim.data.partition import DEFAULT_ALPHA
     from fedsim.data.partition.schemes import partition
-    from fedsim.data.scene_set import SceneSet
+    from fedsim.data.scene_set import LabelMaps, SceneSet
 
     random = np.random.default_rng(0)
     shares = random.dirichlet(20 * random.dirichlet(np.full(CLASSES, 0.5)) + 0.05, SCENES)
     nothing = np.zeros((SCENES, 0), np.uint8)
-    scenes = SceneSet(nothing, nothing, random.multinomial(WIDTH * HEIGHT, shares), tuple(map(str, range(SCENES))),
-                      ("drive",) * SCENES, (None,) * SCENES, CAMVID_11, "made up")
+    scenes = SceneSet(nothing, LabelMaps.of([]), random.multinomial(WIDTH * HEIGHT, shares),
+                      tuple(map(str, range(SCENES))), ("drive",) * SCENES, (None,) * SCENES, CAMVID_11, "made up")
     started = time.process_time()
     partition(scheme, scenes, CARS, 0, DEFAULT_ALPHA[scheme])
     return {"seconds": time.process_time() - started, "peak_mib": peak_mib()}

@@ -112,7 +112,8 @@ def bare_rounds(options: argparse.Namespace) -> dict[str, float]:
     torch.set_num_threads(1)
     width, height = map(int, options.image_size.split("x"))
     scenes = cache.load(Streets(CARS), "train", (width, height), None)
-    rows, columns = nearest(scenes.labels.shape[1], height), nearest(scenes.labels.shape[2], width)
+    own_height, own_width = scenes.labels[0].shape
+    rows, columns = nearest(own_height, height), nearest(own_width, width)
     model = build_model(options.model, len(scenes.classes), None)
     weights = torch.ones(len(scenes.classes))
     started = steps = 0
@@ -126,7 +127,7 @@ def bare_rounds(options: argparse.Namespace) -> dict[str, float]:
                 pixels = torch.from_numpy(scenes.images[batch.numpy()]).float()
                 deviation, mean = torch.std_mean(pixels, (2, 3), keepdim=True)
                 images = (pixels - mean) / deviation
-                truth = torch.from_numpy(scenes.labels[batch.numpy()][:, rows][:, :, columns]).long()
+                truth = torch.from_numpy(scenes.labels.stack(batch.numpy())[:, rows][:, :, columns]).long()
                 if torch.rand(()) < 0.5:
                     images, truth = images.flip(-1), truth.flip(-1)
                 optimizer.zero_grad()

@@ -27,8 +27,9 @@ from fedsim.data.datasets.picture_files import pictures, read_picture
 from fedsim.data.datasets.streets import draw_scene
 from fedsim.data.datasets.streets.drives import drives_of
 from fedsim.data.pixels import resize_picture
-from fedsim.data.scene_set import SceneSet
-from fedsim.evaluation.evaluate import BATCH, predict
+from fedsim.data.scene_set import LabelMaps, SceneSet
+from fedsim.evaluation.evaluate import BATCH
+from fedsim.evaluation.evaluate import segment as label_scenes
 from fedsim.inference.predictions import Predictions
 from fedsim.inference.segmenter import CPU, Segmenter
 from fedsim.models.card import ModelCard
@@ -80,7 +81,7 @@ def draw(folder: Path) -> Path:
 def in_memory(paths: list[Path], size: tuple[int, int]) -> SceneSet:
     """Read pictures into memory, with labels of zeros."""
     images = np.stack([resize_picture(read_picture(path), size).transpose(2, 0, 1) for path in paths])
-    labels = np.zeros((len(paths), SIZE[1], SIZE[0]), np.uint8)
+    labels = LabelMaps.of([np.zeros((SIZE[1], SIZE[0]), np.uint8)] * len(paths))
     names = tuple(path.stem for path in paths)
     return SceneSet(images, labels, np.zeros((len(paths), 11), np.int64), names, names, (None,) * len(paths), CAMVID_11,
                     "")
@@ -97,7 +98,7 @@ def bare(model: FlatModel, scenes: SceneSet) -> float:
     """Return the seconds from pictures in memory to labels in memory."""
     started = time.perf_counter()
     for start in range(0, len(scenes), BATCH):
-        predict(model, scenes, np.arange(start, min(start + BATCH, len(scenes)))).argmax(1)
+        label_scenes(model, scenes, np.arange(start, min(start + BATCH, len(scenes))))
     return time.perf_counter() - started
 
 

@@ -13,7 +13,7 @@ from fedsim.algorithms import Algorithm
 from fedsim.classes import CAMVID_11, VOID
 from fedsim.data.augment import augmentation
 from fedsim.data.car_scenes import CarScenes
-from fedsim.data.scene_set import SceneSet, class_histogram
+from fedsim.data.scene_set import LabelMaps, SceneSet, class_histogram
 from fedsim.distributed.devices import Place
 from fedsim.distributed.world import World
 from fedsim.federation.batchnorm import NORM_RULES
@@ -38,8 +38,13 @@ def scene_set(count: int, size: tuple[int, int] = (32, 24), label_size: tuple[in
     labels = random.integers(0, CLASSES + 1, (count, label_size[1], label_size[0]), np.uint8)
     labels[labels == CLASSES] = VOID
     histograms = np.stack([class_histogram(label, CLASSES) for label in labels])
-    return SceneSet(random.integers(0, 256, (count, 3, size[1], size[0]), np.uint8), labels, histograms,
+    return SceneSet(random.integers(0, 256, (count, 3, size[1], size[0]), np.uint8), LabelMaps.of(labels), histograms,
                     tuple(f"s{i}" for i in range(count)), ("d",) * count, (None,) * count, CAMVID_11, "made up")
+
+
+def labels_of(scenes: SceneSet) -> np.ndarray:
+    """Return all labels of a set, (N, h, w), if they have one shape."""
+    return scenes.labels.stack(range(len(scenes)))
 
 
 def grey_scenes(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -26,7 +26,7 @@ def _inspect(out: str | None, **values: Any) -> None:
     cars = cars_of(settings, ranks=1)
     source = source_of(settings, cars)
     if settings.image_size is None:  # people see pictures at the data set's own size
-        height, width = source.scene("train", 0).label.shape
+        height, width = next(iter(source.scenes("train"))).label.shape
         settings = replace(settings, image_size=f"{width}x{height}")
     inspection = Inspection(deal(settings, source, cars, World.join("cpu"), LOG))
     folder = make_output_folder(out, "inspections", f"{settings.data}-{Path(settings.partition).stem}")

@@ -59,10 +59,10 @@ def classes_figure(rows: Sequence[Row], classes: Sequence[str]) -> Figure:
     return figure
 
 
-def scenes_figure(shown: Shown, predictions: Mapping[str, np.ndarray], classes: ClassTable) -> Figure:
+def scenes_figure(shown: Shown, predictions: Mapping[str, list[np.ndarray]], classes: ClassTable) -> Figure:
     """Draw each scene, its truth, and the prediction of each row's model side by side.
 
-    predictions: label of a row -> (K, h, w) uint8.
+    predictions: label of a row -> (h, w) uint8 for each scene.
     """
     panels = [tiles(shown.images, shown.labels, labels, classes) for labels in predictions.values() or [shown.labels]]
     columns = dict(zip(["scene", "truth", *predictions],

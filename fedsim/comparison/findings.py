@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 from fedsim.classes import ClassTable
 from fedsim.comparison.trials import Trial
@@ -16,8 +15,8 @@ from fedsim.data.partition.split_file import read_cars
 from fedsim.data.scene_set import SceneSet
 from fedsim.distributed.world import World
 from fedsim.errors import OutputError
-from fedsim.evaluation.evaluate import BATCH, predict
-from fedsim.evaluation.metrics import confusion, scores
+from fedsim.evaluation.evaluate import BATCH, count_confusion, segment
+from fedsim.evaluation.metrics import scores
 from fedsim.experiment.dealing import deal, source_of
 from fedsim.experiment.past_run import PastRun
 from fedsim.inference.segmenter import Segmenter
@@ -36,7 +35,7 @@ class Findings:
     trained: np.ndarray  # (C,) int64 labelled pixels of every class in training
     scored: np.ndarray  # (C,) int64, in the evaluated split
     shown: Shown
-    predictions: dict[str, np.ndarray]  # path of an ended run -> (K, h, w) uint8 labels of the shown scenes
+    predictions: dict[str, list[np.ndarray]]  # path of an ended run -> (h, w) uint8 of each shown scene
 
 
 def examine(runs: Sequence[PastRun], world: World, advance: Callable[[], None]) -> Findings:
@@ -57,8 +56,7 @@ def examine(runs: Sequence[PastRun], world: World, advance: Callable[[], None]) 
         if run.has_ended():
             models = [Segmenter.load(file, world.device) for file in run.directory.weights()]
             own_scenes = _score_own_scenes(models, dealt)
-            logits = predict(models[0], dealt.eval_set, shown_indices(dealt.eval_set))
-            predictions[path] = logits.argmax(1).to("cpu", torch.uint8).numpy()
+            predictions[path] = segment(models[0], dealt.eval_set, shown_indices(dealt.eval_set))
         trials.append(Trial(path, _comparable_settings(run), records, own_scenes, _digest(dealt.eval_set),
                             _digest(dealt.train_set)))
         advance()
@@ -78,12 +76,10 @@ def _deal_again(run: PastRun, world: World) -> Dealt:
 
 def _score_own_scenes(models: Sequence[Segmenter], dealt: Dealt) -> dict[str, float]:
     """Return each car's mIoU on its training scenes, with the global model or, without one, with the car's own."""
-    mious, classes = {}, len(dealt.train_set.classes)
+    mious = {}
     for car, shard in enumerate(dealt.shards):
-        tally = torch.zeros(classes, classes, dtype=torch.int64)
-        for indices in np.split(shard.indices, range(BATCH, len(shard.indices), BATCH)):
-            guess = predict(models[car % len(models)], dealt.train_set, indices).argmax(1)
-            tally += confusion(dealt.train_set.labels[indices], guess, classes).cpu()
+        batches = np.split(shard.indices, range(BATCH, len(shard.indices), BATCH))
+        tally = count_confusion(models[car % len(models)], dealt.train_set, batches)
         if tally.sum():  # all pixels of a car may be void
             mious[shard.name] = scores(tally).miou
     return mious

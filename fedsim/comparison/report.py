@@ -87,7 +87,7 @@ def _choice_tables(comparison: Comparison) -> list[Table]:
     return [*tables, differing] if differing.rows else tables
 
 
-def _predictions(comparison: Comparison, findings: Findings) -> dict[str, np.ndarray]:
+def _predictions(comparison: Comparison, findings: Findings) -> dict[str, list[np.ndarray]]:
     """Return label of a row -> predictions of its first seed that has a model."""
     return {row.label: findings.predictions[paths[0]] for row in comparison.rows
             if (paths := [trial.path for trial in row.trials if trial.path in findings.predictions])}

@@ -1,10 +1,11 @@
 """The scene cache: scenes are read once, then memory-mapped from disk.
 
-    ROOT/<key>/images.npy (N, 3, H, W) uint8           ROOT/<key>/labels.npy (N, h, w) uint8
-    ROOT/<key>/histograms.npy (N, C) int64             ROOT/<key>/meta.json
+    ROOT/<key>/images.npy (N, 3, H, W) uint8           ROOT/<key>/labels.npy (Σ h·w,) uint8, label after label
+    ROOT/<key>/histograms.npy (N, C) int64             ROOT/<key>/meta.json, with digests of all arrays
 
 ROOT is $FEDSIM_CACHE, else $XDG_CACHE_HOME/fedsim, else ~/.cache/fedsim. The key is a digest of everything that the
-arrays depend on, so an entry never changes. A new entry is written under another name and renamed when it is complete.
+arrays depend on, so an entry never changes. A new entry is written under another name, synced to the disk, and renamed
+when it is complete. An entry whose content is not what was written is made anew.
 """
 
 import hashlib
@@ -14,42 +15,46 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from fedsim.data.pixels import resize_picture
-from fedsim.data.scene_set import SceneSet, Source, class_histogram
+from fedsim.data.scene_set import LabelMaps, SceneSet, Source, class_histogram
 from fedsim.errors import DataError
 from fedsim.system.console import show_steps
-from fedsim.system.files import lock
+from fedsim.system.files import lock, sync
 
-FORMAT_VERSION = 2  # raise it when the same source gives other files
+FORMAT_VERSION = 3  # raise it when the same source gives other files
 
 
 def load(source: Source, split: str, image_size: tuple[int, int] | None,
-         progress: Callable[[str], None] | None = None) -> SceneSet:
+         progress: Callable[[str], None] | None = None, verify: bool = True) -> SceneSet:
     """Return the scenes of a split: pictures at `image_size`, labels at their own size.
 
     image_size: (width, height) in pixels; None for the source's own training size.
     progress: called with one line if the scenes must be read first.
+    verify: read an entry of the cache whole, and compare its digests; not needed just after another process has.
     Raises DataError if the data set or the cache directory cannot be used.
     """
+    import PIL  # here, because a start needs it only when scenes are looked for
+
     size = image_size or source.image_size
-    described = [source.name, source.identity(split), split, list(size), FORMAT_VERSION]
+    identity = source.identity(split)
+    described = [source.name, identity, split, list(size), PIL.__version__, FORMAT_VERSION]
     key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
     entry = _root() / key
-    scene_set = _open(entry, source)
+    scene_set = _open(entry, source, verify)
     if scene_set is not None:
         return scene_set
     with _only_builder(entry):
-        scene_set = _open(entry, source)  # another process may have built it while this one waited
+        scene_set = _open(entry, source, verify)  # another process may have built it while this one waited
         if scene_set is None:
             if progress:
                 progress(f"Reading the {split} scenes of {source.name} at {size[0]}x{size[1]} into {entry.parent} "
                          "(only this once)")
-            _build(entry, source, split, size)
-            scene_set = _open(entry, source)
+            _build(entry, source, split, size, identity)
+            scene_set = _open(entry, source, verify=False)
     assert scene_set is not None, f"{entry} was built and cannot be opened"
     return scene_set
 
@@ -62,17 +67,27 @@ def _root() -> Path:
     return Path.home() / ".cache" / "fedsim"
 
 
-def _open(entry: Path, source: Source) -> SceneSet | None:
+def _open(entry: Path, source: Source, verify: bool) -> SceneSet | None:
     """Return the scenes of an entry; None if the entry is missing or damaged."""
     try:
-        meta = json.loads((entry / "meta.json").read_text())
+        meta = json.loads((entry / "meta.json").read_bytes())
+        if meta.pop("digest") != _digest(meta):
+            return None
+        shapes = np.array(meta["shapes"], np.int64)
         images = _map(entry / "images.npy", meta["images"])
-        labels = _map(entry / "labels.npy", meta["labels"])
-        histograms = _map(entry / "histograms.npy", [len(labels), len(source.classes)])
-        return SceneSet(images, labels, histograms, tuple(meta["names"]), tuple(meta["drives"]),
-                        tuple(meta["times"]), source.classes, meta["fingerprint"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError):
+        pixels = _map(entry / "labels.npy", [int(shapes.prod(1).sum())])
+        histograms = _map(entry / "histograms.npy", [len(shapes), len(source.classes)])
+        arrays = (images, pixels, histograms)
+        if verify and [hashlib.sha256(array.data).hexdigest() for array in arrays] != meta["digests"]:
+            return None
+        return SceneSet(images, LabelMaps(pixels, shapes), histograms, tuple(meta["names"]), tuple(meta["drives"]),
+                        tuple(meta["times"]), source.classes, meta["fingerprint"], meta["remarks"])
+    except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError):
         return None
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _map(path: Path, shape: list[int]) -> np.ndarray:
@@ -95,38 +110,55 @@ def _only_builder(entry: Path) -> Iterator[None]:
                         "FEDSIM_CACHE to a directory on a local disk that you may write to") from error
 
 
-def _build(entry: Path, source: Source, split: str, size: tuple[int, int]) -> None:
-    """Write the entry. The caller holds its lock."""
+def _build(entry: Path, source: Source, split: str, size: tuple[int, int], identity: dict[str, object]) -> None:
+    """Write the entry. The caller holds its lock. Raises DataError if the data set changes meanwhile."""
     part = entry.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)  # left by a builder that was killed: nobody else builds now
     try:
         part.mkdir()
         _write(part, source, split, size)
+        if source.identity(split) != identity:
+            raise DataError(f"the split {split} of {source.name} has changed while it was read; start again when "
+                            "nothing writes to it any more")
+        for path in (*part.iterdir(), part):
+            sync(path)
         shutil.rmtree(entry, ignore_errors=True)  # it is damaged, or the caller would have opened it
         part.rename(entry)
+        sync(entry.parent)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
 def _write(part: Path, source: Source, split: str, size: tuple[int, int]) -> None:
-    names, drives, times, histograms = [], [], [], []
+    names, drives, times, shapes, histograms = [], [], [], [], []
+    remarks: dict[str, list[str]] = {}
     with (open(part / "images.npy", "wb") as image_file, open(part / "labels.npy", "wb") as label_file,
           show_steps(f"reading {split}", source.count(split)) as advance):
         images, labels = _ArrayFile(image_file), _ArrayFile(label_file)
         for scene in source.scenes(split):
-            images.append(resize_picture(scene.image, size).transpose(2, 0, 1))
-            labels.append(scene.label)
+            images.append(resize_picture(scene.image, size).transpose(2, 0, 1)[None])
+            labels.append(scene.label.ravel())
             names.append(scene.name)
             drives.append(scene.drive)
             times.append(scene.time)
+            shapes.append(list(scene.label.shape))
             histograms.append(class_histogram(scene.label, len(source.classes)))
+            for remark in scene.remarks:
+                remarks.setdefault(remark, []).append(scene.name)
             advance()
-        meta: dict[str, object] = {"images": images.finish(), "labels": labels.finish(), "names": names,
-                                   "drives": drives}
+        images_shape, _ = images.finish(), labels.finish()
     np.save(part / "histograms.npy", np.stack(histograms))
-    content = json.dumps([meta, images.digest.hexdigest(), labels.digest.hexdigest()])
-    meta |= {"times": times, "fingerprint": hashlib.sha256(content.encode()).hexdigest()}
-    (part / "meta.json").write_text(json.dumps(meta))
+    counts = hashlib.sha256(np.stack(histograms).data)
+    digests = [digest.hexdigest() for digest in (images.digest, labels.digest, counts)]
+    # The fingerprint is what runs keep, so it stays the same when the format of the cache changes.
+    alike = all(shape == shapes[0] for shape in shapes)
+    content = {"images": images_shape, "labels": [len(names), *shapes[0]] if alike else shapes, "names": names,
+               "drives": drives}
+    meta: dict[str, Any] = {
+        "source": source.name, "split": split, "size": list(size), "images": images_shape, "shapes": shapes,
+        "names": names, "drives": drives, "times": times, "remarks": remarks,
+        "digests": digests, "fingerprint": _digest([content, *digests[:2]])}
+    (part / "meta.json").write_text(json.dumps(meta | {"digest": _digest(meta)}))
 
 
 class _ArrayFile:
@@ -138,14 +170,15 @@ class _ArrayFile:
         self.shape: list[int] = []
 
     def append(self, array: np.ndarray) -> None:
+        """Write an array behind the others. It may differ from them in the length of its first axis."""
         if not self.shape:
-            self.shape = [0, *array.shape]
+            self.shape = [0, *array.shape[1:]]
             self._write_header()
-        assert list(array.shape) == self.shape[1:], f"a scene of {array.shape} after {self.shape[1:]}"
+        assert list(array.shape[1:]) == self.shape[1:], f"an array of {array.shape} after {self.shape}"
         data = np.ascontiguousarray(array, np.uint8).data
         self.file.write(data)
         self.digest.update(data)
-        self.shape[0] += 1
+        self.shape[0] += len(array)
 
     def finish(self) -> list[int]:
         """Write the final header. Return the array's shape."""

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from fedsim.data.augment import Unchanged
-from fedsim.data.pixels import shrink_labels, standardise
+from fedsim.data.pixels import standardise
 from fedsim.data.scene_set import SceneSet
 
 
@@ -39,5 +39,5 @@ class CarScenes:
     def _read(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
         """Read pictures (B, 3, H, W) and labels (B, H, W) at the pictures' size, both uint8, onto the device."""
         images = torch.from_numpy(self._set.images[indices])
-        labels = torch.from_numpy(shrink_labels(self._set.labels[indices], self._size))
+        labels = torch.from_numpy(self._set.labels.resize(indices, self._size))
         return images.to(self._device), labels.to(self._device)

@@ -26,25 +26,29 @@ class Conditioned:
         return self._source.splits()
 
     def identity(self, split: str) -> dict[str, object]:
-        """Return the data set's own identity, the conditions, and a digest of the code that perturbs."""
+        """Return the data set's own identity, the conditions, and digests and versions of the code that perturbs."""
         return {"of": self._source.identity(split), "seed": self._seed, "code": _code_digest(),
+                "libraries": {"numpy": np.__version__, "torch": torch.__version__},
                 "conditions": {name: str(condition) for name, condition in sorted(self._conditions.items())}}
 
     def count(self, split: str) -> int:
         return self._source.count(split)
 
-    def scene(self, split: str, index: int) -> Scene:
-        return self._under_its_condition(self._source.scene(split, index))
+    def notes(self, split: str) -> list[str]:
+        return self._source.notes(split)
+
+    def picture(self, split: str, name: str) -> np.ndarray:
+        return self._perturb(self._source.picture(split, name), name)
 
     def scenes(self, split: str) -> Iterator[Scene]:
-        return map(self._under_its_condition, self._source.scenes(split))
+        return (scene._replace(image=self._perturb(scene.image, scene.name)) for scene in self._source.scenes(split))
 
-    def _under_its_condition(self, scene: Scene) -> Scene:
-        condition = self._conditions.get(scene.name)
+    def _perturb(self, image: np.ndarray, name: str) -> np.ndarray:
+        """Return a picture (h, w, 3) uint8 under the condition of its scene."""
+        condition = self._conditions.get(name)
         if condition is None:
-            return scene
-        picture = perturb(scene.image.transpose(2, 0, 1)[None], [scene.name], condition, self._seed)[0]
-        return scene._replace(image=picture.transpose(1, 2, 0))
+            return image
+        return perturb(image.transpose(2, 0, 1)[None], [name], condition, self._seed)[0].transpose(1, 2, 0)
 
 
 def perturb(images: np.ndarray, names: Sequence[str], perturbation: Perturbation, seed: int) -> np.ndarray:
@@ -75,7 +79,7 @@ def perturb_and_shrink(originals: SceneSet, size: tuple[int, int], perturbation:
 
 def own_size(scenes: SceneSet) -> tuple[int, int]:
     """Return (width, height) in pixels of the data set's own pictures. Its labels have the same size."""
-    height, width = scenes.labels.shape[1:]
+    height, width = scenes.labels.shapes[0].tolist()
     return width, height
 
 

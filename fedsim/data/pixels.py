@@ -12,15 +12,6 @@ def nearest(source: int, target: int) -> np.ndarray:
     return (2 * np.arange(target) + 1) * source // (2 * target)
 
 
-def shrink_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Bring labels (B, h, w) to another size (width, height): (B, height, width).
-
-    Each new pixel takes the label under its centre. No other pixel is read, so a memory-mapped array stays on disk.
-    """
-    rows, columns = nearest(labels.shape[1], size[1]), nearest(labels.shape[2], size[0])
-    return labels[:, rows[:, None], columns]
-
-
 def resize_picture(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Bring a picture (h, w, 3) uint8 to another size (width, height): (height, width, 3) uint8."""
     height, width = image.shape[:2]

@@ -1,12 +1,13 @@
 """A data set on disk (`Source`) and its memory-mapped scenes (`SceneSet`)."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from fedsim.classes import ClassTable
+from fedsim.data.pixels import nearest
 
 
 class Scene(NamedTuple):
@@ -17,6 +18,7 @@ class Scene(NamedTuple):
     image: np.ndarray  # (h, w, 3) uint8 RGB
     label: np.ndarray  # (h, w) uint8 class index or VOID
     time: float | None = None  # seconds on the clock of its drive, if the data set tells it
+    remarks: tuple[str, ...] = ()  # what its reader noticed, as the end of a sentence that begins with the label
 
 
 class Source(Protocol):
@@ -42,19 +44,68 @@ class Source(Protocol):
         """Return the number of scenes of a split. It must be fast. Raises DataError as `identity` does."""
         ...
 
-    def scene(self, split: str, index: int) -> Scene:
-        """Return one scene: the one at `index` in the order of `scenes`. Reads no other scene.
+    def notes(self, split: str) -> list[str]:
+        """Return sentences on what people should know about a split, such as files in it that are not used.
 
-        Raises DataError as `scenes` does.
+        It must be fast. Raises DataError as `identity` does.
         """
         ...
 
+    def picture(self, split: str, name: str) -> np.ndarray:
+        """Return the picture of a scene by the scene's name: (h, w, 3) uint8 RGB. Raises DataError."""
+        ...
+
     def scenes(self, split: str) -> Iterator[Scene]:
-        """Yield the scenes of a split, drive after drive, each drive in order of time. All have one size.
+        """Yield the scenes of a split, drive after drive, each drive in order of time. They may have several sizes.
 
         Raises DataError that names the file that cannot be used.
         """
         ...
+
+
+class LabelMaps:
+    """The labels of scenes, each at its own size, one after the other in one array of pixels."""
+
+    def __init__(self, pixels: np.ndarray, shapes: np.ndarray) -> None:
+        """pixels: (Σ h·w,) uint8 class index or VOID, may be memory-mapped; shapes: (N, 2) int64, (h, w) of each."""
+        self.shapes = shapes
+        self._pixels, self._ends = pixels, np.cumsum(shapes.prod(1))
+
+    @classmethod
+    def of(cls, labels: Iterable[np.ndarray]) -> "LabelMaps":
+        """Put labels (h, w) uint8 together, in memory."""
+        labels = list(labels)
+        shapes = np.array([label.shape for label in labels], np.int64).reshape(-1, 2)
+        return cls(np.concatenate([np.zeros(0, np.uint8), *(label.ravel() for label in labels)]), shapes)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Return one label, (h, w) uint8, without a copy."""
+        height, width = self.shapes[index]
+        end = self._ends[index]
+        return self._pixels[end - height * width:end].reshape(height, width)
+
+    def same_shape(self, indices: np.ndarray) -> list[np.ndarray]:
+        """Divide indices (B,) into groups of labels that have one shape. Returns the positions of each group."""
+        shapes, group = np.unique(self.shapes[indices], axis=0, return_inverse=True)
+        return [np.flatnonzero(group.ravel() == number) for number in range(len(shapes))]
+
+    def stack(self, indices: Iterable[int]) -> np.ndarray:
+        """Return the labels of one shape at these indices: (B, h, w) uint8."""
+        return np.stack([self[index] for index in indices])
+
+    def resize(self, indices: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Return labels brought to one size (width, height): (B, height, width) uint8.
+
+        Each new pixel takes the label under its centre. No other pixel is read, so a memory-mapped array stays on disk.
+        """
+        resized = np.empty((len(indices), size[1], size[0]), np.uint8)
+        for place, index in zip(resized, indices, strict=True):
+            label = self[index]
+            place[:] = label[nearest(label.shape[0], size[1])[:, None], nearest(label.shape[1], size[0])]
+        return resized
 
 
 @dataclass(frozen=True)
@@ -62,13 +113,14 @@ class SceneSet:
     """The scenes of a split, memory-mapped and read-only, with pictures at the size of the network's input."""
 
     images: np.ndarray  # (N, 3, H, W) uint8 RGB
-    labels: np.ndarray  # (N, h, w) uint8 class index or VOID, at the data set's own resolution
+    labels: LabelMaps  # N labels, at the data set's own resolution
     histograms: np.ndarray  # (N, C) int64 labelled pixels of each scene by class
     names: tuple[str, ...]
     drives: tuple[str, ...]
     times: tuple[float | None, ...]  # seconds on the clock of the scene's drive, None if it is unknown
     classes: ClassTable
     fingerprint: str  # sha256 over pictures, labels, names and drives
+    remarks: Mapping[str, list[str]] = field(default_factory=dict)  # what readers noticed -> names of the scenes
 
     def __len__(self) -> int:
         return len(self.names)

@@ -144,16 +144,8 @@ class World:
         self.sum_(table)
         return table.numpy()
 
-    def together(self, action: Callable[[], T], *, first_on_each_node: bool = False) -> T:
-        """Run an action on every rank; if it fails on one, raise the error of the lowest such rank on all.
-
-        first_on_each_node: one rank of every machine runs the action before the others, because it fills a cache.
-        """
-        if first_on_each_node:
-            self._agree(action if self.place.local_rank == 0 else lambda: None)
-        return self._agree(action)
-
-    def _agree(self, action: Callable[[], T]) -> T:
+    def together(self, action: Callable[[], T]) -> T:
+        """Run an action on every rank; if it fails on one, raise the error of the lowest such rank on all."""
         result, failure = None, b""
         try:
             result = action()

@@ -1,8 +1,8 @@
 """The score of a model on a scene set, the same bits on any number of ranks."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -38,13 +38,43 @@ class Network(Protocol):
         """The device of its weights."""
 
 
+class Predicted(NamedTuple):
+    """Scenes of a batch whose labels have one size, and the network's logits for them."""
+
+    positions: np.ndarray  # (B,) of the scenes in the batch
+    logits: Tensor  # (B, C, h, w), at the resolution of the labels
+    labels: np.ndarray  # (B, h, w) uint8 class index or VOID
+
+
 @torch.no_grad()
-def predict(model: Network, scene_set: SceneSet, indices: np.ndarray) -> Tensor:
-    """Return the logits (B, C, h, w) of some scenes, at the resolution of the labels."""
+def predict(model: Network, scene_set: SceneSet, indices: np.ndarray) -> Iterator[Predicted]:
+    """Yield the logits of a batch of scenes, with their labels, size after size of the labels."""
     model.module.eval()
     images = standardise(torch.from_numpy(scene_set.images[indices]).to(model.device))
     logits = model.module(images.contiguous(memory_format=torch.channels_last))
-    return F.interpolate(logits, scene_set.labels.shape[1:], mode="bilinear", align_corners=False)
+    for positions in scene_set.labels.same_shape(indices):
+        labels = scene_set.labels.stack(indices[positions])
+        alike = logits if len(positions) == len(indices) else logits[torch.from_numpy(positions).to(logits.device)]
+        yield Predicted(positions, F.interpolate(alike, labels.shape[1:], mode="bilinear", align_corners=False), labels)
+
+
+def segment(model: Network, scene_set: SceneSet, indices: np.ndarray) -> list[np.ndarray]:
+    """Return the class indices that a model predicts for some scenes: (h, w) uint8, at the size of each label."""
+    found = [np.zeros(0, np.uint8)] * len(indices)
+    for positions, logits, _ in predict(model, scene_set, indices):
+        for position, labels in zip(positions, logits.argmax(1).to("cpu", torch.uint8).numpy(), strict=True):
+            found[position] = labels
+    return found
+
+
+def count_confusion(model: Network, scene_set: SceneSet, batches: Iterable[np.ndarray]) -> Tensor:
+    """Return the confusion matrix of a model on batches of scenes, (C, C) int64 on the CPU."""
+    classes = len(scene_set.classes)
+    tally = torch.zeros(classes, classes, dtype=torch.int64)
+    for indices in batches:
+        for _, logits, labels in predict(model, scene_set, indices):
+            tally += confusion(labels, logits.argmax(1), classes).cpu()
+    return tally
 
 
 def evaluate(world: World, model: Network, scene_set: SceneSet, criterion: CrossEntropy) -> Evaluation:
@@ -75,12 +105,14 @@ def _score(model: Network, scene_set: SceneSet, criterion: CrossEntropy,
     tally = torch.zeros(classes, classes, dtype=torch.int64)
     losses = {}
     for number, indices in batches:
-        logits = predict(model, scene_set, indices)
-        labels = torch.from_numpy(scene_set.labels[indices]).to(model.device).long()
-        weight = criterion.weigh(labels)
-        loss = float(criterion(logits, labels)) if weight else 0.0
-        losses[number] = [loss * weight, weight]
-        tally += confusion(labels, logits.argmax(1), classes).cpu()
+        total, weights = 0.0, 0.0
+        for _, logits, truth in predict(model, scene_set, indices):
+            labels = torch.from_numpy(truth).to(model.device).long()
+            weight = criterion.weigh(labels)
+            total += float(criterion(logits, labels)) * weight if weight else 0.0
+            weights += weight
+            tally += confusion(labels, logits.argmax(1), classes).cpu()
+        losses[number] = [total, weights]
     return tally, losses
 
 

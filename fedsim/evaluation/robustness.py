@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
-import torch
-
 from fedsim.data.conditions import perturb_and_shrink
 from fedsim.data.perturbations import Perturbation
 from fedsim.data.scene_set import SceneSet
-from fedsim.evaluation.evaluate import Network, batches_of, predict
-from fedsim.evaluation.metrics import Scores, confusion, mean_scores, scores
+from fedsim.evaluation.evaluate import Network, batches_of, count_confusion
+from fedsim.evaluation.metrics import Scores, mean_scores, scores
 
 
 @dataclass(frozen=True)
@@ -90,12 +88,4 @@ def score_subjects(subjects: Sequence[Subject], perturbations: Iterable[Perturba
 
 def _score(subject: Subject, scenes: SceneSet) -> Scores:
     """Return the mean of the scores of the subject's models, each on all scenes."""
-    return mean_scores([_score_model(model, scenes) for model in subject.models])
-
-
-def _score_model(model: Network, scenes: SceneSet) -> Scores:
-    classes = len(scenes.classes)
-    tally = torch.zeros(classes, classes, dtype=torch.int64)
-    for indices in batches_of(scenes):
-        tally += confusion(scenes.labels[indices], predict(model, scenes, indices).argmax(1), classes).cpu()
-    return scores(tally)
+    return mean_scores([scores(count_confusion(model, scenes, batches_of(scenes))) for model in subject.models])

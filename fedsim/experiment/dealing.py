@@ -52,7 +52,9 @@ def deal(settings: Settings, source: Source, cars: int, world: World, log: Logge
     """
     def load(source: Source, split: str) -> SceneSet:
         read = partial(cache.load, source, split, settings.input_size(), log.info)
-        return world.together(read, first_on_each_node=True)
+        # On each machine one rank reads or verifies the scenes before the others map them.
+        first = world.together(lambda: read() if world.place.local_rank == 0 else None)
+        return world.together(lambda: first or read(verify=False))
 
     train_set, eval_set = load(source, "train"), load(source, settings.eval_split)
     shards = world.together(lambda: _shards(settings, train_set, cars))

@@ -68,8 +68,8 @@ class Journal:
         self._records[-1] = record
         self._tensorboard.log_score(record)
 
-    def show(self, round_number: int, predictions: np.ndarray) -> None:
-        """Write a panel of predictions (K, h, w) for the shown scenes."""
+    def show(self, round_number: int, predictions: list[np.ndarray]) -> None:
+        """Write a panel of predictions, (h, w) uint8 for each shown scene."""
         _, images, labels = self._shown
         self._tensorboard.log_panel(round_number, panel(images, labels, predictions, self._classes))
 
@@ -79,10 +79,10 @@ class Journal:
         save_weights(weights, path, metadata)
         self._models.append(path)
 
-    def finish(self, predictions: np.ndarray, baselines: dict[str, float]) -> None:
+    def finish(self, predictions: list[np.ndarray], baselines: dict[str, float]) -> None:
         """Write the report, and print the closing table.
 
-        predictions: (K, h, w) for the shown scenes; baselines: name -> mIoU of a trivial answer.
+        predictions: (h, w) uint8 for each shown scene; baselines: name -> mIoU of a trivial answer.
         """
         # Imported here because matplotlib takes long to import, and nothing before needs it.
         from fedsim.record.overview import Overview, list_of_texts

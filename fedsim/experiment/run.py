@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from fedsim.data.partition import PARTITIONS, SPLIT_FILE
 from fedsim.data.partition.split_file import write_split
 from fedsim.distributed.world import World
 from fedsim.errors import SettingsError, Stopped
-from fedsim.evaluation.evaluate import predict
+from fedsim.evaluation.evaluate import segment
 from fedsim.experiment.assembly import Experiment, assemble
 from fedsim.experiment.checks import notes, warnings
 from fedsim.experiment.faults import explain_faults
@@ -236,8 +235,8 @@ def _score_last(experiment: Experiment, journal: "Journal | None", state: State)
             journal.show(state.round, shown)
 
 
-def _predict_shown(experiment: Experiment, state: State) -> np.ndarray | None:
-    """Return predictions (K, h, w) for the shown scenes on the coordinator, None on other ranks.
+def _predict_shown(experiment: Experiment, state: State) -> list[np.ndarray] | None:
+    """Return predictions (h, w) uint8 for each shown scene on the coordinator, None on other ranks.
 
     They are of the global model; of car 0's if cars have models of their own.
     """
@@ -246,8 +245,7 @@ def _predict_shown(experiment: Experiment, state: State) -> np.ndarray | None:
     if not federation.world.is_coordinator:
         return None
     federation.model.load(theta, norms)
-    logits = predict(federation.model, experiment.dealt.eval_set, shown_indices(experiment.dealt.eval_set))
-    return logits.argmax(1).to("cpu", torch.uint8).numpy()
+    return segment(federation.model, experiment.dealt.eval_set, shown_indices(experiment.dealt.eval_set))
 
 
 def _open_journal(experiment: Experiment, directory: RunDirectory, last: int, state: State) -> "Journal":

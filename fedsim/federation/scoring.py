@@ -68,16 +68,21 @@ def trivial_baselines(federation: Federation, train_set: SceneSet, eval_set: Sce
 
     Every car counts its own scenes, and the counts add up. Only the coordinator's result has entries.
     """
-    classes, (height, width), result = len(train_set.classes), eval_set.labels.shape[1:], {}
+    classes, result = len(train_set.classes), {}
     for name, grid in (("colour only", False), ("colour and position", True)):
-        counts = torch.from_numpy(baselines.count(train_set.images[:0], train_set.labels[:0], classes, grid))
+        counts = torch.from_numpy(baselines.count(train_set.images[:0], np.zeros((0, 1, 1), np.uint8), classes, grid))
         for scenes in federation.fleet.scenes.values():
-            images, labels = train_set.images[scenes.indices], train_set.labels[scenes.indices]
-            counts += torch.from_numpy(baselines.count(images, labels, classes, grid))
+            for index in scenes.indices:
+                images, labels = train_set.images[index][None], train_set.labels[index][None]
+                counts += torch.from_numpy(baselines.count(images, labels, classes, grid))
         federation.world.sum_(counts)
         if federation.world.is_coordinator:
-            guesses = baselines.predict(counts.numpy(), eval_set.images, (width, height))
-            result[name] = scores(confusion(eval_set.labels, guesses, classes)).miou
+            tally = torch.zeros(classes, classes, dtype=torch.int64)
+            for index, image in enumerate(eval_set.images):
+                label = eval_set.labels[index]
+                guess = baselines.predict(counts.numpy(), image[None], label.shape[::-1])
+                tally += confusion(label[None], guess, classes)
+            result[name] = scores(tally).miou
     return result
 
 

@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from fedsim.classes import ClassTable
 from fedsim.report.figures import STYLE, class_legend, legend_columns, save_png, shorten
 from fedsim.report.palette import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, line_style
-from fedsim.report.scenes import tiles
+from fedsim.report.scenes import Pictures, tiles
 from fedsim.report.words import format_number
 
 # Key of a car's entry -> title of its panel. The loss has a figure of its own, with the global model's.
@@ -101,11 +101,11 @@ def miou_figure(records: list[dict], baselines: dict[str, float]) -> Figure:
     return figure
 
 
-def draw_segmentation(images: np.ndarray, labels: np.ndarray, predictions: np.ndarray, classes: ClassTable,
+def draw_segmentation(images: Pictures, labels: Pictures, predictions: Pictures, classes: ClassTable,
                       path: Path, names: Sequence[str]) -> None:
     """Draw scenes, truth and predictions with their titles and the classes' colours, as a PNG at `path`.
 
-    images: (K, h, w, 3) uint8 RGB; labels, predictions: (K, h, w) uint8 class index or VOID, sizes may
+    images: K of (h, w, 3) uint8 RGB; labels, predictions: K of (h, w) uint8 class index or VOID; sizes may
     differ; names: the K scenes' names.
     """
     rows = tiles(images, labels, predictions, classes)

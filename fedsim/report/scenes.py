@@ -4,6 +4,7 @@ They are made without matplotlib. Panels are made during training, while other r
 sheet for each of a thousand cars. PIL is imported when a picture is made, because no rank needs it before.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -23,12 +24,15 @@ SHEET_COLUMNS, SHEET_ROWS = 6, 3  # scenes on a contact sheet, each a picture ov
 LABEL_GAP, SCENE_GAP = 1, 6  # white pixels on a contact sheet: between picture and label, between scenes
 
 
+Pictures = Sequence[np.ndarray]
+
+
 class Shown(NamedTuple):
     """The scenes that panels and figures show: always the same ones of a split."""
 
     names: list[str]
-    images: np.ndarray  # (K, h, w, 3) uint8 RGB
-    labels: np.ndarray  # (K, h, w) uint8 class index or VOID
+    images: list[np.ndarray]  # (h, w, 3) uint8 RGB each
+    labels: list[np.ndarray]  # (h, w) uint8 class index or VOID each
 
 
 def shown_indices(scenes: SceneSet) -> np.ndarray:
@@ -41,19 +45,30 @@ def load_shown(scenes: SceneSet, source: Source, split: str) -> Shown:
 
     scenes: that split, from that source.
     """
-    indices = shown_indices(scenes)
+    names, images, labels = [], [], []
+    for index in shown_indices(scenes):
+        names.append(scenes.names[index])
+        images.append(own_picture(scenes, source, split, index))
+        labels.append(np.array(scenes.labels[index]))
+    return Shown(names, images, labels)
+
+
+def own_picture(scenes: SceneSet, source: Source, split: str, index: int) -> np.ndarray:
+    """Return the picture of a scene at the data set's own size, else the cached one: (h, w, 3) uint8."""
     try:
-        images = np.stack([source.scene(split, index).image for index in indices.tolist()])
-    except DataError:  # a file has gone since it was read into the cache: no reason to end a run
-        images = scenes.images[indices].transpose(0, 2, 3, 1)
-    return Shown([scenes.names[index] for index in indices], images, np.array(scenes.labels[indices]))
+        image = source.picture(split, scenes.names[index])
+        if image.shape[:2] == scenes.labels[index].shape:
+            return image
+    except DataError:  # its file has gone since it was read into the cache: no reason to end a run
+        pass
+    return scenes.images[index].transpose(1, 2, 0)
 
 
-def panel(images: np.ndarray, labels: np.ndarray, predictions: np.ndarray, classes: ClassTable) -> np.ndarray:
+def panel(images: Pictures, labels: Pictures, predictions: Pictures, classes: ClassTable) -> np.ndarray:
     """Compose three rows of scenes, truth and predictions, with a column for each scene.
 
-    images: (K, h, w, 3) uint8 RGB; labels, predictions: (K, h, w) uint8 class index or VOID. The three may
-    have different heights and widths: a tile has the labels' size, scaled down to 320 pixels width at most.
+    images: K of (h, w, 3) uint8 RGB; labels, predictions: K of (h, w) uint8 class index or VOID. All may have different
+    heights and widths: a tile has the first label's size, scaled down to 320 pixels width at most.
     Returns (H, W, 3) uint8 RGB, H = 3 tiles + 2 gaps, W = K tiles + K-1 gaps.
     """
     rows = tiles(images, labels, predictions, classes)
@@ -66,18 +81,18 @@ def panel(images: np.ndarray, labels: np.ndarray, predictions: np.ndarray, class
     return canvas
 
 
-def tiles(images: np.ndarray, labels: np.ndarray, predictions: np.ndarray, classes: ClassTable) -> np.ndarray:
+def tiles(images: Pictures, labels: Pictures, predictions: Pictures, classes: ClassTable) -> np.ndarray:
     """Return scenes, truth and predictions scaled to one size: (3, K, height, width, 3) uint8 RGB."""
     from PIL import Image
 
-    height, width = labels.shape[1:]
+    height, width = labels[0].shape
     if width > TILE_WIDTH:
         height, width = max(1, round(height * TILE_WIDTH / width)), TILE_WIDTH
     rows = (
         (images, Image.Resampling.BILINEAR),
         # Nearest, because a colour between those of two classes stands for no class.
-        (classes.paint(labels), Image.Resampling.NEAREST),
-        (classes.paint(predictions), Image.Resampling.NEAREST),
+        (map(classes.paint, labels), Image.Resampling.NEAREST),
+        (map(classes.paint, predictions), Image.Resampling.NEAREST),
     )
     return np.stack([
         np.stack([np.asarray(Image.fromarray(picture).resize((width, height), how)) for picture in row])
@@ -93,7 +108,7 @@ def contact_sheet(scenes: SceneSet, indices: np.ndarray) -> "Image":
     from PIL.Image import fromarray
 
     shown = indices[np.unique(np.linspace(0, len(indices) - 1, SHEET_COLUMNS * SHEET_ROWS).astype(np.int64))]
-    images, labels = scenes.images[shown].transpose(0, 2, 3, 1), scenes.labels[shown]
+    images, labels = scenes.images[shown].transpose(0, 2, 3, 1), [scenes.labels[index] for index in shown]
     pictures, truth, _ = tiles(images, labels, labels, scenes.classes)
     height, width = pictures.shape[1:3]
     columns, rows = min(SHEET_COLUMNS, len(shown)), -(-len(shown) // SHEET_COLUMNS)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scenery import CPU, scene_set
+from scenery import CPU, labels_of, scene_set
 
 from fedsim.classes import VOID
 from fedsim.data import AUGMENTATIONS
@@ -47,13 +47,13 @@ def test_draws_belong_to_seed_round_and_car(name):
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_shapes_and_types_stay_and_the_scene_set_too(name):
-    kept = SCENES.images.copy(), SCENES.labels.copy()
+    kept = SCENES.images.copy(), labels_of(SCENES)
     images, labels = batch(augmentation(name)(0, 1, 0))
     assert images.shape == (4, 3, 36, 48) and images.dtype == torch.float32
     assert images.is_contiguous(memory_format=torch.channels_last) and images.isfinite().all()
     assert labels.shape == (4, 36, 48) and labels.dtype == torch.int64
     assert set(labels.unique().tolist()) <= {*range(11), VOID}
-    assert np.array_equal(SCENES.images, kept[0]) and np.array_equal(SCENES.labels, kept[1])
+    assert np.array_equal(SCENES.images, kept[0]) and np.array_equal(labels_of(SCENES), kept[1])
 
 
 def test_colours_change_and_keep_the_place_of_everything():

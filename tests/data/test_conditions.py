@@ -36,8 +36,8 @@ def test_only_the_pictures_of_scenes_with_a_condition_change():
         assert np.array_equal(one.image, two.image) == (one.name not in ("train-1", "train-3"))
         assert np.array_equal(one.label, two.label)
         assert (one.name, one.drive, one.time) == (two.name, two.drive, two.time)
-    alone = Conditioned(Large(), {"train-1": FOG, "train-3": FOG}, 0).scene("train", 3)
-    assert alone.name == "train-3" and np.array_equal(alone.image, under[3].image)
+    alone = Conditioned(Large(), {"train-1": FOG, "train-3": FOG}, 0).picture("train", "train-3")
+    assert np.array_equal(alone, under[3].image)
 
 
 def test_a_scene_looks_the_same_in_training_and_in_an_evaluation():

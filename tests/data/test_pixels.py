@@ -5,7 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fedsim.data.pixels import flip, nearest, shrink_labels, standardise
+from fedsim.data.pixels import flip, nearest, standardise
+from fedsim.data.scene_set import LabelMaps
 
 
 def images(seed: int = 0, count: int = 3) -> torch.Tensor:
@@ -47,13 +48,13 @@ def test_labels_take_the_pixel_under_the_centre(source, target):
     """As torch's nearest-exact does; its "nearest" takes the corner."""
     labels = np.random.default_rng(0).integers(0, 256, (2, *source), np.uint8)
     expected = F.interpolate(torch.from_numpy(labels)[:, None].float(), target, mode="nearest-exact")[:, 0]
-    ours = shrink_labels(labels, (target[1], target[0]))
+    ours = LabelMaps.of(labels).resize(np.arange(2), (target[1], target[0]))
     assert np.array_equal(ours, expected.numpy()) and ours.dtype == np.uint8
 
 
 def test_labels_at_their_own_size_stay():
     labels = np.arange(24, dtype=np.uint8).reshape(1, 4, 6)
-    assert np.array_equal(shrink_labels(labels, (6, 4)), labels)
+    assert np.array_equal(LabelMaps.of(labels).resize(np.arange(1), (6, 4)), labels)
 
 
 def test_the_pixel_under_the_centre_mirrors():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from scenery import CLASSES, SOLO, criterion, on_ranks, scene_set, segnet
+from scenery import CLASSES, SOLO, criterion, labels_of, on_ranks, scene_set, segnet
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
 from fedsim.classes import VOID
@@ -12,7 +12,7 @@ from fedsim.data.pixels import standardise
 from fedsim.evaluation.evaluate import evaluate, evaluate_own, predict
 
 SCENES = scene_set(19)  # batches of 8, 8 and 3
-LABELS = torch.from_numpy(SCENES.labels).long()
+LABELS = torch.from_numpy(labels_of(SCENES)).long()
 
 
 def plain_logits(model) -> torch.Tensor:
@@ -43,7 +43,7 @@ def test_scores_are_those_of_a_straightforward_computation():
 
 
 def test_predictions_have_the_labels_size():
-    assert predict(segnet(), SCENES, np.array([1, 2])).shape == (2, CLASSES, 36, 48)
+    assert [one.logits.shape for one in predict(segnet(), SCENES, np.array([1, 2]))] == [(2, CLASSES, 36, 48)]
 
 
 def test_scores_are_at_the_labels_own_size():
@@ -55,7 +55,7 @@ def test_scores_are_at_the_labels_own_size():
     for size in ((48, 36), (96, 72)):
         scenes = scene_set(2, label_size=size)
         with_loss = criterion()
-        labels = torch.from_numpy(scenes.labels).long()
+        labels = torch.from_numpy(labels_of(scenes)).long()
         evaluation = evaluate(SOLO, model, scenes, with_loss)
         counted.append(evaluation.scores.pixel_accuracy * int((labels != VOID).sum()))
     assert all(count == pytest.approx(round(count), abs=1e-6) for count in counted)

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commandline import parse
-from scenery import SOLO
+from scenery import SOLO, labels_of
 
 from fedsim.data.partition import PARTITIONS
 from fedsim.data.partition.dealt import Dealt
 from fedsim.data.partition.schemes import Shard
 from fedsim.data.partition.split_file import write_split
+from fedsim.data.scene_set import LabelMaps
 from fedsim.errors import DataError, SettingsError
 from fedsim.experiment.dealing import cars_of, deal, source_of
 from fedsim.settings import compatible
@@ -57,7 +58,7 @@ def test_pictures_change_under_conditions_and_not_otherwise(settings):
     plain, under = (dealt(replace(settings, partition=scheme, cars=5)) for scheme in ("drive", "condition"))
     changed = [not np.array_equal(plain.train_set.images[i], under.train_set.images[i]) for i in range(18)]
     assert all(changed) and np.array_equal(plain.eval_set.images, under.eval_set.images)
-    assert np.array_equal(plain.train_set.labels, under.train_set.labels)
+    assert np.array_equal(labels_of(plain.train_set), labels_of(under.train_set))
     assert len({shard.condition for shard in under.shards}) == 5
 
 
@@ -95,8 +96,9 @@ def test_scenes_in_no_cars_hands_are_told(settings, tmp_path):
 
 def with_times(one: Dealt, train: list[float | None], val: list[float | None]) -> list[str]:
     """Warnings where the first training and validation scenes are of one drive, at these times."""
-    scenes = {name: replace(scenes, images=scenes.images[:len(times)], labels=scenes.labels[:len(times)],
-                            names=scenes.names[:len(times)], drives=("d",) * len(times), times=tuple(times))
+    scenes = {name: replace(scenes, images=scenes.images[:len(times)],
+                            labels=LabelMaps.of(labels_of(scenes)[:len(times)]), names=scenes.names[:len(times)],
+                            drives=("d",) * len(times), times=tuple(times))
               for name, scenes, times in (("train_set", one.train_set, train), ("eval_set", one.eval_set, val))}
     return [*replace(one, **scenes, shards=[Shard("car", np.arange(len(train)))]).warnings()]
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from federations import altered
 from quadratics import SOLO, UNEQUAL, Bowl, bowls, federation, play, reports
-from scenery import CPU, on_ranks, scene_set
+from scenery import CPU, labels_of, on_ranks, scene_set
 
 from fedsim.aggregation import AGGREGATORS, Mean
 from fedsim.algorithms import ALGORITHMS, FedAvg, Scaffold
@@ -114,14 +114,14 @@ def test_flipped_labels_are_an_involution_that_leaves_void():
 def test_a_hostile_cars_scenes_have_their_pictures_and_wrong_labels(augment):
     """The scene set stays as it is. Catches pictures that change, and labels of scenes that are not mirrored along."""
     scenes, indices, where = scene_set(6), np.arange(1, 6), np.array([4, 0, 2])
-    labels = scenes.labels.copy()
+    labels = labels_of(scenes)
     honest, hostile = CarScenes(scenes, indices, CPU), Mislabelled(scenes, indices, CPU)
     images, right = honest.batch(where, augment())
     for _ in range(2):
         same, wrong = hostile.batch(where, augment())
         assert torch.equal(same, images) and same.stride() == images.stride()
         assert torch.equal(wrong, torch.where(right == VOID, VOID, 10 - right)) and bool((right == VOID).any())
-    assert len(hostile) == len(honest) and np.array_equal(scenes.labels, labels)
+    assert len(hostile) == len(honest) and np.array_equal(labels_of(scenes), labels)
 
 
 @dataclass(frozen=True)

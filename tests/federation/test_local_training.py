@@ -10,7 +10,7 @@ from scenery import CLASSES, CPU, criterion, federation, scene_set, segnet, trai
 from fedsim.algorithms import Central, FedAvg
 from fedsim.classes import VOID
 from fedsim.data.car_scenes import CarScenes
-from fedsim.data.pixels import flip, shrink_labels, standardise
+from fedsim.data.pixels import flip, standardise
 from fedsim.evaluation.metrics import confusion
 from fedsim.federation.local_training import train_locally
 from fedsim.federation.rounds import initial_state, run_round
@@ -122,7 +122,7 @@ def plain_loop(sizes: list[int], rounds: int, epochs: int) -> torch.nn.Module:
             for batch in np.array_split(order.permutation(sum(sizes)), range(2, sum(sizes), 2)):
                 images = standardise(torch.from_numpy(scenes.images[batch]))
                 images = images.contiguous(memory_format=torch.channels_last)
-                labels = torch.from_numpy(shrink_labels(scenes.labels[batch], (32, 24))).long()
+                labels = torch.from_numpy(scenes.labels.resize(batch, (32, 24))).long()
                 images, labels = flip(images, labels, torch.from_numpy(mirror.random(len(batch)) < 0.5))
                 optimizer.zero_grad()
                 criterion()(model(images), labels).backward()

@@ -19,8 +19,9 @@ from fedsim.data.datasets.camvid import CamVid
 from fedsim.data.datasets.streets import draw_scene
 from fedsim.data.datasets.streets.drives import drives_of
 from fedsim.data.pixels import resize_picture
+from fedsim.data.scene_set import LabelMaps
 from fedsim.errors import DataError, FedsimError, OutputError
-from fedsim.evaluation.evaluate import batches_of, predict
+from fedsim.evaluation.evaluate import batches_of, segment
 from fedsim.experiment.assembly import make_module
 from fedsim.experiment.past_run import PastRun
 from fedsim.inference import segmenter
@@ -64,10 +65,10 @@ def test_labels_are_those_that_a_run_is_scored_by(runs, tiny_camvid):
     noise = cache.load(source, "val", (32, 24))
     streets = [draw_scene(drive, 0) for drive in drives_of("val", 1)[:3]]
     seen = np.stack([resize_picture(scene.image, (32, 24)).transpose(2, 0, 1) for scene in streets])
-    drawn = replace(noise, images=seen, labels=np.stack([scene.label for scene in streets]), names=("a", "b", "c"))
+    drawn = replace(noise, images=seen, labels=LabelMaps.of(scene.label for scene in streets), names=("a", "b", "c"))
     for scenes, pictures in ((noise, [scene.image for scene in source.scenes("val")]),
                              (drawn, [scene.image for scene in streets])):
-        expected = np.concatenate([predict(flat, scenes, batch).argmax(1) for batch in batches_of(scenes)])
+        expected = np.concatenate([segment(flat, scenes, batch) for batch in batches_of(scenes)])
         found = np.stack(model.labels(pictures))
         assert found.dtype == np.uint8 and np.array_equal(found, expected)
 

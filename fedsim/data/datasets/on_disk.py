@@ -1,5 +1,6 @@
 """The base of all data sets on disk: scenes are files, read on all cores."""
 
+import os
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,14 +13,14 @@ import numpy as np
 
 from fedsim.classes import ClassTable
 from fedsim.data.datasets.label_files import LabelFiles
-from fedsim.data.datasets.picture_files import picture_size, read_picture
+from fedsim.data.datasets.picture_files import read_picture
 from fedsim.data.scene_set import Scene
 from fedsim.errors import DataError
 from fedsim.system.machine import cores
 
 T = TypeVar("T")
 R = TypeVar("R")
-READER_VERSION = 2  # raise it when the same files give other scenes
+READER_VERSION = 3  # raise it when the same files give other scenes
 SPLITS = ("train", "val", "test")
 AHEAD = 4  # scenes decoded ahead for each core: enough to keep it busy, few enough for memory
 
@@ -48,6 +49,7 @@ class OnDisk(ABC):
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
+        self._listed: dict[str, list[Frame]] = {}  # frames by split: a start reads each folder once
         if not isdir(self.root):
             raise DataError(f"there is no directory {root}; --data-root must name that of the data set {self.name}")
 
@@ -60,60 +62,59 @@ class OnDisk(ABC):
         """Return the frames of an existing split, drive after drive, each in order of time. Opens no picture."""
 
     def identity(self, split: str) -> dict[str, object]:
-        """Return the meaning of labels, and the size and time of change of each file. Opens no picture."""
+        """Return the meaning of labels, and what the system knows of each file. Opens no picture.
+
+        The number and the time of change of a file are the system's own. So a copy, an unpacked archive and a file that
+        was replaced differ from the first file, even if size and time of the content are the same.
+        """
         files = []
         for frame in self._frames(split):
             for path in (frame.image, frame.label):
                 try:
                     status = path.stat()
                 except OSError as error:
-                    raise DataError(f"{path} cannot be read ({error.strerror}); get it anew") from error
-                relative = str(path.relative_to(self.root))
-                files.append([frame.drive, frame.name, relative, status.st_size, status.st_mtime_ns])
-        return {"reader": READER_VERSION, "classes": self.classes.names,
+                    raise DataError(f"{path} cannot be read ({error.strerror}); restore it, and do not change a data "
+                                    "set while it is in use") from error
+                files.append([frame.drive, frame.name, frame.time, os.path.relpath(path, self.root), status.st_size,
+                              status.st_mtime_ns, status.st_ctime_ns, status.st_ino])
+        return {"reader": READER_VERSION, "classes": self.classes.names, "root": os.path.realpath(self.root),
                 "labels": [type(self.labels).__name__, sorted(self.labels.codes.items())], "files": files}
 
     def count(self, split: str) -> int:
         return len(self._frames(split))
 
-    def scene(self, split: str, index: int) -> Scene:
-        """Read the picture and the label of one frame. Raises DataError."""
-        frames = self._frames(split)
-        if index >= len(frames):
-            raise DataError(f"the split {split} under {self.root} has {len(frames)} scenes, so there is no scene "
-                            f"{index}; do not change a data set while it is in use")
-        return self._scene(frames[index], read_picture(frames[index].image))
+    def notes(self, split: str) -> list[str]:
+        return []
+
+    def picture(self, split: str, name: str) -> np.ndarray:
+        """Read the picture of one scene. Raises DataError."""
+        for frame in self._frames(split):
+            if frame.name == name:
+                return read_picture(frame.image)
+        raise DataError(f"the split {split} under {self.root} has no scene {name}; do not change a data set while it "
+                        "is in use")
 
     def scenes(self, split: str) -> Iterator[Scene]:
         """Yield the scenes in the order of `frames`, decoded ahead on the cores that this process may use."""
-        frames = self._frames(split)
-        size = picture_size(frames[0].image)
+        return ahead(self._scene, self._frames(split))
 
-        def read(frame: Frame) -> Scene:
-            image = read_picture(frame.image)
-            height, width = image.shape[:2]
-            if (width, height) != size:
-                raise DataError(f"{frame.image} is {width}x{height} pixels, but {frames[0].image} is "
-                                f"{size[0]}x{size[1]}; bring all pictures to one size")
-            return self._scene(frame, image)
-
-        return ahead(read, frames)
-
-    def _scene(self, frame: Frame, image: np.ndarray) -> Scene:
+    def _scene(self, frame: Frame) -> Scene:
+        image = read_picture(frame.image)
         height, width = image.shape[:2]
         return Scene(frame.name, frame.drive, image, self.labels.read(frame.label, (width, height)), frame.time)
 
     def _frames(self, split: str) -> list[Frame]:
         """Return the frames of a split. Raises DataError if there is no such split, or no picture in it."""
-        splits = self.splits()
-        if split not in splits:
-            reason = f", {self.withheld[split]}" if split in self.withheld else ""
-            raise DataError(f"there is no split {split} under {self.root}{reason}; there is "
-                            f"{' and '.join(splits) or 'none'}")
-        frames = list(self.frames(split))
-        if not frames:
-            raise DataError(f"there is no picture in the split {split} under {self.root}")
-        return frames
+        if split not in self._listed:
+            splits = self.splits()
+            if split not in splits:
+                reason = f", {self.withheld[split]}" if split in self.withheld else ""
+                raise DataError(f"there is no split {split} under {self.root}{reason}; there is "
+                                f"{' and '.join(splits) or 'none'}")
+            self._listed[split] = list(self.frames(split))
+            if not self._listed[split]:
+                raise DataError(f"there is no picture in the split {split} under {self.root}")
+        return self._listed[split]
 
 
 def ahead(do: Callable[[T], R], items: Iterable[T], most: int | None = None) -> Iterator[R]:

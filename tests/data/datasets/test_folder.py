@@ -104,7 +104,8 @@ def test_identity_follows_files_names_and_the_table(root):
     (lambda root: save(draw(2).picture, root / "images/train/loose.png"), "loose.png lies beside folders of drives"),
     (lambda root: save(draw(5).label, root / "labels/train/town/frame-2.png"), "frame-2.png holds the values 3, 4"),
     (lambda root: save(draw(2).picture, root / "labels/train/town/frame-2.png"), "frame-2.png is in colour"),
-    (lambda root: save(draw(2).picture[:6], root / "images/train/town/frame-2.png"), "frame-2.png is 16x6 pixels, but"),
+    (lambda root: save(draw(2).picture[:6], root / "images/train/town/frame-2.png"),
+     "frame-2.png is 16x12 pixels, but its picture is 16x6"),
 ])
 def test_a_layout_that_cannot_be_is_refused_with_the_files_name(root, damage, says):
     damage(root)

@@ -76,9 +76,12 @@ class Streets:
     def count(self, split: str) -> int:
         return len(drives_of(split, self.drives)) * FRAMES[split]
 
-    def scene(self, split: str, index: int) -> Scene:
-        drive, frame = divmod(index, FRAMES[split])
-        return draw_scene(drives_of(split, self.drives)[drive], frame)
+    def notes(self, split: str) -> list[str]:
+        return []
+
+    def picture(self, split: str, name: str) -> np.ndarray:
+        drive, _, frame = name.rpartition("/")
+        return draw_scene(next(one for one in drives_of(split, self.drives) if one.name == drive), int(frame)).image
 
     def scenes(self, split: str) -> Iterator[Scene]:
-        return (self.scene(split, index) for index in range(self.count(split)))
+        return (draw_scene(drive, frame) for drive in drives_of(split, self.drives) for frame in range(FRAMES[split]))
