@@ -31,7 +31,14 @@ class SettingsError(UserError):
 
 
 class DataError(UserError):
-    """A data set on disk that is missing, damaged or in another layout."""
+    """A data set on disk that is missing, damaged or in another layout.
+
+    kind: the kind of fault, as the plural that heads a list of such faults.
+    """
+
+    def __init__(self, message: str, kind: str = "other faults") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class MachineError(UserError):

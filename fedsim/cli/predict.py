@@ -10,7 +10,6 @@ import click
 import numpy as np
 
 from fedsim.cli.command import Command
-from fedsim.data.datasets.on_disk import ahead
 from fedsim.data.datasets.picture_files import folders, pictures, read_upright
 from fedsim.distributed.world import World
 from fedsim.errors import DataError
@@ -20,6 +19,7 @@ from fedsim.record.output_folder import make_output_folder
 from fedsim.report.tables import Table, print_block, print_tables
 from fedsim.settings.fields import CHOICES, MOST_THREADS
 from fedsim.system.console import LOG, show_steps
+from fedsim.system.threads import ahead
 
 
 class Found(NamedTuple):

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from fedsim.data.datasets.label_files import IndexLabels
-from fedsim.data.datasets.label_table import TABLES, class_index, class_table, read_labels
+from fedsim.data.datasets.label_table import TABLES, class_index, class_table, read_labels, refuse_other_table
 from fedsim.data.datasets.on_disk import Frame, OnDisk
-from fedsim.data.datasets.picture_files import by_name, folders, pair, pictures
+from fedsim.data.datasets.pairing import by_name, note_unused, pair
+from fedsim.data.datasets.picture_files import folders, pictures
 from fedsim.errors import DataError
 
 IMAGES, LABELS = "leftImg8bit", "gtFine"
@@ -35,8 +36,10 @@ class Cityscapes(OnDisk):
         table = TABLES / "cityscapes.csv"
         labels = read_labels(table)
         self.classes = class_table(table, labels)
+        refuse_other_table(self.root / "classes.csv", {label.number: label.trained_as for label in labels})
         self.labels = IndexLabels({label.number: class_index(label, self.classes) for label in labels},
-                              "take those whose names end in _gtFine_labelIds.png")
+                                  "take those whose names end in _gtFine_labelIds.png",
+                                  {label.number: label.colour for label in labels})
 
     def splits(self) -> tuple[str, ...]:
         """Return the splits of which there is a folder, among "train" and "val"."""
@@ -52,8 +55,12 @@ class Cityscapes(OnDisk):
         for city in sorted({city.name for folder in (images, labels) for city in folders(folder)}):
             # One of the four files of each label.
             ids = [path for path in pictures(labels / city) if path.stem.endswith(LABEL)]
-            named = by_name(pictures(images / city), IMAGE)
-            yield from (self._frame(*paired) for paired in pair(named, by_name(ids, LABEL), labels / city))
+            named = by_name(pictures(images / city), IMAGE, self.report)
+            labelled = by_name(ids, LABEL, self.report)
+            yield from (self._frame(*paired) for paired in pair(named, labelled, labels / city, self.report))
+
+    def notes(self, split: str) -> list[str]:
+        return note_unused([self.root / IMAGES / split], (frame.image for frame in self._frames(split)))
 
     def _frame(self, name: str, image: Path, label: Path) -> Frame:
         city, _, _ = _parts(name, image)

@@ -1,22 +1,33 @@
 """Label files: pictures whose pixels hold class numbers or class colours.
 
-A pixel on disk holds a code: a class number, or a colour as one number. A code that stands for no class is refused.
+A pixel on disk holds a code: a class number, or a colour as one number. A code that stands for no class is refused; of
+colours, a few are taken as void, because copies of CamVid have some blurred pixels.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from copy import copy
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
-from PIL import Image
 
 from fedsim.classes import VOID
-from fedsim.data.datasets.picture_files import open_picture, rgb
+from fedsim.data.datasets.label_pixels import Colour, LabelImage
+from fedsim.data.datasets.palettes import Rule, find_rule, says_nothing
 from fedsim.errors import DataError
 
 Code = TypeVar("Code", int, np.ndarray)
+FEW = 1 / 200  # the largest share of a label's pixels that may have a colour of no class
+BLURRED = "the label has a few pixels of no class's colour, which are read as void"
+
+
+class Label(NamedTuple):
+    """A label that has been read."""
+
+    pixels: np.ndarray  # (h, w) uint8, class index or VOID
+    remarks: tuple[str, ...]  # what its reader noticed
 
 
 class LabelFiles(ABC):
@@ -27,61 +38,105 @@ class LabelFiles(ABC):
     def __init__(self, codes: Mapping[int, int], remedy: str) -> None:
         self.codes, self.remedy = dict(codes), remedy
 
-    def read(self, path: Path, size: tuple[int, int]) -> np.ndarray:
-        """Read a label: (h, w) uint8, class index or VOID. Raises DataError.
+    def identity(self) -> list[object]:
+        """Return all that decides how labels are read, as values that JSON can hold."""
+        return [type(self).__name__, sorted(self.codes.items())]
+
+    def settle(self, paths: Iterable[Path]) -> "LabelFiles":
+        """Return the reader for the labels of a split, which are looked at together first. Raises DataError."""
+        return self
+
+    def read(self, path: Path, size: tuple[int, int]) -> Label:
+        """Read a label. Raises DataError.
 
         size: (width, height) of its picture, which the label must have too.
         """
-        image = open_picture(path)
-        if image.format == "JPEG":
-            raise DataError(f"{path} is a JPEG, which blurs labels into classes that nobody drew; {self.remedy}")
+        image = LabelImage(path)
         if image.size != size:
-            raise DataError(f"{path} is {image.width}x{image.height} pixels, but its picture is "
-                            f"{size[0]}x{size[1]}; a label must have its picture's size")
-        codes = self._codes_of(image, path)
-        class_plus_one = self._class_plus_one.take(codes)
-        if not class_plus_one.min():
-            raise DataError(f"{path} holds {self._describe_unknown(codes, class_plus_one == 0)}")
-        label = (class_plus_one - 1).astype(np.uint8)
-        if label.min() == VOID:
+            raise DataError(f"{path} is {image.size[0]}x{image.size[1]} pixels, but its picture is "
+                            f"{size[0]}x{size[1]}; a label must have its picture's size",
+                            "labels of another size than their pictures")
+        class_plus_one, remarks = self._class_plus_one_of(image)
+        pixels = (class_plus_one - 1).astype(np.uint8)
+        if pixels.min() == VOID:
             raise DataError(f"{path} is void in every pixel, so nothing can be learnt or scored; "
-                            "take its scene out of the data set")
-        return label
+                            "take its scene out of the data set", "labels that are void in every pixel")
+        return Label(pixels, remarks)
 
     @cached_property
-    def _class_plus_one(self) -> np.ndarray:
+    def _table(self) -> np.ndarray:
         """The class of each code plus one, (number_of_codes,) uint16. A code that stands for no class has 0."""
         table = np.zeros(self.number_of_codes, np.uint16)
         table[list(self.codes)] = np.array(list(self.codes.values())) + 1
         return table
 
     @abstractmethod
-    def _codes_of(self, image: Image.Image, path: Path) -> np.ndarray:
-        """Return the codes on disk: (h, w) integers below number_of_codes."""
-
-    @abstractmethod
-    def _describe_unknown(self, codes: np.ndarray, where: np.ndarray) -> str:
-        """Describe the codes that stand for no class, at the pixels `where`, and those that are allowed."""
+    def _class_plus_one_of(self, label: LabelImage) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Return the class of each pixel plus one, (h, w) uint16, at least 1, and remarks. Raises DataError."""
 
 
 class IndexLabels(LabelFiles):
-    """Labels whose pixels are class numbers of 1 to 16 bits. The colours of a palette do not matter."""
+    """Labels whose pixels are class numbers of 1 to 16 bits.
+
+    colours: the colour of each number, if a table gives one. Palettes that contradict it are read by their colours, see
+    palettes.py. table: the file in which a user can add a number.
+    """
 
     number_of_codes = 2**16
 
-    def _codes_of(self, image: Image.Image, path: Path) -> np.ndarray:
-        if image.mode not in ("1", "L", "P", "I;16"):
-            raise DataError(f"{path} is in colour or transparent (mode {image.mode}), but {self._rule()}; "
-                            f"{self.remedy}")
-        return np.asarray(image)
+    def __init__(self, codes: Mapping[int, int], remedy: str, colours: Mapping[int, Colour] | None = None,
+                 table: Path | None = None) -> None:
+        super().__init__(codes, remedy)
+        self.colours, self.table, self._rule = dict(colours or {}), table, Rule()
 
-    def _describe_unknown(self, codes: np.ndarray, where: np.ndarray) -> str:
-        values = np.unique(codes[where])
-        some = ", ".join(map(str, values[:8]))
-        return (f"the value{'s' if len(values) > 1 else ''} {some}{' …' if len(values) > 8 else ''}, but "
-                f"{self._rule()}")
+    def identity(self) -> list[object]:
+        return [*super().identity(), sorted(self.colours.items())]
 
-    def _rule(self) -> str:
+    def settle(self, paths: Iterable[Path]) -> "IndexLabels":
+        settled = copy(self)
+        settled._rule = find_rule(paths, self.codes, self.colours)
+        return settled
+
+    def _class_plus_one_of(self, label: LabelImage) -> tuple[np.ndarray, tuple[str, ...]]:
+        numbers = label.numbers(f"{self._allowed()}; {self.remedy}")
+        used = np.flatnonzero(np.bincount(numbers.ravel())).tolist()
+        table, palette = self._table, label.palette()
+        remarks: tuple[str, ...] = ()
+        if palette is not None and not says_nothing(used, palette):
+            remarks = (self._rule.remark,) if self._rule.remark else ()
+            if self._rule.classes is not None:
+                classes = (self._rule.classes.get(tuple(colour), -1) for colour in palette.tolist())
+                table = np.zeros(self.number_of_codes, np.uint16)
+                table[:len(palette)] = np.fromiter(classes, np.int64) + 1
+        elif palette is None:
+            self._refuse_two_readings(label, used)
+        if unknown := [number for number in used if not table[number]]:
+            raise DataError(f"{label.path} holds {self._describe(unknown)}", "labels with numbers of no class")
+        return table.take(numbers), remarks
+
+    def _refuse_two_readings(self, label: LabelImage, used: list[int]) -> None:
+        """Raise DataError for grey of few bits whose numbers are numbers of the table also when scaled to 8 bits."""
+        top = 2**label.depth - 1
+        scaled = {number: number * 255 // top for number in used} if label.depth < 8 else {}
+        if label.depth > 1 and set(used) <= {0, top}:
+            return  # scaled numbers would have been saved with 1 bit
+        if all(number in self.codes for pair in scaled.items() for number in pair) and any(
+                self.codes[number] != self.codes[other] for number, other in scaled.items()):
+            number = max(used)
+            raise DataError(f"{label.path} is grey of {label.depth} bit{'s' * (label.depth > 1)}, so {number} may also "
+                            f"mean {scaled[number]}, and both are numbers of the table; save it with 8 bits",
+                            "labels with numbers of two meanings")
+
+    def _describe(self, unknown: list[int]) -> str:
+        """Describe numbers that stand for no class, and what to do."""
+        some = ", ".join(map(str, unknown[:8])) + (" …" if len(unknown) > 8 else "")
+        text = f"the value{'s' * (len(unknown) > 1)} {some}, but {self._allowed()}"
+        if self.table is None:
+            return f"{text}; {self.remedy}"
+        lines = "add a line for each number that is right" if unknown != [VOID] else f"add a line {VOID},void,0,0,0"
+        return f"{text}; {lines} to {self.table}{f' if {VOID} is void' * (unknown == [VOID])}"
+
+    def _allowed(self) -> str:
         void = [code for code, target in self.codes.items() if target == VOID]
         allowed = _runs(self.codes.keys() - set(void))
         return f"a label must hold class numbers, {allowed}" + (f", and {_runs(void)} for void" if void else "")
@@ -92,15 +147,21 @@ class ColourLabels(LabelFiles):
 
     number_of_codes = 2**24
 
-    def _codes_of(self, image: Image.Image, path: Path) -> np.ndarray:
-        red, green, blue = np.moveaxis(np.asarray(rgb(image)).astype(np.uint32), -1, 0)
-        return colour_code(red, green, blue)
-
-    def _describe_unknown(self, codes: np.ndarray, where: np.ndarray) -> str:
-        code = int(codes[where][0])
-        red, green, blue = code >> 16, code >> 8 & 255, code & 255
-        return (f"the colour {red} {green} {blue} in {int((codes == code).sum())} pixels, which is none of the "
-                f"{len(self.codes)} that stand for a class; {self.remedy}")
+    def _class_plus_one_of(self, label: LabelImage) -> tuple[np.ndarray, tuple[str, ...]]:
+        red, green, blue = np.moveaxis(label.colours().astype(np.uint32), -1, 0)
+        codes = colour_code(red, green, blue)
+        found = self._table.take(codes)
+        strange = found == 0
+        if not strange.any():
+            return found, ()
+        if strange.mean() > FEW:
+            code = int(codes[strange][0])
+            raise DataError(
+                f"{label.path} holds the colour {code >> 16} {code >> 8 & 255} {code & 255} in "
+                f"{int((codes == code).sum())} pixels, which is none of the {len(self.codes)} that stand for a class; "
+                f"{strange.mean():.1%} of its pixels have such colours; {self.remedy}",
+                "labels with colours of no class")
+        return np.where(strange, np.uint16(VOID + 1), found), (BLURRED,)
 
 
 def colour_code(red: Code, green: Code, blue: Code) -> Code:

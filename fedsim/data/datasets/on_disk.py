@@ -2,27 +2,24 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from os.path import isdir
 from pathlib import Path
-from typing import ClassVar, NamedTuple, TypeVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from fedsim.classes import ClassTable
 from fedsim.data.datasets.label_files import LabelFiles
+from fedsim.data.datasets.pairing import Report, refuse
 from fedsim.data.datasets.picture_files import read_picture
 from fedsim.data.scene_set import Scene
 from fedsim.errors import DataError
-from fedsim.system.machine import cores
+from fedsim.system.threads import ahead
 
-T = TypeVar("T")
-R = TypeVar("R")
 READER_VERSION = 3  # raise it when the same files give other scenes
 SPLITS = ("train", "val", "test")
-AHEAD = 4  # scenes decoded ahead for each core: enough to keep it busy, few enough for memory
 
 
 class Frame(NamedTuple):
@@ -49,6 +46,7 @@ class OnDisk(ABC):
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
+        self.report: Report = refuse  # what becomes of faults that are found while files are listed
         self._listed: dict[str, list[Frame]] = {}  # frames by split: a start reads each folder once
         if not isdir(self.root):
             raise DataError(f"there is no directory {root}; --data-root must name that of the data set {self.name}")
@@ -78,12 +76,13 @@ class OnDisk(ABC):
                 files.append([frame.drive, frame.name, frame.time, os.path.relpath(path, self.root), status.st_size,
                               status.st_mtime_ns, status.st_ctime_ns, status.st_ino])
         return {"reader": READER_VERSION, "classes": self.classes.names, "root": os.path.realpath(self.root),
-                "labels": [type(self.labels).__name__, sorted(self.labels.codes.items())], "files": files}
+                "labels": self.labels.identity(), "files": files}
 
     def count(self, split: str) -> int:
         return len(self._frames(split))
 
     def notes(self, split: str) -> list[str]:
+        """Return sentences on files of a split that are not used. Opens no picture."""
         return []
 
     def picture(self, split: str, name: str) -> np.ndarray:
@@ -96,12 +95,30 @@ class OnDisk(ABC):
 
     def scenes(self, split: str) -> Iterator[Scene]:
         """Yield the scenes in the order of `frames`, decoded ahead on the cores that this process may use."""
-        return ahead(self._scene, self._frames(split))
+        frames = self._frames(split)
+        return ahead(partial(_read, self.labels.settle(frame.label for frame in frames)), frames)
 
-    def _scene(self, frame: Frame) -> Scene:
-        image = read_picture(frame.image)
-        height, width = image.shape[:2]
-        return Scene(frame.name, frame.drive, image, self.labels.read(frame.label, (width, height)), frame.time)
+    def faults(self, split: str) -> list[DataError]:
+        """Return all faults of a split's files. Reads every file."""
+        found: list[DataError] = []
+        self.report, self._listed = found.extend, {}
+        try:
+            frames = self._frames(split)
+            labels = self.labels
+            try:
+                labels = labels.settle(frame.label for frame in frames)
+            except DataError as error:
+                found.append(error)
+            found.extend(fault for fault in ahead(partial(_find_fault, labels), frames) if fault is not None)
+        except DataError as error:
+            found.append(error)
+        finally:
+            self.report, self._listed = refuse, {}
+        return found
+
+    def say_without(self, split: str) -> str:
+        """Return the end of the sentence that there is no such split: what to do."""
+        return ""
 
     def _frames(self, split: str) -> list[Frame]:
         """Return the frames of a split. Raises DataError if there is no such split, or no picture in it."""
@@ -110,27 +127,23 @@ class OnDisk(ABC):
             if split not in splits:
                 reason = f", {self.withheld[split]}" if split in self.withheld else ""
                 raise DataError(f"there is no split {split} under {self.root}{reason}; there is "
-                                f"{' and '.join(splits) or 'none'}")
+                                f"{' and '.join(splits) or 'none'}{self.say_without(split)}")
             self._listed[split] = list(self.frames(split))
             if not self._listed[split]:
                 raise DataError(f"there is no picture in the split {split} under {self.root}")
         return self._listed[split]
 
 
-def ahead(do: Callable[[T], R], items: Iterable[T], most: int | None = None) -> Iterator[R]:
-    """Apply a function to each item on the cores that this process may use, and yield the results in order.
+def _read(labels: LabelFiles, frame: Frame) -> Scene:
+    image = read_picture(frame.image)
+    height, width = image.shape[:2]
+    label, remarks = labels.read(frame.label, (width, height))
+    return Scene(frame.name, frame.drive, image, label, frame.time, remarks)
 
-    most: results that may wait to be taken. Threads are enough, because Pillow reads and writes outside of Python's
-    lock.
-    """
-    threads = cores()
-    pool, waiting = ThreadPoolExecutor(threads), deque[Future[R]]()
+
+def _find_fault(labels: LabelFiles, frame: Frame) -> DataError | None:
     try:
-        for item in items:
-            waiting.append(pool.submit(do, item))
-            if len(waiting) > (most or AHEAD * threads):
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+        _read(labels, frame)
+    except DataError as error:
+        return error
+    return None

@@ -1,9 +1,8 @@
-"""Picture files: listed, paired with labels, opened, or refused by name."""
+"""Picture files: listed, opened, or refused by name."""
 
 import re
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
 from os.path import isdir, isfile  # Path's methods raise PermissionError instead of saying no
 from pathlib import Path
 
@@ -13,6 +12,8 @@ from PIL import ExifTags, Image
 from fedsim.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")  # in capitals too
+LITTER = ("thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "@eadir", "#recycle", "#snapshot", "@tmp", "__macosx",
+          "$recycle.bin", "system volume information", "lost+found")
 FORMATS = ("PNG", "JPEG")  # only these, because some of Pillow's decoders start other programs
 UPRIGHT = dict(enumerate((Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM,
                           Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270, Image.Transpose.TRANSVERSE,
@@ -23,6 +24,11 @@ _HEADER = threading.Lock()
 def natural(name: str) -> tuple[list[str | int], str]:
     """Return a key that sorts names by the numbers in them: frame-2 before frame-10."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name
+
+
+def is_litter(name: str) -> bool:
+    """Return whether a file or folder of this name is hidden, or left behind by an operating system."""
+    return name.startswith(".") or name.casefold() in LITTER
 
 
 def folders(folder: Path) -> list[Path]:
@@ -39,33 +45,12 @@ def read_lines(path: Path) -> list[str]:
     """Read a text file: UTF-8, any line ends, with or without a byte order mark. Raises DataError."""
     try:
         return path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read ({_reason(error)}); it must be UTF-8 that you may read") from error
-
-
-def by_name(paths: Iterable[Path], ending: str = "") -> dict[str, Path]:
-    """Return the pictures by name: the file name without its extension and, if it has it, without `ending`.
-
-    Raises DataError if two have the same name, such as a.png and a.jpg.
-    """
-    named: dict[str, Path] = {}
-    for path in paths:
-        other = named.setdefault(path.stem.removesuffix(ending), path)
-        if other != path:
-            raise DataError(f"{other} and {path.name} have the same name but different endings; take one of them out")
-    return named
-
-
-def pair(images: dict[str, Path], labels: dict[str, Path], labels_folder: Path) -> Iterator[tuple[str, Path, Path]]:
-    """Yield (name, picture, label) in natural order. Raises DataError if one of the two is missing."""
-    for name in sorted(images.keys() | labels.keys(), key=natural):
-        if name not in labels:
-            raise DataError(f"{images[name]} has no label in {labels_folder}; add the label or take the picture out"
-                            + _others(images.keys() - labels.keys(), "pictures without a label"))
-        if name not in images:
-            raise DataError(f"{labels[name]} is the label of no picture; add the picture or take the label out"
-                            + _others(labels.keys() - images.keys(), "labels without a picture"))
-        yield name, images[name], labels[name]
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {path}; add it") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not text in UTF-8; save it again as UTF-8") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({_reason(error)}); make it readable for yourself") from error
 
 
 def open_picture(path: Path) -> Image.Image:
@@ -125,17 +110,13 @@ def rgb(image: Image.Image) -> Image.Image:
 
 
 def _listing(folder: Path) -> list[Path]:
-    """List what is in a folder, in the order of names, without hidden files. Raises DataError."""
+    """List what is in a folder, in the order of names, without hidden files and litter. Raises DataError."""
     try:
-        return sorted((path for path in folder.iterdir() if not path.name.startswith(".")),
+        return sorted((path for path in folder.iterdir() if not is_litter(path.name)),
                       key=lambda path: natural(path.name))
     except OSError as error:
         raise DataError(f"{folder} cannot be read as a folder ({_reason(error)}); it must exist, and you must "
                         "be allowed to read it") from error
-
-
-def _others(names: set[str], what: str) -> str:
-    return f" (one of {len(names)} {what})" if len(names) > 1 else ""
 
 
 def _reason(error: Exception) -> str:

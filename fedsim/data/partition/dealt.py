@@ -1,6 +1,7 @@
 """The scenes of a run after they are dealt to cars, and warnings about the split."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from fedsim.data.partition.schemes import Shard
@@ -9,6 +10,8 @@ from fedsim.data.partition.split_file import count_left_out
 from fedsim.data.scene_set import SceneSet, Source
 
 CLOSE = 5.0  # seconds; frames of a drive that lie closer look alike
+STRETCHED = 1.02  # pictures whose shapes differ by more than this factor are seen stretched
+NAMED = 3  # sizes that a warning names
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,16 @@ class Dealt:
     shards: list[Shard]  # one a car
 
     def warnings(self) -> Iterator[str]:
-        """Yield warnings: training scenes that no car has, and scored scenes of drives that are trained on."""
+        """Yield warnings on the files, on the sizes of pictures, and on the split.
+
+        Of the split: training scenes that no car has, and scored scenes of drives that are trained on.
+        """
+        sets = {"train": self.train_set, self.eval_split: self.eval_set}
+        yield from dict.fromkeys(note for split in sets for note in self.source.notes(split))
+        for split, scenes in sets.items():
+            for remark, names in scenes.remarks.items():
+                yield f"{remark}: {len(names)} of {len(scenes)} {split} scenes, first {names[0]}"
+        yield from _warn_of_sizes(sets)
         name = self.source.name
         if missing := count_left_out(self.shards, self.train_set):
             yield f"{missing} of {len(self.train_set)} training scenes belong to no car"
@@ -34,3 +46,25 @@ class Dealt:
                     if near else "neighbouring frames may stand on both sides")
         yield (f"{name}'s {self.eval_split} split shares drives with train ({', '.join(shared)}): {how_near}, so "
                "scores tell little about unseen drives")
+
+
+def _warn_of_sizes(sets: Mapping[str, SceneSet]) -> Iterator[str]:
+    """Yield a warning if the scenes of the splits have several sizes: how the network sees them, and their scores."""
+    sizes: Counter[tuple[int, int]] = Counter()
+    for scenes in sets.values():
+        sizes.update((int(width), int(height)) for height, width in scenes.labels.shapes)
+    if len(sizes) < 2:
+        return
+    height, width = next(iter(sets.values())).images.shape[2:]
+    ratios = [own_width / own_height for own_width, own_height in sizes]
+    stretched = ", which stretches some of them" if max(ratios) > STRETCHED * min(ratios) else ""
+    by_split = "; ".join(f"{split}: {_list_sizes(scenes)}" for split, scenes in sets.items())
+    yield (f"pictures have {len(sizes)} sizes ({by_split}): the network sees each at {width}x{height}{stretched}, and "
+           "each is scored at its own size")
+
+
+def _list_sizes(scenes: SceneSet) -> str:
+    """List the sizes of a set's scenes, the most frequent first."""
+    counts = Counter((int(width), int(height)) for height, width in scenes.labels.shapes)
+    listed = [f"{count} of {width}x{height}" for (width, height), count in counts.most_common(NAMED)]
+    return ", ".join(listed) + (f" and {len(counts) - NAMED} other sizes" if len(counts) > NAMED else "")

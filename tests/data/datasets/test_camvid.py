@@ -187,9 +187,11 @@ def test_a_folder_camvid_in_the_root_is_found(tmp_path, name):
     assert CamVid(tmp_path).identity("train") == CamVid(root).identity("train")
 
 
-def test_a_root_one_level_too_high_is_told_the_right_one(tmp_path):
+def test_a_root_one_level_too_high_is_found_whatever_it_is_called(tmp_path):
     root = write_segnet(tmp_path / "street-scenes", drawn(12))
-    assert f"did you mean {root}?" in sentence(root.parent, read=False)
+    assert CamVid(root.parent).root == root
+    write_segnet(tmp_path / "more", drawn(12))
+    assert f"did you mean {root.parent / 'more'} or {root}?" in sentence(root.parent, read=False)
 
 
 def test_two_folders_camvid_are_asked_about(tmp_path):
@@ -270,7 +272,7 @@ def test_a_list_of_another_form_is_named_with_its_line(root, content, named):
 
 def test_a_list_that_is_no_text_is_named(root):
     (root / "train.txt").write_bytes(b"\xff\xfe\x00")
-    assert f"{root}/train.txt cannot be read" in sentence(root, read=False)
+    assert f"{root}/train.txt is not text in UTF-8" in sentence(root, read=False)
 
 
 @pytest.mark.parametrize("folder", ["train", "trainannot"])
@@ -302,9 +304,11 @@ def test_a_label_of_another_size_than_its_picture_is_named_with_both(root):
     assert re.search("is 8x6 .* 16x12", replace_label(root, Image.new("L", (8, 6))))
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
-def test_a_label_that_holds_no_class_numbers_is_named_with_its_mode(root, mode):
-    assert f"mode {mode}" in replace_label(root, Image.new(mode, (WIDTH, HEIGHT)))
+@pytest.mark.parametrize(("mode", "colour", "says"), [
+    ("RGB", (1, 2, 3), "is in colour (mode RGB)"), ("RGBA", (1, 1, 2, 255), "is in colour (mode RGBA)"),
+    ("RGBA", (1, 1, 1, 254), "is transparent in places"), ("LA", (1, 0), "is transparent in places")])
+def test_a_label_that_holds_no_class_numbers_is_named_with_its_mode(root, mode, colour, says):
+    assert says in replace_label(root, Image.new(mode, (WIDTH, HEIGHT), colour))
 
 
 def test_values_that_are_no_class_are_named(root):
@@ -351,7 +355,7 @@ def test_a_list_of_fast_ais_that_cannot_be_is_named_with_its_line(fastai, file, 
 
 def test_a_missing_list_of_validation_pictures_is_named(fastai):
     (fastai / "valid.txt").unlink()
-    assert f"{fastai}/valid.txt cannot be read (No such file" in sentence(fastai, read=False)
+    assert f"there is no {fastai}/valid.txt, which names the pictures to validate on" in sentence(fastai, read=False)
 
 
 def test_a_number_without_a_line_in_codes_txt_is_named(fastai):

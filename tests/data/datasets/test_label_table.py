@@ -56,7 +56,7 @@ def test_what_spreadsheets_and_editors_make_of_a_table_changes_nothing(table, ch
 @pytest.mark.parametrize(("text", "says"), [
     ("", "has no column label and no column name and no column red"),
     ("label,name,red,green\n0,Road,1,1\n", "has no column blue; its first line must be label,name,red,green,blue"),
-    ("label;name;red;green;blue\n", "has no column label"),
+    ("label|name|red|green|blue\n", "has no column label"),
     (f"{HEADER}\n0,Road,1,1\n", "line 2 has 4 values, but there are 5 columns"),
     (f"{HEADER}\n0,Road,1,1,1,1\n", "line 2 has 6 values, but there are 5 columns"),
     (f"{HEADER}\n0,Road,1,1,256\n", "line 2 has '256' as blue; it must be a whole number from 0 to 255"),
@@ -71,7 +71,7 @@ def test_what_spreadsheets_and_editors_make_of_a_table_changes_nothing(table, ch
     (f"{HEADER}\n0,void,1,1,1\n", "has no classes that are not void"),
     (HEADER, "has no classes that are not void"),
     (HEADER + "".join(f"\n{i},c{i},{i % 256},{i // 256},0" for i in range(256)), "has 256 classes"),
-    (b"\xff\xfe\x00", "cannot be read"),
+    (b"\xff\xfe\x00", "is not text in UTF-8; save it again as UTF-8"),
 ])
 def test_a_table_that_cannot_be_is_refused_with_its_line(table, text, says):
     path = table(text)

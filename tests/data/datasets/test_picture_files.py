@@ -12,13 +12,13 @@ from layouts import HEIGHT, WIDTH, draw, save, write_folder
 from PIL import Image
 
 from fedsim.classes import VOID
-from fedsim.data.datasets import on_disk
 from fedsim.data.datasets.folder import Folder
 from fedsim.data.datasets.label_files import ColourLabels, IndexLabels, colour_code
 from fedsim.data.datasets.on_disk import Frame
 from fedsim.data.datasets.picture_files import natural, read_picture
 from fedsim.data.scene_set import Scene
 from fedsim.errors import DataError
+from fedsim.system import threads
 
 NUMBERS = IndexLabels({0: 0, 1: 1, 300: 2, 7: VOID, 8: VOID}, "look it up")
 SIZE = (WIDTH, HEIGHT)
@@ -133,7 +133,7 @@ def test_other_formats_are_not_tried(path, form):
 
 def label_of(image: Image.Image, path: Path) -> np.ndarray:
     image.save(path)
-    return NUMBERS.read(path, SIZE)
+    return NUMBERS.read(path, SIZE).pixels
 
 
 def palette() -> Image.Image:
@@ -176,12 +176,13 @@ def test_colours_are_looked_up_and_the_first_that_is_none_is_told(path):
     colours = np.array([(10, 20, 30), (255, 255, 255), (10, 20, 31)], np.uint8)
     labels = ColourLabels({colour_code(10, 20, 30): 0, colour_code(255, 255, 255): VOID}, "look it up")
     save(colours[draw(2).label], path)
-    assert np.array_equal(labels.read(path, SIZE), np.where(draw(2).label == 1, VOID, 0))
+    assert np.array_equal(labels.read(path, SIZE).pixels, np.where(draw(2).label == 1, VOID, 0))
     drawn = draw(3).label
     save(colours[drawn], path)
     count = int((drawn == 2).sum())
-    assert refused(labels.read, path, SIZE) == (f"{path} holds the colour 10 20 31 in {count} pixels, which is none "
-                                                "of the 2 that stand for a class; look it up")
+    assert refused(labels.read, path, SIZE) == (
+        f"{path} holds the colour 10 20 31 in {count} pixels, which is none of the 2 that stand for a class; "
+        f"{count / drawn.size:.1%} of its pixels have such colours; look it up")
 
 
 @given(st.permutations(["frame-2", "frame-10", "frame-10b", "frame-b", "2", "10", "a1", "a01", "²", ""]))
@@ -217,7 +218,7 @@ def test_scenes_come_in_order_whichever_is_decoded_first(two_cores):
         done[number].set()
         return blank(frame)
 
-    assert [scene.name for scene in on_disk.ahead(read, frames(40))] == [f"{i}" for i in range(40)]
+    assert [scene.name for scene in threads.ahead(read, frames(40))] == [f"{i}" for i in range(40)]
 
 
 def test_a_bounded_number_of_scenes_is_decoded_ahead_and_none_after_the_reader_has_left(two_cores):
@@ -228,12 +229,12 @@ def test_a_bounded_number_of_scenes_is_decoded_ahead_and_none_after_the_reader_h
         begun.append(frame.name)
         return blank(frame)
 
-    scenes = on_disk.ahead(read, frames(1000))
+    scenes = threads.ahead(read, frames(1000))
     for _ in range(3):
         next(scenes)
     scenes.close()
     count = len(begun)
-    assert count <= 3 + 2 * on_disk.AHEAD
+    assert count <= 3 + 2 * threads.AHEAD
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
 
 

