@@ -56,6 +56,8 @@ def deal(settings: Settings, source: Source, cars: int, world: World, log: Logge
         first = world.together(lambda: read() if world.place.local_rank == 0 else None)
         return world.together(lambda: first or read(verify=False))
 
+    # A split that is missing is found before anything is read.
+    world.together(lambda: [source.count(split) for split in ("train", settings.eval_split)])
     train_set, eval_set = load(source, "train"), load(source, settings.eval_split)
     shards = world.together(lambda: _shards(settings, train_set, cars))
     conditions = {train_set.names[index]: Perturbation.parse(shard.condition)

@@ -56,10 +56,8 @@ class Folder(OnDisk):
         return splits
 
     def say_without(self, split: str) -> str:
-        if self._other_folders():
-            return f"{self._other_folders()}; rename it, or name a split that is there with --eval-split"
-        return (f"; name a split that is there with --eval-split, or lay some drives aside as images/{split} and "
-                f"labels/{split}")
+        return (f"{self._other_folders()}; name a split that is there with --eval-split, or lay some drives aside as "
+                f"images/{split} and labels/{split}")
 
     def frames(self, split: str) -> Iterator[Frame]:
         """Yield drive after drive, and the frames of each, in the order of the numbers in their names."""

@@ -103,8 +103,7 @@ class OnDisk(ABC):
         found: list[DataError] = []
         self.report, self._listed = found.extend, {}
         try:
-            frames = self._frames(split)
-            labels = self.labels
+            frames, labels = self._frames(split), self.labels
             try:
                 labels = labels.settle(frame.label for frame in frames)
             except DataError as error:
@@ -129,7 +128,7 @@ class OnDisk(ABC):
                 raise DataError(f"there is no split {split} under {self.root}{reason}; there is "
                                 f"{' and '.join(splits) or 'none'}{self.say_without(split)}")
             self._listed[split] = list(self.frames(split))
-            if not self._listed[split]:
+            if not self._listed[split] and self.report is refuse:  # faults that were reported say why
                 raise DataError(f"there is no picture in the split {split} under {self.root}")
         return self._listed[split]
 
