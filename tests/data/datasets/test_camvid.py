@@ -411,3 +411,75 @@ def test_a_picture_without_a_label_and_a_label_without_a_picture_are_named(kaggl
     picture.write_bytes(kept)
     label.unlink()
     assert sentence(kaggle, read=False).startswith(f"{kaggle}/train/{FIRST}.png has no label in {kaggle}/train_labels")
+
+
+# Lists and tables that say another thing than the files
+
+
+@pytest.mark.parametrize("line", [
+    "C:\\SegNet\\CamVid\\train\\{0}.png C:\\SegNet\\CamVid\\trainannot\\{0}.png\r\n",
+    "train\\{0}.png trainannot\\{0}.png\r\n", "./train/{0}.png ./trainannot/{0}.png\n",
+    "D:\\My data\\train/{0}.png\tD:\\My data\\trainannot/{0}.png\n", "/a/train/{0}.png   /a/trainannot/{0}.png  \n"])
+def test_lists_may_hold_paths_of_any_system(root, line):
+    before = list(CamVid(root).scenes("train"))
+    (root / "train.txt").write_bytes("".join(line.format(name) for name in FRAMES).encode())
+    for one, two in zip(before, CamVid(root).scenes("train"), strict=True):
+        assert one.name == two.name and np.array_equal(one.label, two.label)
+
+
+def test_a_list_that_pairs_a_picture_with_another_s_label_is_refused(root):
+    first, second = "0001TP_006690", "0001TP_006720"
+    path = root / "train.txt"
+    text = path.read_text()
+    path.write_text(text.replace(f"annot/{first}.png", f"annot/{second}.png"))
+    said = sentence(root, read=False)
+    assert f"pairs {first} with {second}.png, which is called as the picture {second}" in said
+    (root / f"trainannot/{first}_L.png").write_bytes((root / f"trainannot/{first}.png").read_bytes())
+    path.write_text(text.replace(f"annot/{first}.png", f"annot/{first}_L.png"))
+    assert len(list(CamVid(root).scenes("train"))) == len(FRAMES), "an ending of its own is no other picture's name"
+    path.write_text(f"train/{first}.png trainannot/a.png\ntrain/{second}.png trainannot/a.png\n")
+    shutil.copy(root / f"trainannot/{first}.png", root / "trainannot/a.png")
+    assert "line 2 names the label a.png a second time" in sentence(root, read=False)
+
+
+def test_names_are_the_same_however_their_letters_are_encoded(root):
+    """macOS writes é as e and an accent; the list may have it as one letter."""
+    for folder in ("train", "trainannot"):
+        (root / folder / f"{FIRST}.png").rename(root / folder / "0001TP_e\u0301te\u0301_1.png")
+    (root / "train.txt").write_text("train/0001TP_\u00e9t\u00e9_1.png trainannot/0001TP_\u00e9t\u00e9_1.png\n")
+    assert [scene.name for scene in CamVid(root).scenes("train")] == ["0001TP_\u00e9t\u00e9_1"]
+
+
+@pytest.mark.parametrize(("lines", "says"), [
+    (["", *CODES], "codes.txt line 1 is empty"), ([*CODES[:5], "", *CODES[5:]], "codes.txt line 6 is empty"),
+    (["# CamVid", *CODES], "codes.txt line 1 is a comment")])
+def test_lines_that_would_shift_the_numbers_are_refused(fastai, lines, says):
+    (fastai / "codes.txt").write_text("\n".join(lines))
+    assert says in sentence(fastai, read=False)
+
+
+def test_empty_lines_at_the_end_of_a_code_list_shift_nothing(fastai):
+    before = CamVid(fastai).identity("train")
+    (fastai / "codes.txt").write_text("\n".join(CODES) + "\n\n  \n")
+    assert CamVid(fastai).identity("train") == before
+
+
+def test_a_table_that_differs_from_camvid_s_own_is_told(root, fastai, kaggle):
+    assert CamVid(fastai).notes("train") == CamVid(kaggle).notes("train") == []
+    (fastai / "codes.txt").write_text("\n".join([CODES[1], CODES[0], *CODES[2:]]))
+    note, = CamVid(fastai).notes("train")
+    assert "codes.txt gives 2 class(es) other numbers than CamVid's own table, first 0 to Archway" in note
+    table = kaggle / "class_dict.csv"
+    table.write_text(table.read_text().replace("Sky,128,128,128", "Sky,1,2,3"))
+    note, = CamVid(kaggle).notes("train")
+    assert "class_dict.csv gives 1 class(es) other colours than CamVid's own table, first Sky" in note
+    (root / "classes.csv").write_text("label,name\n0,Road\n")
+    assert "classes.csv line 2 says that 0 is Road, but in this data set it is Sky" in sentence(root, read=False)
+
+
+def test_files_that_no_list_names_are_told(root):
+    assert CamVid(root).notes("train") == []
+    shutil.copy(root / f"train/{FIRST}.png", root / "train/more.png")
+    shutil.copy(root / f"train/{FIRST}.png", root / "train/more.tif")
+    note, = CamVid(root).notes("train")
+    assert note.startswith(f"2 file(s) under {root}/train are not used (1 .png, 1 .tif): {root}/train/more.png")

@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+import layouts
 import numpy as np
 import pytest
 from layouts import HEIGHT, WIDTH, draw, save, write_folder
@@ -121,6 +122,87 @@ def test_several_labels_that_are_missing_are_counted(root):
 
 def test_a_split_that_is_not_there_is_told_those_that_are(root):
     assert "there is no split val" in sentence(root, "val") and "there is train" in sentence(root, "val")
+
+
+def test_a_split_of_another_name_is_told(root):
+    (root / "images/valid").mkdir()
+    assert "(images/valid is there); name a split that is there with --eval-split" in sentence(root, "val")
+
+
+def test_labels_of_other_names_are_told_with_a_pair(root):
+    for path in (root / "labels/train/town").iterdir():
+        path.rename(path.with_name(f"{path.stem}_mask.png"))
+    assert (f"2 picture(s) and 2 label(s) under {root}/labels/train/town have other names, such as "
+            f"{root}/images/train/town/frame-2.png and {root}/labels/train/town/frame-2_mask.png; a label is called as"
+            in sentence(root))
+
+
+def test_labels_of_another_format_are_told(root):
+    label = root / "labels/train/town/frame-2.png"
+    label.rename(label.with_suffix(".tif"))
+    assert "has no label in" in sentence(root) and "frame-2.tif is there, but a label must be a PNG" in sentence(root)
+
+
+def test_files_that_are_not_used_are_named_and_counted(root):
+    """Catches pictures deeper than a drive, of another format, and labels beside the drives."""
+    assert Folder(root).notes("train") == []
+    for name in ("images/train/town/deep/er/x.png", "images/train/town/x.tif", "labels/train/x.png"):
+        save(draw(2).label, root / name)
+    images, labels = Folder(root).notes("train")
+    assert images.startswith(f"2 file(s) under {root}/images/train are not used (1 .tif, 1 .png)")
+    assert "town/deep/er/x.png" in images and labels.endswith(f"not used (1 .png): {root}/labels/train/x.png")
+    (root / "images/night").mkdir()
+    *_, other = Folder(root).notes("train")
+    assert other == f"{root} has more folders of pictures, which are not used (images/night is there)"
+
+
+def test_what_systems_leave_behind_is_no_file_of_a_data_set(root):
+    before = [scene.name for scene in Folder(root).scenes("train")]
+    for name in ("@eaDir/frame-2.png/SYNOPHOTO_THUMB_XL.png", "__MACOSX/._frame-2.png", ".DS_Store", "Thumbs.db",
+                 "town/@eaDir/frame-2.png", "town/._frame-2.png", "town/desktop.ini", "town/Icon\r"):
+        for kind in ("images", "labels"):
+            save(draw(2).label, (root / kind / "train" / name).with_suffix(".png")).rename(root / kind / "train" / name)
+    assert [scene.name for scene in Folder(root).scenes("train")] == before and Folder(root).notes("train") == []
+
+
+def test_names_pair_however_their_letters_are_encoded(tmp_path):
+    root = write_folder(tmp_path, {"Stra\u00dfe \u00fc/\u00e9": draw(3)})
+    (root / "labels/train/Stra\u00dfe \u00fc/\u00e9.png").rename(root / "labels/train/Stra\u00dfe \u00fc/e\u0301.png")
+    (root / "labels/train/Stra\u00dfe \u00fc").rename(root / "labels/train/Stra\u00dfe u\u0308")
+    assert [scene.name for scene in Folder(root).scenes("train")] == ["Stra\u00dfe \u00fc/\u00e9"]
+
+
+def test_names_that_are_no_text_are_shown_with_a_replacement(tmp_path):
+    root = write_folder(tmp_path, {"town/a": draw(3)})
+    for kind in ("images", "labels"):
+        os.rename(root / kind / "train/town", os.fsencode(root / kind / "train") + b"/stra\xdfe")
+    scene, = Folder(root).scenes("train")
+    assert scene.name == "stra\ufffde/a" and np.array_equal(Folder(root).picture("train", scene.name), scene.image)
+
+
+def test_pictures_of_several_sizes_are_read_each_with_its_label(tmp_path):
+    small = draw(3, 1)
+    root = write_folder(tmp_path, {"a/1": draw(3), "a/2": layouts.Drawn(small.picture[:6], small.label[:6])})
+    assert [scene.label.shape for scene in Folder(root).scenes("train")] == [(12, 16), (6, 16)]
+
+
+def test_all_faults_of_a_split_are_found_at_once(root):
+    """Of the same kind and of others, in pairs and in pixels; a good file beside them is none."""
+    save(draw(2).label, root / "labels/train/town/alone.png")
+    (root / "labels/train/drive 9/b b.png").unlink()
+    save(np.full((HEIGHT, WIDTH), 77, np.uint8), root / "labels/train/drive 10/a.png")
+    save(draw(2).label[:6], root / "labels/train/town/frame-2.png")
+    (root / "images/train/town/frame-10.png").write_bytes(b"")
+    source = Folder(root)
+    found = {fault.kind: str(fault) for fault in source.faults("train")}
+    assert len(found) == 5, found
+    assert "alone.png is the label of no picture" in found["labels without a picture"]
+    assert "b b.png has no label" in found["pictures without a label"]
+    assert "holds the value 77" in found["labels with numbers of no class"]
+    assert "16x6" in found["labels of another size than their pictures"]
+    with pytest.raises(DataError):
+        list(source.scenes("train"))
+    assert [str(fault) for fault in source.faults("val")] == [sentence(root, "val")]
 
 
 def test_the_table_in_the_page_is_one_that_is_read(root):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedsim.classes import VOID
-from fedsim.data.datasets.label_table import class_index, class_table, read_labels
+from fedsim.data.datasets.label_table import class_index, class_table, read_labels, refuse_other_table
 from fedsim.errors import DataError
 
 HEADER = "label,name,red,green,blue"
@@ -53,7 +53,43 @@ def test_what_spreadsheets_and_editors_make_of_a_table_changes_nothing(table, ch
     assert classes_of(table(change(GROUPED))) == classes_of(table(GROUPED))
 
 
+@pytest.mark.parametrize("other", ["ROAD", "Road ", " road", "Ro\u0061d"])
+def test_classes_whose_names_differ_in_capitals_or_spaces_are_one(table, other):
+    text = f"{HEADER},trained_as\n0,Road,1,1,1,Road\n1,Lane,2,2,2,{other}\n2,Sky,3,3,3,Sky\n"
+    classes, targets = classes_of(table(text))
+    assert classes.names == ("Road", "Sky") and targets == {0: 0, 1: 0, 2: 1}
+
+
+def test_letters_may_be_composed_or_not(table):
+    classes, _ = classes_of(table(f"{HEADER},trained_as\n0,Stra\u00dfe,1,1,1,Ger\u00e4t\n1,Weg,2,2,2,Gera\u0308t\n"))
+    assert len(classes) == 1
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_spreadsheets_may_use_another_delimiter(table, delimiter):
+    assert classes_of(table(GROUPED.replace(",", delimiter))) == classes_of(table(GROUPED))
+
+
+def test_colours_are_made_up_if_the_table_has_none(table):
+    rows = "".join(f"{number},class {number}\n" for number in range(255))
+    classes, targets = classes_of(table(f"label,name\n{rows}"))
+    assert len(set(classes.colours)) == 255 and targets == {number: number for number in range(255)}
+    assert all(0 <= level <= 255 for colour in classes.colours for level in colour)
+
+
+def test_a_table_that_contradicts_a_data_set_s_own_is_refused(table):
+    own = {0: "Sky", 1: "Road", 2: None}
+    refuse_other_table(table("label,name\n0,sky\n1,ROAD\n2,void\n3,more\n"), own)
+    for text, says in (("label,name\n0,Road\n", "line 2 says that 0 is Road, but in this data set it is Sky"),
+                       ("label,name\n0,sky\n2,Road\n", "line 3 says that 2 is Road, but in this data set it is void")):
+        with pytest.raises(DataError, match=says):
+            refuse_other_table(table(text), own)
+
+
 @pytest.mark.parametrize(("text", "says"), [
+    (f"{HEADER},trained as,trained_as\n0,Road,1,1,1,Road,Car\n", "has two columns trained_as"),
+    (f"{HEADER},train_as\n0,Road,1,1,1,Car\n", "has a column train_as, which is not read; did you mean trained_as?"),
+    (f"{HEADER}\n0,Traffic light,1,1,1\n1,traffic  LIGHT,2,2,2\n", "line 3: traffic  LIGHT has the name of Traffic"),
     ("", "has no column label and no column name and no column red"),
     ("label,name,red,green\n0,Road,1,1\n", "has no column blue; its first line must be label,name,red,green,blue"),
     ("label|name|red|green|blue\n", "has no column label"),
