@@ -14,7 +14,7 @@ from fedsim.data.partition.split_file import read_cars, read_split
 from fedsim.data.perturbations import Perturbation
 from fedsim.data.scene_set import SceneSet, Source
 from fedsim.distributed.world import World
-from fedsim.errors import SettingsError
+from fedsim.errors import DataError, SettingsError
 from fedsim.settings.fields import Settings
 
 MAX_STREET_DRIVES = 16  # more cars share drives, cut in time, because drawing a thousand drives takes minutes
@@ -54,7 +54,10 @@ def deal(settings: Settings, source: Source, cars: int, world: World, log: Logge
         read = partial(cache.load, source, split, settings.input_size(), log.info)
         # On each machine one rank reads or verifies the scenes before the others map them.
         first = world.together(lambda: read() if world.place.local_rank == 0 else None)
-        return world.together(lambda: first or read(verify=False))
+        scenes = world.together(lambda: first or read(verify=False))
+        fingerprint = world.broadcast_text(scenes.fingerprint)
+        world.together(lambda: _check_same(scenes, fingerprint, source, split))
+        return scenes
 
     # A split that is missing is found before anything is read.
     world.together(lambda: [source.count(split) for split in ("train", settings.eval_split)])
@@ -65,6 +68,14 @@ def deal(settings: Settings, source: Source, cars: int, world: World, log: Logge
     if conditions:
         train_set = load(Conditioned(source, conditions, settings.seed), "train")
     return Dealt(source, train_set, eval_set, settings.eval_split, shards)
+
+
+def _check_same(scenes: SceneSet, fingerprint: str, source: Source, split: str) -> None:
+    """Raise DataError if this rank has other scenes than the coordinator."""
+    if scenes.fingerprint != fingerprint:
+        raise DataError(f"the ranks have different scenes of {source.name}'s split {split}: it changed while they "
+                        "started, or their machines hold different copies; give all machines the same files, and start "
+                        "again")
 
 
 def _shards(settings: Settings, train_set: SceneSet, cars: int) -> list[Shard]:

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from layouts import Drawn, draw, save, write_folder
 from scenery import labels_of
 
 from fedsim.classes import CAMVID_11
 from fedsim.data.cache import load
+from fedsim.data.datasets.folder import Folder
+from fedsim.data.pixels import resize_picture
 from fedsim.data.scene_set import Scene
 from fedsim.errors import DataError
 
@@ -130,6 +133,12 @@ def damage_meta(entry: Path, change) -> None:
     (entry / "meta.json").write_text(json.dumps(meta))
 
 
+def flip_bit(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
 @pytest.mark.parametrize("damage", [
     lambda entry: os.truncate(entry / "labels.npy", 200),
     lambda entry: os.truncate(entry / "images.npy", 0),
@@ -140,6 +149,11 @@ def damage_meta(entry: Path, change) -> None:
     lambda entry: (entry / "meta.json").write_text("[]"),
     lambda entry: (entry / "meta.json").write_bytes(b"\xff"),
     lambda entry: damage_meta(entry, lambda meta: meta.pop("names")),
+    lambda entry: damage_meta(entry, lambda meta: meta["drives"].reverse()),
+    lambda entry: damage_meta(entry, lambda meta: meta["times"].__setitem__(0, 7.0)),
+    lambda entry: flip_bit(entry / "images.npy", 200),
+    lambda entry: flip_bit(entry / "labels.npy", -1),
+    lambda entry: flip_bit(entry / "histograms.npy", -8),
     lambda entry: damage_meta(entry, lambda meta: meta["images"].__setitem__(0, COUNT - 1)),
 ])
 def test_a_damaged_entry_is_built_anew(root, damage):
@@ -153,6 +167,69 @@ def test_a_damaged_entry_is_built_anew(root, damage):
     assert source.reads == 2 and np.array_equal(again.images, kept)
     load(source, "train", None)
     assert source.reads == 2
+
+
+def test_a_copy_with_equal_sizes_and_times_is_another_data_set(root, tmp_path):
+    """Archives and cp -p make such copies. Catches the labels of one data set served for another."""
+    roots = [write_folder(tmp_path / name, {"town/a": Drawn(draw(2).picture, np.full((12, 16), number, np.uint8))})
+             for number, name in enumerate(("one", "two"))]
+    for path in [path for folder in roots for path in folder.rglob("*.png")]:
+        path.write_bytes(path.read_bytes().ljust(1000, b"\0"))
+        os.utime(path, (1, 1))
+    for number, folder in enumerate(roots):
+        assert (load(Folder(folder), "train", None).labels[0] == number).all()
+    label = roots[0] / "labels/train/town/a.png"
+    kept = label.stat()
+    label.write_bytes((roots[1] / "labels/train/town/a.png").read_bytes())
+    os.utime(label, ns=(kept.st_atime_ns, kept.st_mtime_ns))
+    assert (load(Folder(roots[0]), "train", None).labels[0] == 1).all(), "changed, with its old size and time"
+
+
+def test_times_of_scenes_belong_to_the_entry(root, tmp_path):
+    class Timed(Folder):
+        rate = 10
+
+        def frames(self, split):
+            return (frame._replace(time=1 / self.rate) for frame in super().frames(split))
+
+    folder = write_folder(tmp_path, {"town/a": draw(2)})
+    assert load(Timed(folder), "train", None).times == (0.1,)
+    Timed.rate = 2
+    assert load(Timed(folder), "train", None).times == (0.5,)
+
+
+def test_a_data_set_that_changes_while_it_is_read_is_refused(root, tmp_path):
+    class Changing(Folder):
+        def scenes(self, split):
+            yield from super().scenes(split)
+            save(draw(3, 1).picture, tmp_path / "images/train/town/a.png")
+
+    with pytest.raises(DataError, match="split train of folder has changed while it was read"):
+        load(Changing(write_folder(tmp_path, {"town/a": draw(2)})), "train", None)
+    assert entries(root) == []
+
+
+def test_labels_keep_their_own_sizes_and_the_fingerprint_of_one_size_stays(root, tmp_path):
+    """Runs keep the fingerprint, so it must not follow the format of the cache."""
+    small = draw(2, 1)
+    drawn = {"a/1": draw(2), "a/2": Drawn(small.picture[:6], small.label[:6]), "a/3": draw(2, 2)}
+    scenes = load(Folder(write_folder(tmp_path / "mixed", drawn)), "train", (8, 6))
+    assert scenes.images.shape == (3, 3, 6, 8)
+    for index, one in enumerate(drawn.values()):
+        assert np.array_equal(scenes.labels[index], one.label)
+        assert np.array_equal(scenes.images[index], resize_picture(one.picture, (8, 6)).transpose(2, 0, 1))
+    fingerprint = load(Noise(), "train", None).fingerprint
+    assert fingerprint == "5a4b950102c01a27b85d235c3aa66d1dc4652363819d2bf73a4a1068527aea54"
+
+
+def test_what_readers_noticed_is_kept(root):
+    class Noticing(Noise):
+        def scenes(self, split):
+            for index, scene in enumerate(super().scenes(split)):
+                yield scene._replace(remarks=("odd",) if index % 2 else ())
+
+    for _ in range(2):
+        assert load(Noticing(), "train", None).remarks == {"odd": ["train-1", "train-3"]}
 
 
 def test_a_source_that_fails_leaves_nothing(root):

@@ -1,5 +1,7 @@
 """Scores of a model on a scene set."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,8 @@ from torchmetrics.functional.classification import multiclass_jaccard_index
 
 from fedsim.classes import VOID
 from fedsim.data.pixels import standardise
-from fedsim.evaluation.evaluate import evaluate, evaluate_own, predict
+from fedsim.data.scene_set import LabelMaps
+from fedsim.evaluation.evaluate import evaluate, evaluate_own, predict, segment
 
 SCENES = scene_set(19)  # batches of 8, 8 and 3
 LABELS = torch.from_numpy(labels_of(SCENES)).long()
@@ -59,6 +62,25 @@ def test_scores_are_at_the_labels_own_size():
         evaluation = evaluate(SOLO, model, scenes, with_loss)
         counted.append(evaluation.scores.pixel_accuracy * int((labels != VOID).sum()))
     assert all(count == pytest.approx(round(count), abs=1e-6) for count in counted)
+
+
+def test_scenes_of_several_sizes_are_scored_each_at_its_own():
+    """Their confusion matrix and loss are the sums of those of each scene alone, in the order of the batch."""
+    sizes = ((48, 36), (40, 160), (48, 36), (20, 20))
+    sets = [scene_set(1, label_size=size, seed=seed) for seed, size in enumerate(sizes)]
+    mixed = replace(sets[0], images=np.concatenate([one.images for one in sets]), names=("a", "b", "c", "d"),
+                    labels=LabelMaps.of(one.labels[0] for one in sets))
+    model, with_loss = segnet(), criterion()
+    alone = [evaluate(SOLO, model, one, with_loss) for one in sets]
+    weights = [with_loss.weigh(torch.from_numpy(one.labels[0]).long()) for one in sets]
+    together = evaluate(SOLO, model, mixed, with_loss)
+    assert together.loss == pytest.approx(np.average([one.loss for one in alone], weights=weights), rel=1e-5)
+    hits = sum(one.scores.pixel_accuracy * int((s.labels[0] != VOID).sum()) for one, s in zip(alone, sets, strict=True))
+    pixels = sum(int((one.labels[0] != VOID).sum()) for one in sets)
+    assert together.scores.pixel_accuracy == pytest.approx(hits / pixels, abs=2e-3)
+    shown = segment(model, mixed, np.array([3, 1, 0]))
+    assert [one.shape for one in shown] == [(20, 20), (160, 40), (36, 48)]
+    assert np.mean(shown[1] == segment(model, sets[1], np.array([0]))[0]) > 0.99
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 4])

@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commandline import parse
-from scenery import SOLO, labels_of
+from layouts import Drawn, draw, save, write_folder
+from PIL import Image
+from scenery import SOLO, labels_of, on_ranks
 
+from fedsim.data.datasets.palettes import BY_COLOUR
 from fedsim.data.partition import PARTITIONS
 from fedsim.data.partition.dealt import Dealt
 from fedsim.data.partition.schemes import Shard
@@ -92,6 +95,48 @@ def test_scenes_in_no_cars_hands_are_told(settings, tmp_path):
     assert any(f"{missing} of 18 training scenes belong to no car" in warning
                for warning in dealt(replace(settings, partition=str(path))).warnings())
     assert not any("belong to no car" in warning for warning in first.warnings())
+
+
+def test_files_sizes_and_readers_are_warned_of(tmp_path):
+    """A validation split of another shape, files that no scene uses, and labels that were read in an unusual way."""
+    small = draw(2, 1)
+    root = write_folder(tmp_path, {f"a/{i}": draw(2, i) for i in range(4)})
+    write_folder(root, {"b/0": Drawn(small.picture[:6], small.label[:6])}, "val")
+    settings = Settings(data="folder", data_root=str(root), image_size="16x12", cars=2)
+    save(draw(2).label, root / "labels/val/more.png")
+    unused, sizes = dealt(settings).warnings()
+    assert unused == f"1 file(s) under {root}/labels/val are not used (1 .png): {root}/labels/val/more.png"
+    assert sizes == ("pictures have 2 sizes (train: 4 of 16x12; val: 1 of 16x6): the network sees each at 16x12, which "
+                     "stretches some of them, and each is scored at its own size")
+    (root / "labels/val/more.png").unlink()
+    for path in (root / "labels/train/a").iterdir():
+        image = Image.fromarray(1 - np.asarray(Image.open(path)))
+        image.putpalette([64, 0, 128, 128, 64, 128])
+        image.save(path)
+    said, _ = dealt(settings).warnings()
+    assert said == f"{BY_COLOUR}: 4 of 4 train scenes, first a/0"
+    drawn = [dealt(settings).train_set.labels[i] for i in range(4)]
+    assert all(np.array_equal(one, draw(2, i).label) for i, one in enumerate(drawn))
+
+
+def test_a_missing_split_is_found_before_anything_is_read(tmp_path, monkeypatch):
+    root = write_folder(tmp_path, {"a/0": draw(2)})
+    monkeypatch.setattr("fedsim.data.cache.load", None)
+    with pytest.raises(DataError, match="there is no split val"):
+        dealt(Settings(data="folder", data_root=str(root), cars=1))
+
+
+def test_ranks_that_have_different_scenes_are_refused(tmp_path):
+    """A split that changes while ranks start, or machines with different copies."""
+    roots = [write_folder(tmp_path / str(rank), {"a/0": draw(2, rank)}) for rank in range(2)]
+    for root in roots:
+        write_folder(root, {"b/0": draw(2)}, "val")
+
+    def start(world):
+        settings = Settings(data="folder", data_root=str(roots[world.rank]), cars=1)
+        return deal(settings, source_of(settings, 1), 1, world, SILENT)
+
+    assert all("the ranks have different scenes of folder's split train" in str(error) for error in on_ranks(2, start))
 
 
 def with_times(one: Dealt, train: list[float | None], val: list[float | None]) -> list[str]:

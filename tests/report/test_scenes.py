@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from layouts import draw, write_folder
+from layouts import draw, save, write_folder
 from scenery import grey_scenes
 
 from fedsim.classes import CAMVID_11
@@ -34,6 +34,33 @@ def test_pictures_of_the_cache_stand_in_for_files_that_have_gone(source):
     for kind in ("images", "labels"):
         (source.root / kind / "val/town/9.png").unlink()
     assert [image.shape[:2] for image in load_shown(scenes, source, "val").images] == [(12, 16)] * 3 + [(6, 8)]
+
+
+@pytest.mark.parametrize("change", ["add", "remove", "swap"])
+def test_shown_scenes_are_those_of_their_names_although_the_split_has_changed(source, change):
+    """Catches scenes found by their places: each shown picture would be another scene's."""
+    scenes = load(source, "val", (8, 6))
+    everything = {scene.name: scene.image for scene in source.scenes("val")}
+    again = Folder(source.root)  # as a process that starts now lists the files
+    for kind in ("images", "labels"):
+        folder = source.root / kind / "val/town"
+        if change == "add":
+            save(draw(3).label, folder / "00.png")
+        elif change == "remove":
+            (folder / "1.png").unlink()
+        else:
+            (folder / "9.png").rename(folder / "90.png")
+    shown = load_shown(scenes, again, "val")
+    assert shown.names == ["town/0", "town/3", "town/6", "town/9"]
+    for name, image in zip(shown.names[:3], shown.images, strict=False):
+        assert np.array_equal(image, everything[name])
+    assert shown.images[3].shape == ((6, 8, 3) if change == "swap" else (12, 16, 3))
+
+
+def test_scenes_of_several_sizes_are_shown_at_the_size_of_the_first():
+    images, labels, predictions = (list(one) for one in grey_scenes(2))
+    labels[1], predictions[1] = labels[1][:, :40], predictions[1][:, :10]
+    assert panel(images, labels, predictions, CAMVID_11).shape == (3 * 60 + 2 * GAP, 2 * 80 + GAP, 3)
 
 
 def test_a_panel_stacks_scene_truth_and_prediction_with_void_black():
