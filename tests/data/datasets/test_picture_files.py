@@ -1,7 +1,10 @@
 """Files: every kind of picture and label that users have, many at a time, and what is refused."""
 
 import os
+import struct
 import threading
+import zlib
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from layouts import HEIGHT, WIDTH, draw, save, write_folder
 from PIL import Image
+from pngs import RGB, chunk, write_png
 
 from fedsim.classes import VOID
 from fedsim.data.datasets.folder import Folder
 from fedsim.data.datasets.label_files import ColourLabels, IndexLabels, colour_code
 from fedsim.data.datasets.on_disk import Frame
-from fedsim.data.datasets.picture_files import natural, read_picture
+from fedsim.data.datasets.picture_files import natural, read_picture, read_upright
 from fedsim.data.scene_set import Scene
 from fedsim.errors import DataError
 from fedsim.system import threads
@@ -75,21 +79,8 @@ def test_a_jpeg_may_be_in_cmyk(tmp_path):
     assert np.abs(read_picture(path).astype(int) - (200, 40, 90)).max() < 8
 
 
-def png_of_16_bits(pixels: np.ndarray) -> bytes:
-    """A PNG in RGB of 16 bits, which Pillow cannot write: (h, w, 3) uint16."""
-    import struct
-    import zlib
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-    header = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-
-
 def test_colours_of_16_bits_are_scaled_as_grey_is(path):
-    path.write_bytes(png_of_16_bits(PICTURE.astype(np.uint16) * 256 + 255))
+    write_png(path, PICTURE.astype(np.uint16) * 256 + 255, 16, RGB)
     assert np.array_equal(read_picture(path), PICTURE)
 
 
@@ -122,10 +113,50 @@ def test_a_picture_one_may_not_read_is_told_apart_from_a_damaged_one(path, monke
     assert refused(read_picture, path) == f"{path} cannot be read (Permission denied); make it readable for yourself"
 
 
-@pytest.mark.parametrize("form", ["GIF", "BMP", "TIFF"])
-def test_other_formats_are_not_tried(path, form):
+@pytest.mark.parametrize(("form", "called"), [
+    ("GIF", "GIF"), ("BMP", "BMP"), ("TIFF", "TIFF"), ("WEBP", "WebP"), ("JPEG2000", "JPEG 2000"), ("AVIF", "AVIF")])
+def test_other_formats_are_named_and_not_tried(path, form, called):
     Image.fromarray(PICTURE).save(path, form)
-    assert refused(read_picture, path).startswith(f"{path} cannot be read as a picture")
+    assert refused(read_picture, path).endswith(f"it is {called}; save it as PNG or JPEG")
+
+
+@pytest.mark.parametrize(("content", "says"), [
+    (b"", "it is empty; get the file anew"), (b"no picture", "it is neither PNG nor JPEG; save it as one of these"),
+    (b"\x89PNG\r\n\x1a\n", "it is a damaged or incomplete PNG"), (b"\xff\xd8\xff\xe0", "a damaged or incomplete JPEG"),
+])
+def test_what_is_no_picture_is_told_apart(path, content, says):
+    path.write_bytes(content)
+    assert says in refused(read_picture, path)
+    path.unlink()
+    assert f"{path} is not there any more" in refused(read_picture, path)
+
+
+@pytest.mark.parametrize("read", [read_picture, read_upright])
+@pytest.mark.parametrize("exif", [
+    b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12\0\x03", b"Exif\0\0II*\0", b"Exif\0\0nonsense", b"Exif\0\0",
+    *(b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0" + bytes([mark, 0, 0, 0, 0, 0, 0])
+      for mark in (0, 9, 255)),
+    b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x02\0\0\0\x026\0\0\0\0\0\0\0"])
+def test_marks_that_mean_nothing_turn_no_picture(path, read, exif, recwarn):
+    """Damaged marks, marks of no direction, and a mark that is a text. Pillow warns without the name of the file."""
+    content = BytesIO()
+    Image.fromarray(PICTURE).save(content, "JPEG")
+    jpeg = content.getvalue()
+    path.write_bytes(jpeg)
+    plain = read(path)
+    path.write_bytes(jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:])
+    assert np.array_equal(read(path), plain) and not recwarn.list
+
+
+@pytest.mark.parametrize("notes", [
+    chunk(b"zTXt", b"a\0\0" + zlib.compress(b"x" * 2**21)),
+    chunk(b"zTXt", b"a\0\0" + zlib.compress(b"x" * 2**20)) * 70,
+    chunk(b"iTXt", b"a\0\1\0\0\0" + zlib.compress(b"x" * 2**21)),
+    chunk(b"iCCP", b"a\0\0" + zlib.compress(b"x" * 2**21))], ids=["a long text", "many texts", "a long iTXt", "a profile"])
+def test_large_notes_in_a_whole_png_are_passed_over(path, notes):
+    drawn = draw(2).label
+    write_png(path, drawn, more=notes)
+    assert np.array_equal(read_picture(path)[..., 0], drawn) and np.array_equal(NUMBERS.read(path, SIZE).pixels, drawn)
 
 
 # Labels
