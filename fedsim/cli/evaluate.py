@@ -46,11 +46,14 @@ class Opened:
             return cls(path, model.name, settings, [model])
         run = PastRun.open(path)
         models = [Segmenter.load(file, device) for file in run.directory.weights()]
-        return cls(path, path.resolve().name, run.settings, models)
+        return cls(path, path.resolve().name, run.settings_here, models)
 
     def subject(self) -> Subject:
         """Load the scenes that the models are scored on. Raises UserError."""
-        source = source_of(self.settings, self.settings.cars or 1)  # only the training drives of streets depend on it
+        settings = self.settings
+        if settings.eval_split != "train":  # only the training scenes of streets depend on the partition
+            settings = replace(settings, partition=Settings.partition)
+        source = source_of(settings, settings.cars or 1)
         card = self.models[0].card
         _check_classes(self.path, card.classes, source)
         load = partial(cache.load, source, self.settings.eval_split, progress=LOG.info)
@@ -120,7 +123,7 @@ def _on(settings: Settings, data: str | None, data_root: str | None, classes: in
     Raises SettingsError.
     """
     if data is not None:
-        settings = replace(settings, data=data, data_root=None, classes=None)
+        settings = replace(settings, data=data, data_root=None, classes=None, partition=Settings.partition)
     settings = replace(settings, data_root=data_root or settings.data_root, classes=classes or settings.classes,
                        eval_split=eval_split or settings.eval_split)
     check_data_root(settings)

@@ -65,8 +65,7 @@ def read_options(values: dict[str, Any], algos: Sequence[str] = ()) -> Asked:
     check_own_code(settings.algo, given, f"--config {path}")
     if loaded.get("partition") not in (None, *PARTITIONS) and "partition" not in given:
         loaded |= {"partition": str(_beside(path, Path(loaded["partition"])))}
-    if given.keys() & DECIDING:
-        loaded = _fitting(loaded, [given | {"algo": algo} for algo in algos] or [given], path)
+    loaded = _fitting(loaded, given, [given | {"algo": algo} for algo in algos] or [given], path)
     asked = _overridden(loaded, given)
     return Asked(Settings.from_values(asked, origin=f"--config {path}"), asked)
 
@@ -77,14 +76,22 @@ def _overridden(loaded: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]
     return loaded | given | ({"option": both[0] | both[1]} if isinstance(both[0], dict) and both[1] else {})
 
 
-def _fitting(loaded: dict[str, Any], asked: Sequence[dict[str, Any]], path: Path) -> dict[str, Any]:
-    """Return a preset without the settings that the algorithms or the partition of the command line do not read."""
-    fitted: dict[str, Any] = {}
-    for given in asked:
-        fitted = _overridden(fitted, compatible.fitting(loaded, given))
+def _fitting(loaded: dict[str, Any], given: dict[str, Any], played: Sequence[dict[str, Any]],
+             path: Path) -> dict[str, Any]:
+    """Return a preset without the settings that nothing reads beside those of the command line, and say which.
+
+    played: the settings of the command line with each algorithm that is played.
+    """
+    unread = compatible.unread(loaded, given)
+    fitted = {name: value for name, value in loaded.items() if name not in unread}
+    if given.keys() & DECIDING:
+        read: dict[str, Any] = {}
+        for asked in played:
+            read = _overridden(read, compatible.fitting(fitted, asked))
+        fitted = {name: read[name] if name == "option" else value for name, value in fitted.items() if name in read}
     if left_out := [flag(name) for name in loaded if name not in fitted]:
         LOG.info("--config %s: %s left out, because it does not go with the other options", path, ", ".join(left_out))
-    return {name: fitted[name] if name == "option" else value for name, value in loaded.items() if name in fitted}
+    return fitted
 
 
 def _beside(config: Path, split: Path) -> Path:

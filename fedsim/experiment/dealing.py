@@ -29,7 +29,7 @@ def cars_of(settings: Settings, ranks: int) -> int:
         cars = len(read_cars(Path(settings.partition)))
         if settings.cars not in (None, cars):
             raise SettingsError(f"--cars is {settings.cars}, but {settings.partition} has {cars} cars: leave --cars "
-                                "out")
+                                "out, or name another --partition")
         return cars
     return settings.cars or max(4, ranks)
 
@@ -42,7 +42,19 @@ def alpha_of(settings: Settings) -> float | None:
 def source_of(settings: Settings, cars: int) -> Source:
     """Open the data set of the settings. Raises UserError."""
     root = Path(settings.data_root) if settings.data_root else None
-    return open_source(settings.data, root, min(cars, MAX_STREET_DRIVES), settings.classes)
+    drives = min(cars, MAX_STREET_DRIVES)
+    if settings.data == "streets" and settings.partition not in PARTITIONS:
+        drives = _drives_in(Path(settings.partition))
+    return open_source(settings.data, root, drives, settings.classes)
+
+
+def _drives_in(split: Path) -> int:
+    """Return the least number of training drives of streets that have all scenes of a split file."""
+    from fedsim.data.datasets.streets.drives import drives_of  # here, because it imports Pillow
+
+    named = {scene.rpartition("/")[0] for car in read_cars(split) for scene in car["scenes"]}
+    known = drives_of("train", MAX_STREET_DRIVES)
+    return max((count for count, drive in enumerate(known, start=1) if drive.name in named), default=1)
 
 
 def deal(settings: Settings, source: Source, cars: int, world: World, log: Logger) -> Dealt:

@@ -1,8 +1,9 @@
 """A run of the past: its directory, its settings, and whether it has ended."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fedsim.data.partition import PARTITIONS, SPLIT_FILE
 from fedsim.errors import OutputError
 from fedsim.record.overview import Overview
 from fedsim.record.run_directory import RunDirectory
@@ -33,6 +34,13 @@ class PastRun:
     def name(self) -> str:
         """The last part of its path."""
         return self.directory.path.resolve().name
+
+    @property
+    def settings_here(self) -> Settings:
+        """The settings, with the run's own copy in place of a split file, which may have been moved or changed."""
+        if self.settings.partition in PARTITIONS:
+            return self.settings
+        return replace(self.settings, partition=str(self.directory.path.resolve() / SPLIT_FILE))
 
     def has_ended(self) -> bool:
         """Return whether all rounds are played and the run's models are written."""

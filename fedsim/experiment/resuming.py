@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from fedsim.data.partition import PARTITIONS, SPLIT_FILE
+from fedsim.data.partition import PARTITIONS
 from fedsim.data.partition.split_file import read_cars
 from fedsim.errors import OutputError, SettingsError
 from fedsim.experiment.identity import FREE
@@ -57,10 +57,8 @@ def settings_to_continue(path: Path, given: Mapping[str, Any]) -> Settings:
     given: what the command line or its preset asks for, by setting. Raises SettingsError if one of these would change
     the result.
     """
-    settings = PastRun.open(path).settings
+    settings = PastRun.open(path).settings_here
     check_own_code(settings.algo, given, f"{path / 'config.toml'}")
-    if settings.partition not in PARTITIONS:
-        settings = replace(settings, partition=str(path.resolve() / SPLIT_FILE))  # the run may have been moved
     asked = Settings(**{name: value for name, value in given.items() if name not in OF_THE_COMMAND})
     for name in [one.name for one in fields(Settings) if one.name in given.keys() - {*OF_THE_COMMAND, *FREE}]:
         said, was, wanted = flag(name), getattr(settings, name), getattr(asked, name)

@@ -1,7 +1,7 @@
 """Refuse settings that contradict each other, or that nothing would read."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import fields
 from typing import Any
@@ -14,6 +14,16 @@ from fedsim.settings import registry
 from fedsim.settings.fields import Settings
 from fedsim.settings.methods import Methods, make_methods
 
+# A setting that is read only with some values of another: its name -> the other's name, and which values of it.
+READ_WITH: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "attack": ("attackers", bool),
+    "momentum": ("optimizer", lambda optimizer: optimizer == "sgd"),
+    "batchnorm": ("norm", lambda norm: norm == "batch"),
+    "width": ("model", lambda model: not str(model).startswith("torchvision:")),
+    "cars": ("partition", lambda partition: partition in PARTITIONS),  # a split file has its own number
+}
+OF_ONE_DATA_SET = ("data_root", "classes")
+
 
 def check(settings: Settings) -> Methods:
     """Return the methods that the settings name. Raises SettingsError for the first contradiction."""
@@ -25,6 +35,17 @@ def check(settings: Settings) -> Methods:
     _check_training(settings, methods.algorithm)
     _check_data(settings)
     return methods
+
+
+def unread(values: Mapping[str, Any], fixed: Mapping[str, Any]) -> set[str]:
+    """Return the names of those `values` that nothing reads once `fixed` settings take the place of others.
+
+    The folder and the number of classes of a data set say nothing about another one.
+    """
+    found = {name for name, (other, reads) in READ_WITH.items() if other in fixed and not reads(fixed[other])}
+    if fixed.get("data") not in (None, values.get("data", Settings.data)):
+        found |= {*OF_ONE_DATA_SET}
+    return found & values.keys() - fixed.keys()
 
 
 def fitting(values: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:

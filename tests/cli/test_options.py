@@ -1,7 +1,9 @@
 """The command line: help, defaults, presets."""
 
 import dataclasses
+import json
 import re
+import tomllib
 
 import click
 import pytest
@@ -11,6 +13,7 @@ from commandline import parse
 from fedsim.algorithms import FedADMM
 from fedsim.cli.options import command, read_options
 from fedsim.errors import SettingsError
+from fedsim.experiment.dealing import cars_of
 from fedsim.experiment.identity import config
 from fedsim.options import flag
 from fedsim.settings import compatible
@@ -67,6 +70,7 @@ def test_options_by_name_override_a_presets_one_by_one(preset):
 
 OWN = """
 import dataclasses
+import json
 from fedsim.algorithms import FedAvg
 
 @dataclasses.dataclass(frozen=True)
@@ -190,6 +194,49 @@ def test_what_an_algorithm_or_partition_asked_for_does_not_read_is_left_out_of_a
     assert parse(preset(text)).rho == "0.1"
     with pytest.raises(SettingsError, match="--rho belongs to"):  # asked for: not left out but refused
         compatible.check(parse([*preset(text), "--algo", "avg", "--rho", "1"]))
+
+
+@pytest.mark.parametrize(("text", "asked", "left_out"), [
+    ("cars = 4", ["--partition", "SPLIT"], ["cars"]),
+    ('partition = "drive"\ncars = 4\nalgo = "avg"', ["--partition", "SPLIT", "--algo", "prox"], ["cars"]),
+    ('batchnorm = "recalibrate"', ["--norm", "group"], ["batchnorm"]),
+    ('momentum = 0.5\nalgo = "avg"', ["--optimizer", "adam"], ["momentum"]),
+    ("width = 8", ["--model", "torchvision:lraspp_mobilenet_v3_large"], ["width"]),
+    ('attackers = 2\nattack = "scale"', ["--attackers", "0"], ["attack"]),
+    ('data = "camvid"\ndata_root = "/camvid"\nclasses = 32', ["--data", "streets"], ["data_root", "classes"]),
+    ('data = "camvid"\ndata_root = "/camvid"\nclasses = 32', ["--data", "cityscapes"], ["data_root", "classes"]),
+])
+def test_what_only_a_preset_says_gives_way_to_what_is_typed(preset, tmp_path, capsys, text, asked, left_out):
+    """And is named. Catches a run refused for an option that nobody typed."""
+    split = tmp_path / "other.json"
+    split.write_text(json.dumps({"format": 1, "cars": [{"name": "a", "scenes": ["town-day-00/0000"]}]}))
+    settings = parse([*preset(text), *(str(split) if word == "SPLIT" else word for word in asked)])
+    compatible.check(settings)
+    defaults = parse([])
+    for name in left_out:
+        assert getattr(settings, name) == getattr(defaults, name)
+    assert f": {', '.join(map(flag, left_out))} left out, because" in capsys.readouterr().out
+    if settings.partition == str(split):
+        assert cars_of(settings, ranks=1) == 1
+
+
+@pytest.mark.parametrize(("text", "asked", "kept"), [
+    ('data = "camvid"\ndata_root = "/camvid"', ["--data", "camvid"], "data_root"),
+    ("width = 8", ["--model", "segnet"], "width"), ("cars = 5", ["--partition", "iid"], "cars"),
+    ("momentum = 0.5", ["--optimizer", "sgd"], "momentum"), ('batchnorm = "local"', ["--norm", "batch"], "batchnorm")])
+def test_what_a_preset_says_stays_where_it_is_read(preset, text, asked, kept):
+    loaded = tomllib.loads(text)
+    assert getattr(parse([*preset(text), *asked]), kept) == loaded[kept]
+
+
+@pytest.mark.parametrize(("preset_text", "asked"), [("", ["--cars", "4", "--partition", "SPLIT"]),
+                                                    ('partition = "SPLIT"', ["--cars", "4"])])
+def test_a_number_of_cars_that_is_typed_must_be_the_split_files(preset, tmp_path, preset_text, asked):
+    split = tmp_path / "other.json"
+    split.write_text(json.dumps({"format": 1, "cars": [{"name": "a", "scenes": ["town-day-00/0000"]}]}))
+    words = [*preset(preset_text.replace("SPLIT", str(split))), *(word.replace("SPLIT", str(split)) for word in asked)]
+    with pytest.raises(SettingsError, match=r"--cars is 4, but .*other\.json has 1 cars: leave --cars out, or name"):
+        cars_of(parse(words), ranks=1)
 
 
 @pytest.mark.parametrize(("name", "value", "asked"), [

@@ -12,6 +12,7 @@ from PIL import Image
 from scenery import SOLO, labels_of, on_ranks
 
 from fedsim.data.datasets.palettes import BY_COLOUR
+from fedsim.data.datasets.streets.drives import FRAMES
 from fedsim.data.partition import PARTITIONS
 from fedsim.data.partition.dealt import Dealt
 from fedsim.data.partition.schemes import Shard
@@ -80,6 +81,36 @@ def test_a_split_file_says_how_many_cars_there_are(settings, tmp_path):
     assert cars_of(given, ranks=1) == cars_of(given, ranks=2) == cars_of(replace(given, cars=3), ranks=1) == 3
     with pytest.raises(SettingsError, match=r"--cars is 4, but .*mine\.json has 3 cars"):
         cars_of(replace(given, cars=4), ranks=1)
+
+
+@pytest.mark.parametrize(("cars", "edit", "drives", "left_out"), [
+    (4, lambda cars: [cars[0] + cars[3], cars[1] + cars[2]], 4, 0),
+    (4, lambda cars: cars[3:], 4, 6),
+    (4, lambda cars: cars[:2], 2, 0),
+    (2, lambda cars: [[scene] for car in cars for scene in car], 2, 0),
+    (20, lambda cars: [[scene for car in cars for scene in car]], 16, 0),
+], ids=["merged", "the last car alone", "the first cars alone", "a car a scene", "all in one"])
+def test_a_split_file_of_streets_may_have_any_number_of_cars(tmp_path, monkeypatch, cars, edit, drives, left_out):
+    """The drives are those that its scenes need. Catches as many drives as the file has cars."""
+    monkeypatch.setitem(FRAMES, "train", 2)
+    base = Settings(image_size="32x24")
+    first = content(dealt(replace(base, cars=cars)))
+    shards = edit([scenes for _, _, scenes in first])
+    path = tmp_path / "edited.json"
+    path.write_text(json.dumps({"format": 1, "cars": [{"name": f"car {number}", "scenes": scenes}
+                                                      for number, scenes in enumerate(shards)]}))
+    one = dealt(replace(base, partition=str(path)))
+    assert [sorted(scenes) for _, _, scenes in content(one)] == [sorted(scenes) for scenes in shards]
+    assert len(one.train_set) == 2 * drives
+    assert len(one.train_set) - sum(map(len, shards)) == left_out
+
+
+def test_a_split_file_of_another_data_set_is_refused_on_streets(settings, tmp_path):
+    first = dealt(replace(settings, cars=3))
+    path = tmp_path / "mine.json"
+    write_split(path, first.shards, first.train_set, "camvid")
+    with pytest.raises(DataError, match=r"18 scene.* not training scenes"):
+        dealt(Settings(image_size="32x24", partition=str(path)))
 
 
 def test_without_a_word_there_are_four_cars_or_one_a_rank(settings):
