@@ -13,17 +13,29 @@ from collections.abc import Sequence
 from fedsim.cli.options import parse
 from fedsim.errors import FedsimError, MachineError, RankError
 from fedsim.experiment.run import run
+from fedsim.system.console import enduring_output, open_standard_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Play a run and return the exit status: 0, 2 for a user's mistake, 1 for a fault in the run.
 
+    A stdout that cannot be written is no fault in the run: its directory has all that it prints.
+
     One rank speaks for all ranks. Another rank speaks only of what it alone has noticed.
     """
+    open_standard_streams()
+    with enduring_output() as (stdout, stderr):
+        status = _status(sys.argv[1:] if arguments is None else arguments)
+        stdout.finish()
+        stderr.finish()
+    return status
+
+
+def _status(arguments: Sequence[str]) -> int:
     speaks = os.environ.get("RANK", "0") == "0"
     try:
         with contextlib.nullcontext() if speaks else contextlib.redirect_stdout(open(os.devnull, "w")):
-            asked = parse(sys.argv[1:] if arguments is None else arguments)
+            asked = parse(arguments)
             if asked is not None:
                 run(asked.settings, asked.given)
     except FedsimError as error:

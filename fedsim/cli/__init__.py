@@ -8,6 +8,7 @@ import click
 
 from fedsim.cli.command import WIDE, in_a_sentence
 from fedsim.errors import FedsimError
+from fedsim.system.console import enduring_output, open_standard_streams
 from fedsim.version import __version__
 
 HELP = """Federated learning of driving-scene segmentation, simulated with torch.distributed.
@@ -68,23 +69,42 @@ click.version_option(__version__, message="fedsim %(version)s")(commands)
 
 
 def main() -> None:
-    """Run a command. If it fails, exit with a status other than 0: 2 for a user's mistake, told in one sentence."""
+    """Run a command. If it fails, exit with a status other than 0: 2 for a user's mistake, told in one sentence.
+
+    A reader of stdout that has gone, as after `| head`, is no failure. A stdout that cannot be written is one, but the
+    command has written its files.
+    """
     # Set before torch is imported: idle OpenMP threads must sleep, because several runs may share the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    open_standard_streams()
+    with enduring_output() as (stdout, stderr):
+        status = _status()
+        stdout.finish()
+        if stdout.error and not isinstance(stdout.error, BrokenPipeError):
+            _say(f"stdout cannot be written ({stdout.error.strerror}), so a part of the output is lost")
+            status = status or 1
+        stderr.finish()
+    if status:
+        sys.exit(status)
+
+
+def _status() -> int:
+    """Run a command and return its exit status."""
     try:
-        status = commands.main(prog_name="fedsim", standalone_mode=False)
-        if status:
-            sys.exit(status)
+        return int(commands.main(prog_name="fedsim", standalone_mode=False) or 0)
     except click.ClickException as error:
-        print(f"fedsim: {in_a_sentence(error)}", file=sys.stderr)
-        sys.exit(2)
+        _say(in_a_sentence(error))
+        return 2
     except click.Abort:
-        sys.exit(130)  # as a shell reports what Ctrl-C has ended
+        return 130  # as a shell reports what Ctrl-C has ended
     except FedsimError as error:
-        print(f"fedsim: {error}", file=sys.stderr)
-        sys.exit(error.exit_status)
+        _say(str(error))
+        return error.exit_status
     except OSError as error:  # a full disk, say, while a report is written
         where = f" ({error.filename})" if error.filename else ""
-        print(f"fedsim: {error.strerror or error}{where}; make room, or choose another place with --out",
-              file=sys.stderr)
-        sys.exit(1)
+        _say(f"{error.strerror or error}{where}; make room, or choose another place with --out")
+        return 1
+
+
+def _say(sentence: str) -> None:
+    print(f"fedsim: {sentence}", file=sys.stderr)

@@ -42,19 +42,20 @@ def judge(findings: Findings, target: float | None, tuning: Tuning | None) -> Co
 
 def write_report(comparison: Comparison, findings: Findings, troubles: Sequence[str], command: str,
                  folder: Path) -> None:
-    """Print the tables, and write them with figures and a page into a folder. Raises OutputError.
+    """Write the tables, with figures and a page, into a folder, and print them. Raises OutputError.
 
     troubles: sentences on failed runs, which make the numbers doubtful; command: the one that repeats the comparison.
     """
     warned = [*troubles, *warnings(comparison)]
-    print_tables([score_table(comparison), cost_table(comparison), *_choice_tables(comparison)])
-    for line in (*notes(comparison), *(f"WARNING: {warning}" for warning in warned)):
-        print(line)
     try:
         written = _write_files(comparison, findings, warned, command, folder)
     except OSError as error:
         raise OutputError(f"cannot write the report in {folder} ({error.strerror or error}); make room, then compare "
                           "again") from error
+    finally:
+        print_tables([score_table(comparison), cost_table(comparison), *_choice_tables(comparison)])
+        for line in (*notes(comparison), *(f"WARNING: {warning}" for warning in warned)):
+            print(line)
     print_block("Written", written)
 
 

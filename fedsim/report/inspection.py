@@ -94,14 +94,11 @@ class Inspection:
 
 
 def write_inspection(inspection: Inspection, folder: Path) -> None:
-    """Print the tables, and write them with figures and the split into an empty folder."""
+    """Write the tables, with figures and the split, into an empty folder; then print them."""
     # Here, because matplotlib takes long to import.
     from fedsim.report.heat_map import draw_heat_map
 
     dealt, tables, warnings = inspection.dealt, inspection.tables(), [*inspection.warnings()]
-    print_tables(tables)
-    for warning in warnings:
-        print(f"WARNING: {warning}")
     text = [*map(markdown, tables), *(f"Warning: {warning}." for warning in warnings)]
     (folder / "inspection.md").write_text("\n\n".join(text) + "\n", encoding="utf-8")
     (folder / "inspection.json").write_text(json.dumps(inspection.to_json(), indent=1, ensure_ascii=False) + "\n",
@@ -115,5 +112,8 @@ def write_inspection(inspection: Inspection, folder: Path) -> None:
             name = "".join(letter if letter.isalnum() or letter in "-_.+" else "-" for letter in shard.name)
             contact_sheet(dealt.train_set, shard.indices).save(folder / "cars" / f"car-{car:02d}-{name[:100]}.png")
             advance()
+    print_tables(tables)
+    for warning in warnings:
+        print(f"WARNING: {warning}")
     written = ("inspection.md", "inspection.json", SPLIT_FILE, "classes.png", "cars")
     print_block("Written", (folder / name for name in written))

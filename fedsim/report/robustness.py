@@ -24,7 +24,7 @@ class ScoredRun(NamedTuple):
 
 
 def write_report(runs: Sequence[ScoredRun], originals: SceneSet, split: str, seed: int, folder: Path) -> None:
-    """Print the tables, and write them with figures into an empty folder.
+    """Write the tables, with figures, into an empty folder; then print them.
 
     originals: the scenes with pictures of the data set's own size. The contact sheet shows one of them.
     """
@@ -33,7 +33,6 @@ def write_report(runs: Sequence[ScoredRun], originals: SceneSet, split: str, see
     tables = [_clean_table(runs, classes, split)]
     if perturbed:
         tables += [_summary_table(runs, reference), _kind_table(runs), _worst_class_table(runs, classes)]
-    print_tables(tables)
     written = [folder / "robustness.json", folder / "robustness.md"]
     content = _to_json(runs, classes, split, seed, reference)
     written[0].write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -45,6 +44,7 @@ def write_report(runs: Sequence[ScoredRun], originals: SceneSet, split: str, see
         written += [folder / "robustness.png", folder / "perturbations.png"]
         draw_robustness({run.name: run.result for run in runs}, line_styles([run.algo for run in runs]), written[2])
         draw_contact_sheet(originals, seed, written[3])
+    print_tables(tables)
     print_block("Written", written)
 
 

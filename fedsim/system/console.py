@@ -1,4 +1,4 @@
-"""The logger `fedsim`, through which all messages go, and bars that show progress.
+"""The logger `fedsim`, through which all messages go, bars that show progress, and output that may fail.
 
 --quiet and --verbose set the logger's level, and a program that imports fedsim may set it too. Under --quiet warnings
 are still printed; --verbose adds details. Errors and the results of a command are printed and not logged.
@@ -9,12 +9,76 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
 
 LOG = logging.getLogger("fedsim")
 SILENT = logging.getLogger("fedsim-silent")  # for all ranks but the coordinator
 SILENT.disabled = True
 SECONDS_BETWEEN_LINES = 30.0  # if progress cannot be shown as a bar
+
+
+class Enduring:
+    """A text stream that drops what it cannot write, and keeps the first error.
+
+    A reader that has gone, a full disk or a closed terminal must not cost a command its files.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.error: OSError | None = None
+
+    def write(self, text: str) -> int:
+        """Write text, or drop it. Return the number of its characters."""
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            self.error = self.error or error
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream, or drop what it holds."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self.error = self.error or error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def finish(self) -> None:
+        """Flush for the last time. After an error, lead the rest nowhere: Python flushes again when it exits."""
+        self.flush()
+        if self.error:
+            with suppress(OSError), open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), self._stream.fileno())
+
+
+@contextmanager
+def enduring_output() -> Iterator[tuple[Enduring, Enduring]]:
+    """Let sys.stdout and sys.stderr drop what they cannot write while the block runs; yield the two."""
+    before = sys.stdout, sys.stderr
+    # A stream is None if the program was started without it.
+    out, err = (Enduring(stream or open(os.devnull, "w", encoding="utf-8")) for stream in before)  # noqa: SIM115
+    sys.stdout, sys.stderr = out, err  # type: ignore[assignment]
+    try:
+        yield out, err
+    finally:
+        sys.stdout, sys.stderr = before
+        out.flush()
+        err.flush()
+
+
+def open_standard_streams() -> None:
+    """Open those of the descriptors 0, 1 and 2 that are closed.
+
+    Otherwise a file of a run gets such a number, and what a library prints goes into that file.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
 class _Printed(logging.Handler):
