@@ -22,7 +22,8 @@ def resize_picture(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     # A picture that shrinks takes the mean over the area of each new pixel, as a coarser camera would.
     shrinks = size[0] <= width and size[1] <= height
     method = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
-    return np.asarray(Image.fromarray(image).resize(size, method))
+    # Rows first, then columns: pixels are rounded in between, and versions of Pillow choose different orders.
+    return np.asarray(Image.fromarray(image).resize((size[0], height), method).resize(size, method))
 
 
 def standardise(images: Tensor) -> Tensor:

@@ -1,45 +1,49 @@
 """Export a trained network as a graph that runs without fedsim.
 
-    pictures  uint8 (N, 3, H, W), RGB, H and W the network's own; any N      input
-    logits    float32 (N, C, H, W); a pixel's class is that of the largest   output
+    pictures  uint8 (N, 3, H, W), RGB, any N                                       input
+    logits    float32 (N, C, H, W); a pixel's class is that of the largest         output
+    labels    uint8 (N, H, W), class indices; instead of logits, with resizing     output
 
-Standardisation is part of the graph. Every file holds the model card: ONNX as metadata, PyTorch's as card.json. A file
+Standardisation is part of the graph. H and W are the network's own; a graph with resizing takes pictures of any size,
+and gives labels of the same size. Every file holds the model card: ONNX as metadata, PyTorch's as card.json. A file
 gets its name only after its labels were compared with those of the network itself.
 """
 
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedsim.data.datasets.streets import draw_scene
 from fedsim.data.datasets.streets.drives import drives_of
 from fedsim.data.pixels import resize_picture, standardise
 from fedsim.errors import FedsimError, MachineError, OutputError, RunError
+from fedsim.inference.resizing import resize
 from fedsim.inference.segmenter import Segmenter
 from fedsim.system.files import replacing
 
-INPUT, OUTPUT = "pictures", "logits"
+INPUT, LOGITS, LABELS = "pictures", "logits", "labels"
 SAMPLES = 4  # scenes on which an exported network is checked
 LEAST_EQUAL = 0.999  # share of their pixels that must get the same label as by the network itself
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
-Run = Callable[[np.ndarray], np.ndarray]  # pictures -> logits
+Run = Callable[[np.ndarray], np.ndarray]  # pictures -> logits or labels
 
 
 class Format(NamedTuple):
     """A file format. `write` takes the path, the graph, sample pictures and the card; `read` takes the path."""
 
     ending: str
-    write: Callable[[Path, nn.Module, Tensor, Mapping[str, str]], None]
+    write: Callable[[Path, "Graph", Tensor, Mapping[str, str]], None]
     read: Callable[[Path], Run]
     packages: tuple[str, ...]  # packages that fedsim itself does not need
 
@@ -51,22 +55,54 @@ class Exported(NamedTuple):
     equal: float  # share of the samples' pixels that get the same label as by the network itself
 
 
-class _FromPictures(nn.Module):
-    """A network that takes uint8 pictures and standardises them first."""
+class Graph(nn.Module):
+    """A network that takes uint8 pictures of its own size, standardises them, and gives logits."""
 
-    def __init__(self, module: nn.Module) -> None:
+    output = LOGITS
+    free: ClassVar[dict[int, str]] = {0: "N"}  # the axes of pictures that may have any length
+
+    def __init__(self, segmenter: Segmenter) -> None:
         super().__init__()
-        self.module = module
+        self.module, self.width, self.height = segmenter.module, *segmenter.card.input_size
+
+    def describe(self) -> dict[str, str]:
+        """Return what input and output are, for people."""
+        return {INPUT: "uint8 (N, 3, height, width), RGB, shrunk by BOX; standardised in the graph",
+                LOGITS: "float32 (N, classes, height, width); a pixel's class is that of the largest"}
 
     def forward(self, pictures: Tensor) -> Tensor:
         return self.module(standardise(pictures))
 
+    def labels_of(self, found: np.ndarray) -> np.ndarray:
+        """Return the labels (N, H, W) that are meant by what the graph has returned."""
+        return found.argmax(1)
 
-def export(segmenter: Segmenter, kind: str, path: Path) -> Exported:
+
+class ResizingGraph(Graph):
+    """A network that takes uint8 pictures of any size, and gives labels of the same size."""
+
+    output = LABELS
+    free: ClassVar = {0: "N", 2: "H", 3: "W"}
+
+    def describe(self) -> dict[str, str]:
+        return {INPUT: "uint8 (N, 3, H, W), RGB, of any size; resized and standardised in the graph",
+                LABELS: "uint8 (N, H, W): class indices, at the size of the pictures"}
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        logits = super().forward(resize(pictures, self.height, self.width))
+        logits = F.interpolate(logits, pictures.shape[2:], mode="bilinear", align_corners=False)
+        return logits.argmax(1).to(torch.uint8)
+
+    def labels_of(self, found: np.ndarray) -> np.ndarray:
+        return found
+
+
+def export(segmenter: Segmenter, kind: str, path: Path, with_resize: bool = False) -> Exported:
     """Write the network as a file of FORMATS[kind], read it again and compare its labels with the segmenter's.
 
-    segmenter: on the CPU. Nothing is overwritten. Raises UserError if something is missing or in the way, RunError if
-    the network cannot be written or the file gives other labels.
+    segmenter: on the CPU. with_resize: pictures may have any size, and the output is labels instead of logits.
+    Nothing is overwritten. Raises UserError if something is missing or in the way, RunError if the network cannot be
+    written or the file gives other labels.
     """
     form = FORMATS[kind]
     if missing := [package for package in form.packages if find_spec(package) is None]:
@@ -77,15 +113,14 @@ def export(segmenter: Segmenter, kind: str, path: Path) -> Exported:
         raise OutputError(f"there is no directory {path.parent} for {path.name}; make it, or choose another with --out")
     if path.exists() or path.is_symlink():
         raise OutputError(f"{path} is already there; choose another file with --out")
-    samples = sample_pictures(segmenter.card.input_size)
-    card = segmenter.card.metadata() | {
-        INPUT: "uint8 (N, 3, height, width), RGB; standardised in the graph",
-        OUTPUT: "float32 (N, classes, height, width); a pixel's class is that of the largest"}
+    graph = (ResizingGraph if with_resize else Graph)(segmenter).eval()
+    samples = draw_samples() if with_resize else [sample_pictures(segmenter.card.input_size)]
+    card = segmenter.card.metadata() | graph.describe()
     try:
         with replacing(path) as new:
             with _quietly():
-                form.write(new, _FromPictures(segmenter.module).eval(), torch.from_numpy(samples), card)
-                equal = equal_share(segmenter, form.read(new), samples)
+                form.write(new, graph, torch.from_numpy(samples[0]), card)
+                equal = compare(segmenter, graph, form.read(new), samples)
             if equal < LEAST_EQUAL:
                 raise RunError(f"the exported network gives other labels than {segmenter.path} in {1 - equal:.2%} of "
                                f"the pixels of {SAMPLES} scenes, so {path} was not kept; try the other --format")
@@ -97,20 +132,29 @@ def export(segmenter: Segmenter, kind: str, path: Path) -> Exported:
     return Exported(card, equal)
 
 
+def draw_samples() -> list[np.ndarray]:
+    """Draw streets of different drives, as (SAMPLES, 3, H, W) uint8 in two sizes."""
+    own = np.stack([draw_scene(drive, 0).image.transpose(2, 0, 1) for drive in drives_of("val", 1)[:SAMPLES]])
+    return [own, np.ascontiguousarray(own[:, :, 3:, :-10])]
+
+
 def sample_pictures(size: tuple[int, int]) -> np.ndarray:
     """Draw streets of different drives as (SAMPLES, 3, H, W) uint8. size: the network's (width, height)."""
-    drives = drives_of("val", 1)[:SAMPLES]
-    return np.stack([resize_picture(draw_scene(drive, 0).image, size).transpose(2, 0, 1) for drive in drives])
+    return np.stack([resize_picture(one.transpose(1, 2, 0), size).transpose(2, 0, 1) for one in draw_samples()[0]])
 
 
-def equal_share(segmenter: Segmenter, run: Run, samples: np.ndarray) -> float:
+def compare(segmenter: Segmenter, graph: Graph, run: Run, samples: Sequence[np.ndarray]) -> float:
     """Return the share of the samples' pixels that get the same label from both.
 
-    The first picture runs alone and the others as one batch, because N must be free in the file.
+    The first picture of each sample runs alone and the others as one batch, because N must be free in the file.
     """
-    found = np.concatenate([run(samples[:1]), run(samples[1:])]).argmax(1)
-    size = (samples.shape[2], samples.shape[3])
-    return float((found == np.stack(segmenter.segment(samples, [size] * len(samples)))).mean())
+    equal = []
+    for pictures in samples:
+        found = np.concatenate([graph.labels_of(run(pictures[:1])), graph.labels_of(run(pictures[1:]))])
+        seen = np.stack([segmenter.prepare(picture.transpose(1, 2, 0)) for picture in pictures])
+        own = np.stack(segmenter.segment(seen, [pictures.shape[2:]] * len(pictures)))
+        equal.append((found == own).mean())
+    return float(np.mean(equal))
 
 
 @contextmanager
@@ -125,9 +169,13 @@ def _quietly() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def _write_torch(path: Path, graph: nn.Module, samples: Tensor, card: Mapping[str, str]) -> None:
-    program = torch.export.export(graph, (samples,), dynamic_shapes={INPUT: {0: torch.export.Dim("pictures")}})
+def _write_torch(path: Path, graph: Graph, samples: Tensor, card: Mapping[str, str]) -> None:
+    program = torch.export.export(graph, (samples,), dynamic_shapes=_free_axes(graph))
     torch.export.save(program, path, extra_files={"card.json": json.dumps(card, ensure_ascii=False)})
+
+
+def _free_axes(graph: Graph) -> dict[str, dict[int, Any]]:
+    return {INPUT: {axis: torch.export.Dim(name) for axis, name in graph.free.items()}}
 
 
 def _read_torch(path: Path) -> Run:
@@ -135,15 +183,15 @@ def _read_torch(path: Path) -> Run:
 
     def run(pictures: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            logits: Tensor = module(torch.from_numpy(pictures))
-        return logits.numpy()
+            found: Tensor = module(torch.from_numpy(pictures))
+        return found.numpy()
 
     return run
 
 
-def _write_onnx(path: Path, graph: nn.Module, samples: Tensor, card: Mapping[str, str]) -> None:
-    program = torch.onnx.export(graph, (samples,), dynamo=True, dynamic_shapes={INPUT: {0: torch.export.Dim("N")}},
-                                input_names=[INPUT], output_names=[OUTPUT], verbose=False)
+def _write_onnx(path: Path, graph: Graph, samples: Tensor, card: Mapping[str, str]) -> None:
+    program = torch.onnx.export(graph, (samples,), dynamo=True, dynamic_shapes=_free_axes(graph), input_names=[INPUT],
+                                output_names=[graph.output], verbose=False)
     assert program is not None
     program.model.metadata_props.update(card)
     program.save(path, external_data=False)
@@ -155,8 +203,8 @@ def _read_onnx(path: Path) -> Run:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
     def run(pictures: np.ndarray) -> np.ndarray:
-        logits: np.ndarray = session.run([OUTPUT], {INPUT: pictures})[0]
-        return logits
+        found: np.ndarray = session.run(None, {INPUT: pictures})[0]
+        return found
 
     return run
 

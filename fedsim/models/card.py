@@ -18,6 +18,10 @@ from fedsim.models import MOST_CHANNELS, NORMS, build_model, check_image_size
 from fedsim.version import __version__
 
 STANDARDISED = "each picture to mean 0 and deviation 1 in each channel, by its own mean and deviation"
+RESIZED = ("to width x height: by the mean over the area of each new pixel (Pillow's BOX) if neither side grows, else "
+           "by Pillow's BILINEAR; first along rows, then along columns")
+LABELS = ("upsample logits to the picture's own size (bilinear, centres of pixels aligned, not corners), then take the "
+          "class of the largest at each pixel")
 MOST_PIXELS = 2**26  # of a network's input
 
 
@@ -50,7 +54,9 @@ class ModelCard:
         return {
             "fedsim": self.version,
             "network": json.dumps({"model": self.model, "width": self.width, "norm": self.norm}),
-            "input": json.dumps({"width": width, "height": height, "channels": "RGB", "standardised": STANDARDISED}),
+            "input": json.dumps({"width": width, "height": height, "channels": "RGB", "resized": RESIZED,
+                                 "standardised": STANDARDISED}),
+            "output": json.dumps({"labels": LABELS}),
             "classes": json.dumps(classes, ensure_ascii=False),
             "void_colour": json.dumps(self.classes.void_colour),
             "settings": json.dumps(self.settings, ensure_ascii=False),

@@ -1,15 +1,24 @@
 """fedsim export: networks as files that run without fedsim, and what is refused."""
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 from segmenters import card_of, write_model
 
 from fedsim.cli import main
+from fedsim.data.datasets.streets import draw_scene
+from fedsim.data.datasets.streets.drives import drives_of
+from fedsim.data.pixels import resize_picture
 from fedsim.inference import export as exporting
+from fedsim.inference.resizing import resize
 from fedsim.inference.segmenter import Segmenter
 from fedsim.models.card import ModelCard
 
@@ -117,3 +126,54 @@ def test_without_onnx_it_is_told_what_to_install(export, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         export("--out", "a.onnx")
     assert "pip install onnx onnxscript onnxruntime" in capsys.readouterr().err
+
+
+# With resizing
+
+
+@given(st.integers(1, 70), st.integers(1, 70), st.integers(1, 60), st.integers(1, 60), st.integers(0, 9))
+def test_resizing_gives_the_bytes_that_pillow_gives(width, height, new_width, new_height, seed):
+    picture = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    found = resize(torch.from_numpy(picture.transpose(2, 0, 1)[None].copy()), new_height, new_width)
+    assert np.array_equal(found[0].numpy().transpose(1, 2, 0), resize_picture(picture, (new_width, new_height)))
+
+
+@pytest.mark.parametrize("kind", ["onnx", "torch"])
+def test_a_graph_with_resizing_labels_pictures_of_any_size(export, kind):
+    """Larger and smaller than the network's own, wider and higher. Catches a size that the graph keeps."""
+    if kind == "onnx":
+        pytest.importorskip("onnxruntime")
+    segmenter = Segmenter.load(write_model(Path("model.safetensors"), card_of("segnet-small", 4, (45, 33))))
+    file = Path("a" + exporting.FORMATS[kind].ending)
+    said = export("--format", kind, "--out", str(file), "--with-resize")
+    assert "uint8 (N, H, W): class indices, at the size of the pictures" in said
+    run = exporting.FORMATS[kind].read(file)
+    for height, width in ((33, 45), (120, 160), (100, 41), (20, 300), (7, 9), (1, 1)):
+        seen = np.random.default_rng(height).integers(0, 256, (2, height, width, 3), np.uint8)
+        seen[0] = resize_picture(exporting.draw_samples()[0][0].transpose(1, 2, 0), (width, height))
+        found = run(np.ascontiguousarray(seen.transpose(0, 3, 1, 2)))
+        assert found.dtype == np.uint8 and found.shape == (2, height, width)
+        assert np.mean(found == np.stack(segmenter.labels(seen))) > 0.999
+
+
+def test_the_programs_of_the_page_give_the_labels_of_predict(export):
+    """Every pixel. Catches a picture that is shrunk in another way, and labels upsampled after the decision."""
+    pytest.importorskip("onnxruntime")
+    segmenter = Segmenter.load(write_model(Path("model.safetensors"), card_of("segnet-small", 4, (45, 33))))
+    export("--out", "street.onnx", "--with-resize")
+    export("--out", "street.pt2", "--format", "torch", "--with-resize")
+    export("--out", "logits.onnx")
+    page = (Path(__file__).parents[2] / "docs" / "predict.md").read_text(encoding="utf-8")
+    _, programs = page.split("## Without fedsim")
+    programs = re.findall(r"```python\n(.*?)```", programs, re.DOTALL)
+    assert len(programs) == 3
+    picture = draw_scene(drives_of("val", 1)[0], 3).image
+    expected, = segmenter.labels([picture])
+    assert len(np.unique(expected)) > 2
+    Image.fromarray(picture).save("street.png")
+    known: dict[str, Any] = {}
+    for program in programs:
+        exec(program, known)
+        assert np.array_equal(known["labels"], expected)
+    resized = json.loads(segmenter.card.metadata()["input"])["resized"]
+    assert known["card"]["input"]["resized"] == resized and "BOX" in resized

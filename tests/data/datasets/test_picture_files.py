@@ -152,7 +152,8 @@ def test_marks_that_mean_nothing_turn_no_picture(path, read, exif, recwarn):
     chunk(b"zTXt", b"a\0\0" + zlib.compress(b"x" * 2**21)),
     chunk(b"zTXt", b"a\0\0" + zlib.compress(b"x" * 2**20)) * 70,
     chunk(b"iTXt", b"a\0\1\0\0\0" + zlib.compress(b"x" * 2**21)),
-    chunk(b"iCCP", b"a\0\0" + zlib.compress(b"x" * 2**21))], ids=["a long text", "many texts", "a long iTXt", "a profile"])
+    chunk(b"iCCP", b"a\0\0" + zlib.compress(b"x" * 2**21)),
+], ids=["a long text", "many texts", "a long iTXt", "a profile"])
 def test_large_notes_in_a_whole_png_are_passed_over(path, notes):
     drawn = draw(2).label
     write_png(path, drawn, more=notes)
