@@ -71,7 +71,7 @@ def _open(entry: Path, source: Source, verify: bool) -> SceneSet | None:
     """Return the scenes of an entry; None if the entry is missing or damaged."""
     try:
         meta = json.loads((entry / "meta.json").read_bytes())
-        if meta.pop("digest") != _digest(meta):
+        if meta.pop("digest") != _digest(meta) or meta["key"] != entry.name:
             return None
         shapes = np.array(meta["shapes"], np.int64)
         images = _map(entry / "images.npy", meta["images"])
@@ -113,7 +113,7 @@ def _only_builder(entry: Path) -> Iterator[None]:
 def _build(entry: Path, source: Source, split: str, size: tuple[int, int], identity: dict[str, object]) -> None:
     """Write the entry. The caller holds its lock. Raises DataError if the data set changes meanwhile."""
     part = entry.with_suffix(".part")
-    shutil.rmtree(part, ignore_errors=True)  # left by a builder that was killed: nobody else builds now
+    _remove(part)  # left by a builder that was killed: nobody else builds now
     try:
         part.mkdir()
         _write(part, source, split, size)
@@ -122,11 +122,19 @@ def _build(entry: Path, source: Source, split: str, size: tuple[int, int], ident
                             "nothing writes to it any more")
         for path in (*part.iterdir(), part):
             sync(path)
-        shutil.rmtree(entry, ignore_errors=True)  # it is damaged, or the caller would have opened it
+        _remove(entry)  # it is damaged, or the caller would have opened it
         part.rename(entry)
         sync(entry.parent)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        _remove(part)
+
+
+def _remove(entry: Path) -> None:
+    """Remove an entry, whatever stands under its name."""
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry, ignore_errors=True)
+    else:
+        entry.unlink(missing_ok=True)
 
 
 def _write(part: Path, source: Source, split: str, size: tuple[int, int]) -> None:
@@ -155,7 +163,8 @@ def _write(part: Path, source: Source, split: str, size: tuple[int, int]) -> Non
     content = {"images": images_shape, "labels": [len(names), *shapes[0]] if alike else shapes, "names": names,
                "drives": drives}
     meta: dict[str, Any] = {
-        "source": source.name, "split": split, "size": list(size), "images": images_shape, "shapes": shapes,
+        "key": part.stem, "source": source.name, "split": split, "size": list(size), "images": images_shape,
+        "shapes": shapes,
         "names": names, "drives": drives, "times": times, "remarks": remarks,
         "digests": digests, "fingerprint": _digest([content, *digests[:2]])}
     (part / "meta.json").write_text(json.dumps(meta | {"digest": _digest(meta)}))

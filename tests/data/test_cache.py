@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -230,6 +231,19 @@ def test_what_readers_noticed_is_kept(root):
 
     for _ in range(2):
         assert load(Noticing(), "train", None).remarks == {"odd": ["train-1", "train-3"]}
+
+
+def test_an_entry_under_another_s_name_is_made_anew(root):
+    load(Noise(), "train", None)
+    (one,) = entries(root)
+    other = load(Noise(1), "train", None)
+    two, = {*entries(root)} - {one}
+    shutil.rmtree(two)
+    shutil.copytree(one, two)
+    assert same(load(Noise(1), "train", None), other)
+    shutil.rmtree(two)
+    two.write_text("no entry")
+    assert same(load(Noise(1), "train", None), other)
 
 
 def test_a_source_that_fails_leaves_nothing(root):

@@ -108,24 +108,32 @@ class IndexLabels(LabelFiles):
                 classes = (self._rule.classes.get(tuple(colour), -1) for colour in palette.tolist())
                 table = np.zeros(self.number_of_codes, np.uint16)
                 table[:len(palette)] = np.fromiter(classes, np.int64) + 1
-        elif palette is None:
-            self._refuse_two_readings(label, used)
+        elif palette is None and label.depth < 8:
+            numbers, used = self._scale_if_meant(label, numbers, used)
         if unknown := [number for number in used if not table[number]]:
             raise DataError(f"{label.path} holds {self._describe(unknown)}", "labels with numbers of no class")
         return table.take(numbers), remarks
 
-    def _refuse_two_readings(self, label: LabelImage, used: list[int]) -> None:
-        """Raise DataError for grey of few bits whose numbers are numbers of the table also when scaled to 8 bits."""
+    def _scale_if_meant(self, label: LabelImage, numbers: np.ndarray, used: list[int]) -> tuple[np.ndarray, list[int]]:
+        """Return the numbers of grey of few bits, and those that are used.
+
+        A sample is a number. But optimisers save 8 bits with fewer if the numbers, scaled to 8 bits, stay the same; so
+        samples that are not in the table are scaled if they then are. Raises DataError if both are in the table.
+        """
         top = 2**label.depth - 1
-        scaled = {number: number * 255 // top for number in used} if label.depth < 8 else {}
-        if label.depth > 1 and set(used) <= {0, top}:
-            return  # scaled numbers would have been saved with 1 bit
-        if all(number in self.codes for pair in scaled.items() for number in pair) and any(
-                self.codes[number] != self.codes[other] for number, other in scaled.items()):
+        scaled = [number * 255 // top for number in used]
+        if not all(number in self.codes for number in scaled):
+            return numbers, used
+        if not all(number in self.codes for number in used):
+            return numbers.astype(np.uint16) * 255 // top, scaled
+        differs = [self.codes[number] != self.codes[other] for number, other in zip(used, scaled, strict=True)]
+        # With more than one bit, an optimiser would have saved the two ends as 1 bit.
+        if any(differs) and (label.depth == 1 or not set(used) <= {0, top}):
             number = max(used)
             raise DataError(f"{label.path} is grey of {label.depth} bit{'s' * (label.depth > 1)}, so {number} may also "
-                            f"mean {scaled[number]}, and both are numbers of the table; save it with 8 bits",
+                            f"mean {number * 255 // top}, and both are numbers of the table; save it with 8 bits",
                             "labels with numbers of two meanings")
+        return numbers, used
 
     def _describe(self, unknown: list[int]) -> str:
         """Describe numbers that stand for no class, and what to do."""

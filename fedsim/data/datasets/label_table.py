@@ -6,9 +6,9 @@
     1,Lane marking,128,0,192,Road
     2,Ego car,0,0,0,
 
-A label that has an empty trained_as, or is named void, is neither learnt nor scored. Without the column trained_as,
-each label is a class of its own. Classes are numbered in the order in which they first appear in the table. Names that
-differ only in capitals or spaces are one name. Without the three columns of colours, colours are made up.
+A label that has an empty trained_as is void: neither learnt nor scored. Without the column trained_as, each label is a
+class of its own, but for one named void. Classes are numbered in the order in which they first appear in the table.
+Names that differ only in capitals or spaces are one name. Without the three columns of colours, colours are made up.
 """
 
 import colorsys
@@ -147,7 +147,7 @@ def _label(path: Path, line: int, number: int, row: dict[str, str], columns: tup
         raise DataError(f"{path} line {line} has no name; give the label one")
     r, g, b = (_number(path, line, row, column, 255) if column in row else 0 for column in (red, green, blue))
     trained_as = row.get(TRAINED_AS, row[name])
-    is_void = not trained_as or "void" in (same_name(trained_as), same_name(row[name]))
+    is_void = not trained_as or same_name(trained_as) == "void"
     return Label(line, number, row[name], (r, g, b), None if is_void else trained_as)
 
 

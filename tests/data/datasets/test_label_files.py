@@ -60,11 +60,20 @@ def test_numbers_of_a_palette_are_not_scaled(path, depth):
 def test_one_bit_is_refused_if_1_may_mean_255(path):
     write_png(path, draw(2).label, 1)
     assert "is grey of 1 bit, so 1 may also mean 255, and both are numbers of the table" in refused(path)
-    for numbers, expected in (({0: 0, 1: 1}, [0, 1]), ({0: 0, 1: VOID, 255: VOID}, [0, VOID])):
+    for numbers, expected in (({0: 0, 1: 1}, [0, 1]), ({0: 0, 1: VOID, 255: VOID}, [0, VOID]),
+                              ({0: 0, 2: 1, 255: VOID}, [0, VOID])):
         label, = read(path, labels=IndexLabels(numbers, "look it up"))
         assert np.array_equal(label.pixels, np.array(expected)[draw(2).label])
     write_png(path, np.zeros((HEIGHT, WIDTH), np.uint8), 1)
     assert not read(path)[0].pixels.any(), "0 is 0 at any depth"
+
+
+@pytest.mark.parametrize(("depth", "table"), [(1, [0, 255]), (2, [0, 85, 170, 255]), (4, [0, 17, 34])])
+def test_samples_that_only_scaled_are_in_the_table_are_scaled(path, depth, table):
+    """What optimisers make of grey of 8 bits: the same picture in fewer bits."""
+    labels = IndexLabels({number: index for index, number in enumerate(table)}, "look it up")
+    drawn = draw(len(table)).label
+    assert np.array_equal(read(write_png(path, drawn, depth), labels=labels)[0].pixels, drawn)
 
 
 def test_few_bits_are_refused_only_if_all_numbers_have_two_meanings(path):

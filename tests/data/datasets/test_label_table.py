@@ -65,6 +65,12 @@ def test_letters_may_be_composed_or_not(table):
     assert len(classes) == 1
 
 
+def test_trained_as_counts_and_not_a_name(table):
+    text = f"{HEADER},trained_as\n0,Road,1,1,1,Road\n1,Void,2,2,2,Road\n2,Sky,3,3,3,VOID\n"
+    classes, targets = classes_of(table(text))
+    assert classes.names == ("Road",) and targets == {0: 0, 1: 0, 2: VOID}
+
+
 @pytest.mark.parametrize("delimiter", [";", "\t"])
 def test_spreadsheets_may_use_another_delimiter(table, delimiter):
     assert classes_of(table(GROUPED.replace(",", delimiter))) == classes_of(table(GROUPED))
