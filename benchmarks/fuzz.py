@@ -6,6 +6,9 @@ Bytes are changed, removed, doubled, reversed, taken from another run, or replac
 fedsim must refuse the damage in a sentence, or reach the same models as without the damage; digests in the
 checkpoints tell. A command that asks for too much, such as a thousand epochs, is not run.
 
+The kinds labels and cache are made-up data sets, and data sets and caches that change. fedsim must refuse them in a
+sentence, or read in each pixel what an independent reader (pypng) finds in the files.
+
 The program prints a line for each kind of file: how many damages were refused, how many did no harm, and how many
 ended in any other way. Each of the latter is printed with its seed, and the exit status is then 1.
 """
@@ -18,13 +21,22 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from damage import KINDS, Damage  # noqa: E402
+import damage  # noqa: E402
+from cache_states import CacheStates  # noqa: E402
+from damage import Damage, Outcome  # noqa: E402
+from readings import Readings  # noqa: E402
 
+SUBJECTS = {kind: Damage for kind in damage.KINDS} | {"labels": Readings, "cache": CacheStates}
+KINDS: dict[str, Callable[[Any, random.Random], Outcome]] = {
+    **damage.KINDS, "labels": Readings.read_labels, "cache": CacheStates.serve_again}
 NAMES = {0: "no harm", 1: "refused", 2: "refused", None: "not run"}
 WRONG = "WRONG"
 
@@ -39,20 +51,21 @@ def main() -> None:
     wrong = 0
     with tempfile.TemporaryDirectory() as folder:
         os.environ["FEDSIM_CACHE"] = f"{folder}/cache"
-        damage = Damage(Path(folder))
+        subject_of = cache(lambda kind: kind(Path(folder)))  # made when it is needed first
         for kind in asked.kinds:
+            subject = subject_of(SUBJECTS[kind])
             started = time.perf_counter()
-            counts = Counter(outcome_of(damage, kind, f"{asked.seed}-{number}") for number in range(asked.cases))
+            counts = Counter(outcome_of(subject, kind, f"{asked.seed}-{number}") for number in range(asked.cases))
             wrong += counts[WRONG]
             told = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
             print(f"{kind:18} {told}   {time.perf_counter() - started:.0f} s", flush=True)
     sys.exit(wrong > 0)
 
 
-def outcome_of(damage: Damage, kind: str, seed: str) -> str:
+def outcome_of(subject: Any, kind: str, seed: str) -> str:
     """Apply a damage, and return in words how fedsim took it."""
     try:
-        return NAMES[KINDS[kind](damage, random.Random(seed)).status]
+        return NAMES[KINDS[kind](subject, random.Random(seed)).status]
     except Exception:
         print(f"{kind}, {seed}:\n{traceback.format_exc()}", flush=True)
         return WRONG

@@ -97,7 +97,9 @@ def _add_row(table: Table, row: dict[str, str]) -> None:
     table.odd += ["a name twice"] if spellings and ("trained_as" not in row or spellings != {written}) else []
     spellings.add(written)
     meaning = VOID
-    if name not in ("", "void"):
+    if plain(row["name"]) == "void" and name not in ("", "void"):
+        table.odd.append("void that is trained")  # it is void, as the docs say
+    elif name not in ("", "void"):
         table.names += [] if name in table.names else [name]
         meaning = table.names.index(name)
     if int(number) in table.classes:
@@ -128,7 +130,7 @@ def read_png(path: Path) -> Raw:
     if "palette" in info:
         return _paletted(stored[..., 0], info["palette"], odd)
     if "transparent" in info:
-        marked = np.all(stored == np.atleast_1d(info["transparent"]), axis=-1)
+        marked = np.equal(stored, np.atleast_1d(info["transparent"])).all(-1)
         odd += ["a transparent number"] if marked.any() else ["a mark of transparency"]
     if info["alpha"]:
         if (stored[..., -1] != 2 ** bits - 1).any():
@@ -181,11 +183,11 @@ def judge(root: Path, split: str) -> Verdict:
         _check_picture(picture, raw[name].samples.shape[::-1], verdict)
     classes = _palettes({name: one for name, one in raw.items() if one.bits is None}, table, verdict)
     classes |= {name: _grey(one, table, verdict) for name, one in raw.items() if one.bits is not None}
-    for name, label in classes.items():
-        if label is None or (label == VOID).all():
+    for name, found in classes.items():
+        if found is None or (found == VOID).all():
             verdict.must.append(f"{name} has a number of no class, or void alone")
         else:
-            verdict.labels[name] = label
+            verdict.labels[name] = found
     return verdict
 
 

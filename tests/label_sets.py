@@ -23,6 +23,7 @@ TABLES: list[list[tuple[int, str, Colour]]] = [
     [(1, "Road", (0, 0, 255)), (300, "Car", (255, 0, 0)), (65535, "Void", (0, 0, 0))],
 ]
 FORMATS = ["JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "MPO", "JPEG2000", "ICO"]
+NAMES = ["größe", "Frame 1", "图像", "a'b\"c", "frame-01", "x" * 200, "a.b.c", "-1", "№ 5"]
 STRANGERS = ["notes.txt", "Thumbs.db", ".DS_Store", "._frame-0.png", "frame-0.json", "frame-0.tif", "frame-9.bmp",
              "desktop.ini", "frame-0.png.bak", "frame-7"]
 
@@ -110,7 +111,7 @@ class LabelSet:
         sort = self.chance.choice(["table", "shuffled", "own", "sorted", "grey", "strange", "map", "packed"])
         numbers = [number for number, _, _ in self.table if number < 256]
         shuffled = self.chance.sample(numbers, len(numbers))
-        strange = {number: tuple(self.chance.randrange(256) for _ in range(3)) for number in numbers}
+        strange = {number: (self.chance.randrange(256), number, self.chance.randrange(256)) for number in numbers}
         interlace, clear = self.chance.random() < 0.2, self.chance.random() < 0.1
         for path in self.some() if self.chance.random() < 0.4 else sorted(self.meant):
             label = self.meant[path]
@@ -184,13 +185,13 @@ class LabelSet:
     def names(self) -> None:
         """Names of files in other letters, other endings, without a partner, and strangers among them."""
         for number, path in enumerate(self.some()):
-            label, twin = self.meant.pop(path), self.root / "images" / path.relative_to(self.root / "labels")
-            if not twin.exists() or not path.exists():  # another twist's
+            label, twin = self.meant.pop(path, None), self.root / "images" / path.relative_to(self.root / "labels")
+            if label is None or not twin.exists() or not path.exists():  # another twist's
                 continue
-            odd = self.chance.choice(["größe", "Frame 1", "图像", "a'b\"c", "frame-01", "x" * 200, "a.b.c", "-1", "№ 5"])
-            forms = self.chance.choice([("NFC", "NFC"), ("NFD", "NFC")])
-            named = [one.rename(one.with_name(unicodedata.normalize(form, f"{odd}{number}.png")))
-                     for one, form in zip((path, twin), forms, strict=True)]
+            odd = f"{self.chance.choice(NAMES)}{number}.png"
+            taken_apart = unicodedata.normalize("NFD", odd)  # as macOS writes it
+            named = [path.rename(path.with_name(self.chance.choice([odd, taken_apart]))), twin.rename(
+                twin.with_name(odd))]
             self.meant[named[0]] = label
             which = self.chance.choice(named)
             if self.chance.random() < 0.3:
@@ -238,7 +239,8 @@ class LabelSet:
             [head.replace("label", "id"), *lines[1:]], [*lines, "x,y,1,2,3"], [*lines, "48,Late,1,2,999"],
             [line + "," for line in lines], [head.upper(), *lines[1:]], lines[1:], [*lines, "49,Late,,,"]])
         text = self.chance.choice(["\n", "\n", "\r\n", "\r"]).join(changed) + self.chance.choice(["\n", ""])
-        path.write_bytes(text.encode(self.chance.choice(["utf-8", "utf-8", "utf-8-sig", "utf-16", "cp1252"]), "replace"))
+        encoding = self.chance.choice(["utf-8", "utf-8", "utf-8-sig", "utf-16", "cp1252"])
+        path.write_bytes(text.encode(encoding, "replace"))
 
 
 TWISTS: list[Callable[[LabelSet], None]] = [

@@ -7,9 +7,7 @@ import random
 import re
 import shutil
 import unicodedata
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import label_sets
 import numpy as np
@@ -24,13 +22,12 @@ from fedsim.main import main
 
 
 class Readings:
-    """Data sets in a folder, one after the other."""
+    """Data sets in a folder, one after the other, and a cache of scenes that is emptied after each."""
 
     def __init__(self, folder: Path) -> None:
         self.root, self.out = folder / "set", folder / "out"
-        os.environ["FEDSIM_CACHE"] = str(folder / "cache")
 
-    def labels(self, chance: random.Random) -> Outcome:
+    def read_labels(self, chance: random.Random) -> Outcome:
         """Label files, palettes, names, sizes, folders and tables of all sorts."""
         twists = label_sets.make(self.root, chance)
         try:
@@ -41,7 +38,8 @@ class Readings:
                 self._inspect(any(outcome.status for outcome in outcomes))
         except AssertionError as error:
             raise AssertionError(f"{', '.join(twists)}: {error}") from error
-        shutil.rmtree(os.environ["FEDSIM_CACHE"], ignore_errors=True)
+        finally:
+            shutil.rmtree(os.environ["FEDSIM_CACHE"], ignore_errors=True)
         return max(outcomes, key=lambda outcome: outcome.status or 0)
 
     def _split(self, split: str, right: Verdict, may_refuse: bool) -> Outcome:
@@ -100,5 +98,3 @@ def account(scenes: SceneSet, right: Verdict, told: str) -> None:
 def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
-
-KINDS: dict[str, Callable[[Any, random.Random], Outcome]] = {"labels": Readings.labels}
