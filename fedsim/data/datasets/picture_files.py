@@ -3,6 +3,8 @@
 import re
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from os.path import isdir, isfile  # Path's methods raise PermissionError instead of saying no
 from pathlib import Path
@@ -10,6 +12,15 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
+from fedsim.data.datasets.picture_bytes import (
+    FIRST_BYTES,
+    ORIENTATION,
+    describe_stranger,
+    odd_jpeg,
+    png_chunks,
+    strip_png,
+    tell_format,
+)
 from fedsim.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif")  # in capitals too
@@ -19,8 +30,6 @@ FORMATS = ("PNG", "JPEG")  # only these, because some of Pillow's decoders start
 UPRIGHT = dict(enumerate((Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM,
                           Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270, Image.Transpose.TRANSVERSE,
                           Image.Transpose.ROTATE_90), start=2))  # EXIF orientation -> what makes the picture upright
-NOTES = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")  # parts of a PNG that may be larger than Pillow reads
-SPELLING = {"WEBP": "WebP", "JPEG2000": "JPEG 2000"}  # of the names that Pillow gives to formats
 UNREADABLE = "pictures that cannot be read"
 _HEADER = threading.Lock()
 
@@ -65,8 +74,9 @@ def open_picture(path: Path) -> Image.Image:
     """
     image, orientation = _decode(path)
     if orientation != 1:
-        raise DataError(f"{path} is marked as turned or mirrored (EXIF orientation {orientation}), but "
-                        "its label has no such mark; turn picture and label alike, and save both without the mark",
+        raise DataError(f"{path} is marked as turned or mirrored (EXIF orientation {orientation}), and nobody knows "
+                        "whether its label was drawn before or after turning; turn picture and label alike, and save "
+                        "both without the mark",
                         "pictures that are marked as turned")
     return image
 
@@ -77,94 +87,95 @@ def read_upright(path: Path) -> np.ndarray:
     return np.asarray(rgb(image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image))
 
 
-def _decode(path: Path) -> tuple[Image.Image, int]:
-    """Return the picture of a file and its EXIF orientation, 1 if it has none that means anything. Raises DataError."""
-    try:
-        image = _open(path, path)
-        if image is None:
-            image = _open(path, BytesIO(_without_notes(path.read_bytes())))
-        if image is None:
-            raise ValueError("its notes are too large")
-        return image, _orientation(image)
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} claims to have more than {Image.MAX_IMAGE_PIXELS:,} pixels, which is too many to "
-                        "open safely; shrink it", UNREADABLE) from error
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is not there any more; restore it, and do not change pictures while they are read",
-                        UNREADABLE) from error
-    except PermissionError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); make it readable for yourself",
-                        UNREADABLE) from error
-    except Exception as error:  # Pillow's decoders throw nearly anything at a damaged file
-        raise DataError(f"{path} cannot be read as a picture: it {_what_is_wrong(path, error)}", UNREADABLE) from error
-
-
-def _open(path: Path, file: Path | BytesIO) -> Image.Image | None:
-    """Return the decoded picture; None if the notes in a PNG are larger than Pillow reads."""
-    # One thread at a time, because warning filters belong to the whole process. Decoding needs no lock.
-    try:
-        with _HEADER, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(file, formats=FORMATS)
-        with image:
-            image.load()
-            return image
-    except ValueError:
-        if isinstance(file, Path) and format_of(path) == "PNG":
-            return None
-        raise
-
-
-def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8. A mark that cannot be read, or has another value, means nothing: 1."""
-    try:
-        with _HEADER, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the marks' errors, without the name of a file
-            mark = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # any other value in the marks may be damaged
-        return 1
-    return mark if isinstance(mark, int) and mark in UPRIGHT else 1
-
-
-def _without_notes(png: bytes) -> bytes:
-    """Return a PNG without its texts and its colour profile, which pixels do not depend on."""
-    kept, place = [png[:8]], 8
-    while place + 12 <= len(png):
-        length = int.from_bytes(png[place:place + 4], "big")
-        if png[place + 4:place + 8] not in NOTES:
-            kept.append(png[place:place + 12 + length])
-        place += 12 + length
-    return b"".join(kept)
-
-
 def format_of(path: Path) -> str:
     """Return the format of a file by its first bytes, "" if it is unknown. Decodes nothing. Raises OSError."""
     with open(path, "rb") as file:
-        start = file.read(16).ljust(16, b"\0")  # as many as Pillow looks at
-    Image.init()
-    for name in Image.ID:
-        _, accepts = Image.OPEN[name]
-        if accepts and accepts(start) is True:
-            return SPELLING.get(name, name)
-    return ""
+        return tell_format(file.read(FIRST_BYTES))
 
 
-def _what_is_wrong(path: Path, error: Exception) -> str:
-    """Return the end of a sentence on a file that is no picture: what it is, and what to do."""
+def _decode(path: Path) -> tuple[Image.Image, int]:
+    """Return the picture of a file and its EXIF orientation, 1 to 8. Raises DataError."""
     try:
-        found, size = format_of(path), path.stat().st_size
-    except OSError:
-        found, size = "", 1
-    if not size:
-        return "is empty; get the file anew"
-    if found in FORMATS:
-        return f"is a damaged or incomplete {found} ({_reason(error)}); get the file anew"
-    if found:
-        return f"is {found}; save it as PNG or JPEG"
-    if path.is_dir():
-        return "is a folder, not a picture"
-    return "is neither PNG nor JPEG; save it as one of these"
+        data = _read(path)
+        form = tell_format(data)
+        if form not in FORMATS:
+            raise ValueError(describe_stranger(data))
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is not there any more; restore it, and do not change pictures while they are read",
+                        UNREADABLE) from error
+    except OSError as error:
+        remedy = "make it readable for yourself" if isinstance(error, PermissionError) else "check path and disk"
+        raise DataError(f"{path} cannot be read ({_reason(error)}); {remedy}", UNREADABLE) from error
+    except ValueError as error:
+        raise DataError(f"{path} cannot be read as a picture: it {error}", UNREADABLE) from error
+    try:
+        return _decode_png(data) if form == "PNG" else _open(data)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} claims to have more than {Image.MAX_IMAGE_PIXELS:,} pixels, which is too many to "
+                        "open safely; shrink it", UNREADABLE) from error
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's decoders throw nearly anything at a damaged file
+        odd = odd_jpeg(data) if form == "JPEG" else None
+        what = f"is {odd}; save it as PNG or as a JPEG of 8 bits" if odd else (
+            f"is a damaged or incomplete {form} ({_reason(error)}); get the file anew")
+        raise DataError(f"{path} cannot be read as a picture: it {what}", UNREADABLE) from error
+
+
+def _read(path: Path) -> bytes:
+    """Return all bytes of a PNG or JPEG, and the first bytes of any other file. Raises OSError."""
+    with open(path, "rb") as file:
+        first = file.read(FIRST_BYTES)
+        return first + file.read() if tell_format(first) in FORMATS else first
+
+
+def _decode_png(data: bytes) -> tuple[Image.Image, int]:
+    """Decode a PNG as `_open` does, if need be without its texts and colour profile.
+
+    Pillow refuses a PNG for texts and profiles that are large or damaged, but the picture may be whole.
+    """
+    for _ in png_chunks(data):  # raises ValueError for damage that Pillow does not notice
+        pass
+    try:
+        return _open(data)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise
+    except Exception:
+        for texts in (ORIENTATION, ()):
+            with suppress(Exception):
+                return _open(strip_png(data, texts))
+        raise
+
+
+def _open(data: bytes) -> tuple[Image.Image, int]:
+    """Return the picture in the bytes of a PNG or JPEG, and its EXIF orientation. Raises nearly anything."""
+    with _quietly():
+        image = Image.open(BytesIO(data), formats=FORMATS)
+    with image:
+        image.load()
+        return image, _orientation(image)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation of a picture, 1 to 8; 1 (upright) if it has none, or one that means nothing."""
+    try:
+        with _quietly():
+            mark = image.getexif().get(ExifTags.Base.Orientation)
+        return int(mark) if mark in UPRIGHT else 1
+    except Exception:  # Pillow's reader throws nearly anything at damaged EXIF
+        return 1
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Silence Pillow's warnings, which name no file, and turn the one about too many pixels into an error.
+
+    One thread at a time, because warning filters belong to the whole process. Decoding needs no lock.
+    """
+    with _HEADER, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
 
 
 def picture_size(path: Path) -> tuple[int, int]:

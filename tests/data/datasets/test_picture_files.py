@@ -1,5 +1,6 @@
 """Files: every kind of picture and label that users have, many at a time, and what is refused."""
 
+import builtins
 import os
 import struct
 import threading
@@ -109,7 +110,7 @@ def test_a_picture_one_may_not_read_is_told_apart_from_a_damaged_one(path, monke
     def denied(*_, **__):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Image, "open", denied)
+    monkeypatch.setattr(builtins, "open", denied)
     assert refused(read_picture, path) == f"{path} cannot be read (Permission denied); make it readable for yourself"
 
 
