@@ -52,7 +52,8 @@ def _show_help(context: click.Context) -> None:
 data = Group("data", {
     "fetch": "Download a data set, check it and unpack it.",
     "inspect": "Show what every car would have, before training.",
-}, help="Data sets: get them, and see how their scenes are dealt to cars.")
+    "cache": "List the scenes that were read before, and clear them.",
+}, help="Data sets: get them, see how their scenes are dealt to cars, and clear the cache of scenes.")
 
 commands = Group("fedsim", {
     "run": "Train: starts the ranks and plays a federation, from settings to report.",

@@ -10,9 +10,7 @@ from fedsim.cli.command import PATH, Command
 from fedsim.errors import OutputError
 from fedsim.record.overview import Overview, find_runs
 from fedsim.report.tables import Table, print_tables
-from fedsim.report.words import ABSENT, format_number
-
-UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))  # name, seconds
+from fedsim.report.words import ABSENT, format_age, format_number
 
 
 @click.command("list", cls=Command)
@@ -42,13 +40,4 @@ def _row(run: Overview, place: Path, now: float) -> Sequence[str]:
             *(str(settings.get(name, ABSENT)) for name in ("algo", "data", "cars")),
             f"{scores.round if scores else ABSENT}/{run.rounds}",
             *(format_number(miou) for miou in (scores and scores.last, scores and scores.best)),
-            _age(now - run.changed), run.standing)
-
-
-def _age(seconds: float) -> str:
-    """Return a time in its largest unit, such as "3 h"."""
-    for name, length in UNITS:
-        if seconds >= length:
-            return f"{seconds // length:.0f} {name}"
-    return "now"
-
+            format_age(now - run.changed), run.standing)

@@ -10,7 +10,6 @@ when it is complete. An entry whose content is not what was written is made anew
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from fedsim.data.cache_entries import cache_folder, mark_used
 from fedsim.data.pixels import resize_picture
 from fedsim.data.scene_set import LabelMaps, SceneSet, Source, class_histogram
 from fedsim.errors import DataError
@@ -43,7 +43,7 @@ def load(source: Source, split: str, image_size: tuple[int, int] | None,
     identity = source.identity(split)
     described = [source.name, identity, split, list(size), PIL.__version__, FORMAT_VERSION]
     key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
-    entry = _root() / key
+    entry = cache_folder() / key
     scene_set = _open(entry, source, verify)
     if scene_set is not None:
         return scene_set
@@ -59,14 +59,6 @@ def load(source: Source, split: str, image_size: tuple[int, int] | None,
     return scene_set
 
 
-def _root() -> Path:
-    if own := os.environ.get("FEDSIM_CACHE"):
-        return Path(own)
-    if shared := os.environ.get("XDG_CACHE_HOME"):
-        return Path(shared) / "fedsim"
-    return Path.home() / ".cache" / "fedsim"
-
-
 def _open(entry: Path, source: Source, verify: bool) -> SceneSet | None:
     """Return the scenes of an entry; None if the entry is missing or damaged."""
     try:
@@ -80,6 +72,7 @@ def _open(entry: Path, source: Source, verify: bool) -> SceneSet | None:
         arrays = (images, pixels, histograms)
         if verify and [hashlib.sha256(array.data).hexdigest() for array in arrays] != meta["digests"]:
             return None
+        mark_used(entry)
         return SceneSet(images, LabelMaps(pixels, shapes), histograms, tuple(meta["names"]), tuple(meta["drives"]),
                         tuple(meta["times"]), source.classes, meta["fingerprint"], meta["remarks"])
     except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError):

@@ -6,6 +6,7 @@ from typing import Any
 
 from fedsim.options import number_text
 
+UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))  # name, seconds
 ABSENT = "–"  # the cell of a table for which there is no value
 
 
@@ -31,6 +32,19 @@ def format_setting(value: Any, absent: str = ABSENT) -> str:
     if isinstance(value, list):
         return ",".join(map(format_setting, value)) or absent
     return absent if value is None else number_text(value) if isinstance(value, float) else str(value)
+
+
+def format_age(seconds: float) -> str:
+    """Return a time in its largest unit, such as "3 h"."""
+    for name, length in UNITS:
+        if seconds >= length:
+            return f"{seconds // length:.0f} {name}"
+    return "now"
+
+
+def format_bytes(count: int) -> str:
+    """Return a number of bytes in megabytes, 10^6 bytes, such as "186.9 MB"."""
+    return f"{count / 1e6:,.1f} MB"
 
 
 def list_names(names: Sequence[str], most: int) -> str:
