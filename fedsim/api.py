@@ -19,6 +19,7 @@ from fedsim.record.metrics_file import read_metrics
 from fedsim.record.run_directory import RunDirectory
 from fedsim.settings.fields import CHOICES, Settings, read_settings
 from fedsim.system.console import enduring_output
+from fedsim.system.paths import read_path
 
 __all__ = ["FedsimError", "Result", "Segmenter", "Settings", "load", "read_settings", "run"]
 
@@ -38,7 +39,8 @@ class Result:
     @classmethod
     def read(cls, directory: str | Path) -> "Result":
         """Read what a run has recorded so far. Raises OutputError if the directory holds no run."""
-        return cls(Path(directory), read_metrics(PastRun.open(Path(directory)).directory.metrics))
+        path = Path(read_path(directory, "the directory"))
+        return cls(path, read_metrics(PastRun.open(path).directory.metrics))
 
     @functools.cached_property
     def settings(self) -> Settings:

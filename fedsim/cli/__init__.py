@@ -26,7 +26,7 @@ class Group(click.Group):
         self._known = known
 
     def list_commands(self, context: click.Context) -> list[str]:
-        return list(self._known)
+        return [*self._known]  # `list` is the module fedsim.cli.list once it is imported
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         known = self._known.get(name)

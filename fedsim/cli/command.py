@@ -9,15 +9,21 @@ from click.shell_completion import CompletionItem
 
 from fedsim.errors import MachineError
 from fedsim.system.console import LOG
+from fedsim.system.paths import read_path
 
 WIDE = {"max_content_width": 120}  # columns of help, if the terminal has so many
 LOUDNESS = {"--quiet": logging.WARNING, "--verbose": logging.DEBUG}
 
 
 class PathType(click.ParamType):
-    """Text that a shell completes to files. A path is checked where it is opened."""
+    """A path, which a shell completes to files. It is read by `read_path`, and checked where it is opened."""
 
     name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        assert param is not None, "paths are options and arguments"
+        name = param.opts[0] if isinstance(param, click.Option) else param.human_readable_name.strip("[].")
+        return read_path(value, name)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         return [CompletionItem(incomplete, type="file")]

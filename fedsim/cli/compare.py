@@ -75,7 +75,7 @@ def _without(asked: Asked, tried: Grid) -> dict[str, Any]:
 
 def _compare_runs(runs: Sequence[PastRun], target: float | None, out: str | None, values: dict[str, Any]) -> None:
     """Report on existing runs."""
-    if root := values["data_root"]:
+    if (root := values["data_root"]) is not None:
         runs = [replace(run, settings=replace(run.settings, data_root=root)) for run in runs]
     findings = _examine(runs, values["device"], values["threads"])
     comparison = judge(findings, target, None)

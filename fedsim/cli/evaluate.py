@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -124,8 +125,8 @@ def _on(settings: Settings, data: str | None, data_root: str | None, classes: in
     """
     if data is not None:
         settings = replace(settings, data=data, data_root=None, classes=None, partition=Settings.partition)
-    settings = replace(settings, data_root=data_root or settings.data_root, classes=classes or settings.classes,
-                       eval_split=eval_split or settings.eval_split)
+    given: dict[str, Any] = {"data_root": data_root, "classes": classes, "eval_split": eval_split}
+    settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
     check_data_root(settings)
     return settings
 

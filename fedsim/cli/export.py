@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from fedsim.cli.command import Command
+from fedsim.cli.command import PATH, Command
 from fedsim.inference.export import FORMATS, INPUT, LABELS, LOGITS, SAMPLES
 from fedsim.inference.export import export as write
 from fedsim.inference.segmenter import Segmenter
@@ -12,23 +12,23 @@ from fedsim.report.tables import Table, print_block, print_tables
 
 
 @click.command(cls=Command)
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=PATH)
 @click.option("--format", "kind", type=click.Choice(list(FORMATS)), default="onnx",
               help="onnx needs the packages onnx, onnxscript and onnxruntime; torch is a program of torch.export.  "
                    "[default: onnx]")
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE",
+@click.option("--out", type=PATH, required=True, metavar="FILE",
               help="The file to write, .onnx or .pt2; it must not exist yet.")
 @click.option("--with-resize", is_flag=True,
               help="Take pictures of any size, and give labels of the same size instead of logits.")
-def export(model: Path, kind: str, out: Path, with_resize: bool) -> None:
+def export(model: str, kind: str, out: str, with_resize: bool) -> None:
     """Write a trained model as a file that runs without fedsim, and check it.
 
     MODEL is a run's directory or a .safetensors file of one. The file takes pictures as bytes and gives logits, at the
     size that the network sees; with --with-resize it takes pictures of any size and gives their labels. It has the
     model card in it. It is read again and must label sample scenes like the model itself.
     """
-    segmenter = Segmenter.load(model)
-    card, equal = write(segmenter, kind, out, with_resize)
+    segmenter = Segmenter.load(Path(model))
+    card, equal = write(segmenter, kind, Path(out), with_resize)
     width, height = segmenter.card.input_size
     rows = [["network", f"{segmenter.card.model}, trained by {segmenter.card.algo}"],
             ["input", f"{width}x{height} pixels"],

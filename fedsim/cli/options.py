@@ -13,9 +13,10 @@ from fedsim.data.partition import PARTITIONS, SPLIT_FILE
 from fedsim.errors import SettingsError
 from fedsim.options import flag
 from fedsim.settings import compatible
-from fedsim.settings.fields import FLAGGED, Settings, read_settings, type_name
+from fedsim.settings.fields import FLAGGED, PATHS, Settings, read_settings, type_name
 from fedsim.settings.registry import check_own_code
 from fedsim.system.console import LOG
+from fedsim.system.paths import read_path
 
 HELP = """Train one segmentation network from many cars that never share their pictures.
 
@@ -23,7 +24,6 @@ Ranks are started by torchrun: torchrun --nproc_per_node=4 -m fedsim.main --algo
 plays all cars."""
 PLAIN = {"int": "N", "float": "X", "str": "TEXT"}
 TYPES = {"int": click.INT, "float": click.FLOAT, "str": click.STRING}
-PATHS = ("data_root", "out", "resume")
 DECIDING = {"algo", "partition", "aggregator", "server_optimizer"}  # settings that decide which others are read
 
 
@@ -64,7 +64,8 @@ def read_options(values: dict[str, Any], algos: Sequence[str] = ()) -> Asked:
     settings = Settings.from_values(_overridden(loaded, given), origin=f"--config {path}")
     check_own_code(settings.algo, given, f"--config {path}")
     if loaded.get("partition") not in (None, *PARTITIONS) and "partition" not in given:
-        loaded |= {"partition": str(_beside(path, Path(loaded["partition"])))}
+        split = Path(read_path(loaded["partition"], f"--config {path}: --partition"))
+        loaded |= {"partition": str(_beside(path, split))}
     loaded = _fitting(loaded, given, [given | {"algo": algo} for algo in algos] or [given], path)
     asked = _overridden(loaded, given)
     return Asked(Settings.from_values(asked, origin=f"--config {path}"), asked)

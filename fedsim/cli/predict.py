@@ -9,7 +9,7 @@ from typing import NamedTuple
 import click
 import numpy as np
 
-from fedsim.cli.command import Command
+from fedsim.cli.command import PATH, Command
 from fedsim.data.datasets.picture_files import folders, pictures, read_upright
 from fedsim.distributed.world import World
 from fedsim.errors import DataError
@@ -39,9 +39,9 @@ class Read(NamedTuple):
 
 
 @click.command(cls=Command)
-@click.argument("model", type=click.Path(path_type=Path))
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PICTURE|FOLDER...")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR",
+@click.argument("model", type=PATH)
+@click.argument("paths", nargs=-1, required=True, type=PATH, metavar="PICTURE|FOLDER...")
+@click.option("--out", type=PATH, metavar="DIR",
               help="Directory for the pictures, new or empty.  [default: predictions/MODEL-TIME]")
 @click.option("--alpha", type=click.FloatRange(0, 1), default=0.5, metavar="X",
               help="Weight of the colours in the overlay, 0 to 1.  [default: 0.5]")
@@ -51,7 +51,7 @@ class Read(NamedTuple):
 @click.option("--threads", type=click.IntRange(1, MOST_THREADS), metavar="N",
               help="CPU threads of the network; other threads read and write pictures.  [default: the number of "
                    "cores]")
-def predict(model: Path, paths: tuple[Path, ...], out: Path | None, alpha: float, batch_size: int, device: str,
+def predict(model: str, paths: tuple[str, ...], out: str | None, alpha: float, batch_size: int, device: str,
             threads: int | None) -> None:
     """Segment pictures with a trained model.
 
@@ -62,10 +62,10 @@ def predict(model: Path, paths: tuple[Path, ...], out: Path | None, alpha: float
     indices and colours mean.
     """
     world = World.join(device, threads=threads)
-    segmenter = Segmenter.load(model, world.device)
-    found = find(paths)
-    out = make_output_folder(out, "predictions", segmenter.name)
-    predictions = Predictions(out, segmenter.classes, alpha)
+    segmenter = Segmenter.load(Path(model), world.device)
+    found = find([*map(Path, paths)])
+    folder = make_output_folder(out, "predictions", segmenter.name)
+    predictions = Predictions(folder, segmenter.classes, alpha)
     predictions.describe()
     with show_steps("segmenting", len(found)) as advance:
         pixels, skipped = segment(segmenter, found, predictions, batch_size, advance)
@@ -73,11 +73,11 @@ def predict(model: Path, paths: tuple[Path, ...], out: Path | None, alpha: float
     for error in skipped:
         LOG.warning("left out: %s", error)
     if not done:
-        raise DataError(f"none of the {len(found)} pictures could be read; only {out}/classes.json was written")
+        raise DataError(f"none of the {len(found)} pictures could be read; only {folder}/classes.json was written")
     shares = pixels / pixels.sum()
     print_tables([Table(f"{done} picture(s), share of the pixels", ["", "share"],
                         [[name, f"{share:.1%}"] for name, share in zip(segmenter.classes.names, shares, strict=True)])])
-    print_block("Written", (out / name for name in ("overlay", "colour", "index", "classes.json")))
+    print_block("Written", (folder / name for name in ("overlay", "colour", "index", "classes.json")))
 
 
 def find(paths: Sequence[Path]) -> list[Found]:

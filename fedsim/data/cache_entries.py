@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from fedsim.errors import OutputError
 from fedsim.system.files import lock
+from fedsim.system.paths import path_from_environment, read_path
 
 NAME = re.compile(r"[0-9a-f]{64}(\.part)?")  # of an entry; .part while it is written, or after its writer was killed
 
@@ -27,11 +28,11 @@ class Entry(NamedTuple):
 
 def cache_folder() -> Path:
     """Return the folder of the cache: $FEDSIM_CACHE, else $XDG_CACHE_HOME/fedsim, else ~/.cache/fedsim."""
-    if own := os.environ.get("FEDSIM_CACHE"):
-        return Path(own)
-    if shared := os.environ.get("XDG_CACHE_HOME"):
-        return Path(shared) / "fedsim"
-    return Path.home() / ".cache" / "fedsim"
+    if own := path_from_environment("FEDSIM_CACHE"):
+        return own
+    if shared := path_from_environment("XDG_CACHE_HOME"):
+        return shared / "fedsim"
+    return Path(read_path("~/.cache/fedsim", "the folder of the scene cache, unless FEDSIM_CACHE names one,"))
 
 
 def find_entries(folder: Path) -> list[Entry]:

@@ -16,6 +16,7 @@ from fedsim.evaluation.evaluate import BATCH
 from fedsim.models.card import ModelCard
 from fedsim.record.run_directory import RunDirectory
 from fedsim.record.weights import fill, read_weights
+from fedsim.system.paths import read_path
 
 CPU = torch.device("cpu")
 MOST_NUMBERS = 2**25  # most numbers in a picture's upsampled logits: 128 MiB, 3 megapixels with 11 classes
@@ -123,7 +124,7 @@ def _labels_by_class(logits: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _find_weights(path: Path) -> Path:
     """Return the file of weights of a run's directory, or the file itself. Raises UserError if there is none."""
-    path = Path(path)
+    path = Path(read_path(path, "the model"))
     if not path.exists():
         raise OutputError(f"there is no {path}; name the directory of a run, or a .safetensors file that one has left")
     if not path.is_dir():

@@ -17,7 +17,7 @@ def make_output_folder(out: str | Path | None, parent: str, name: str) -> Path:
 
     Raises OutputError if it cannot be made or holds files.
     """
-    if not out:
+    if out is None:
         return make_dated_folder(parent, name)
     make_empty_folder(folder := Path(out))
     return folder

@@ -118,15 +118,11 @@ def _check_data(settings: Settings) -> None:
     if settings.alpha is not None and settings.partition not in DEFAULT_ALPHA:
         raise SettingsError(f"--alpha belongs to --partition {', '.join(DEFAULT_ALPHA)}; {settings.partition} does "
                             "not read it: leave it out")
-    if settings.out == "":
-        raise SettingsError("--out is empty; name a new directory, or leave it out")
     check_data_root(settings)
 
 
 def check_data_root(settings: Settings) -> None:
-    """Raise SettingsError if --data-root is empty, or names a folder although the data set needs none."""
-    if settings.data_root == "":
-        raise SettingsError("--data-root is empty; name the folder of the data set, or leave it out")
+    """Raise SettingsError if --data-root names a folder although the data set needs none."""
     if settings.data == "streets" and settings.data_root is not None:
         raise SettingsError("--data-root belongs to data sets on disk; streets is made by fedsim: leave it out, or "
                             "name the data set, e.g. --data camvid")

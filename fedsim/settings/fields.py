@@ -17,7 +17,9 @@ from fedsim.data.partition import PARTITIONS
 from fedsim.errors import SettingsError
 from fedsim.options import BadOption, Option, flag, number_text
 from fedsim.settings import registry
+from fedsim.system.paths import read_path
 
+PATHS = ("data_root", "partition", "out", "resume")  # the settings that may name a file or a folder
 MOST_THREADS = 1024
 MOST_CHANNELS = 2**16  # of a network's first stage
 
@@ -272,7 +274,7 @@ CHOICES: dict[str, tuple[str, ...]] = {one.name: one.metadata["choices"] for one
 def read_settings(path: str | Path) -> dict[str, Any]:
     """Read a TOML file of settings. Raises OSError, and ValueError if the file is not TOML."""
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(Path(read_path(path, "the settings file")).read_text(encoding="utf-8"))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
@@ -297,13 +299,13 @@ def _convert(one: "Field[Any]", value: Any) -> Any:
     if one.name == "local_epochs" and number:
         return str(value)
     if kind == "str" and isinstance(value, os.PathLike):
-        return os.fspath(value)
+        value = os.fspath(value)
     if kind == "float" and number and abs(value) < 1e300:
         return float(value)
     if type(value).__name__ != kind or (kind == "int" and abs(value) >= 2**63):
         expected = "a table of options by name" if one.name == "option" else kind
         raise SettingsError(f"{flag(one.name)} is {value!r}; expected {expected}")
-    return value
+    return read_path(value, flag(one.name)) if one.name in PATHS else value
 
 
 def _check(settings: CommonSettings, name: str, holds: Any, allowed: str) -> None:

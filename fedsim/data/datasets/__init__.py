@@ -1,6 +1,5 @@
 """The data sets by name; each is one small module."""
 
-import os
 from importlib import import_module
 from inspect import signature
 from os.path import isdir
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedsim.errors import DataError, SettingsError
+from fedsim.system.paths import path_from_environment
 
 if TYPE_CHECKING:  # it imports numpy, and the command line reads names alone
     from fedsim.data.scene_set import Source
@@ -33,7 +33,7 @@ def default_root(name: str) -> Path | None:
     """
     if name == "streets":
         return None
-    return Path(os.environ.get("FEDSIM_DATA") or "data") / name.removesuffix("-sequences")
+    return (path_from_environment("FEDSIM_DATA") or Path("data")) / name.removesuffix("-sequences")
 
 
 def open_source(name: str, root: Path | None, drives: int, classes: int | None = None) -> "Source":
