@@ -40,7 +40,8 @@ def cache(entries: tuple[str, ...], clear: bool, older_than: float | None) -> No
              format_bytes(entry.bytes), format_age(now - entry.used)] for entry in chosen]
     total = format_bytes(sum(entry.bytes for entry in chosen))
     if rows:
-        print_tables([Table(f"{len(rows)} entries, {total}", ["entry", "scenes of", "count", "size", "last used"], rows)])
+        columns = ["entry", "scenes of", "count", "size", "last used"]
+        print_tables([Table(f"{len(rows)} entries, {total}", columns, rows)])
         print_block("Folder", [folder])
     else:
         print(f"There are no such entries in {folder}." if found else f"There are no entries in {folder}.")

@@ -75,7 +75,7 @@ def _open(entry: Path, source: Source, verify: bool) -> SceneSet | None:
         mark_used(entry)
         return SceneSet(images, LabelMaps(pixels, shapes), histograms, tuple(meta["names"]), tuple(meta["drives"]),
                         tuple(meta["times"]), source.classes, meta["fingerprint"], meta["remarks"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError):
+    except Exception:  # numpy throws nearly anything at a damaged header
         return None
 
 

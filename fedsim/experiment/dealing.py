@@ -77,9 +77,10 @@ def deal(settings: Settings, source: Source, cars: int, world: World, log: Logge
     shards = world.together(lambda: _shards(settings, train_set, cars))
     conditions = {train_set.names[index]: Perturbation.parse(shard.condition)
                   for shard in shards if shard.condition for index in shard.indices}
+    train_source = Conditioned(source, conditions, settings.seed) if conditions else source
     if conditions:
-        train_set = load(Conditioned(source, conditions, settings.seed), "train")
-    return Dealt(source, train_set, eval_set, settings.eval_split, shards)
+        train_set = load(train_source, "train")
+    return Dealt(source, train_source, train_set, eval_set, settings.eval_split, shards)
 
 
 def _check_same(scenes: SceneSet, fingerprint: str, source: Source, split: str) -> None:

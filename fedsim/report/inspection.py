@@ -110,7 +110,8 @@ def write_inspection(inspection: Inspection, folder: Path) -> None:
     with show_steps("drawing cars", len(dealt.shards)) as advance:
         for car, shard in enumerate(dealt.shards):
             name = "".join(letter if letter.isalnum() or letter in "-_.+" else "-" for letter in shard.name)
-            contact_sheet(dealt.train_set, shard.indices).save(folder / "cars" / f"car-{car:02d}-{name[:100]}.png")
+            sheet = contact_sheet(dealt.train_set, dealt.train_source, shard.indices)
+            sheet.save(folder / "cars" / f"car-{car:02d}-{name[:100]}.png")
             advance()
     print_tables(tables)
     for warning in warnings:

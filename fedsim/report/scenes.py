@@ -100,15 +100,17 @@ def tiles(images: Pictures, labels: Pictures, predictions: Pictures, classes: Cl
     ])
 
 
-def contact_sheet(scenes: SceneSet, indices: np.ndarray) -> "Image":
-    """Compose rows of pictures, each over a row of labels, from up to 18 of the scenes `indices`.
+def contact_sheet(scenes: SceneSet, source: Source, indices: np.ndarray) -> "Image":
+    """Compose rows of pictures, each over a row of labels, from up to 18 of the training scenes `indices`.
 
+    Only the pictures that are shown are read, at the data set's own size.
     The scenes are evenly spread over `indices` and keep their order.
     """
     from PIL.Image import fromarray
 
     shown = indices[np.unique(np.linspace(0, len(indices) - 1, SHEET_COLUMNS * SHEET_ROWS).astype(np.int64))]
-    images, labels = scenes.images[shown].transpose(0, 2, 3, 1), [scenes.labels[index] for index in shown]
+    images, labels = zip(*((own_picture(scenes, source, "train", index), scenes.labels[index]) for index in shown),
+                         strict=True)
     pictures, truth, _ = tiles(images, labels, labels, scenes.classes)
     height, width = pictures.shape[1:3]
     columns, rows = min(SHEET_COLUMNS, len(shown)), -(-len(shown) // SHEET_COLUMNS)

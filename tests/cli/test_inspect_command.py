@@ -1,6 +1,9 @@
 """fedsim data inspect: what it tells of every car, and what it leaves."""
 
 import json
+import os
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,7 @@ from PIL import Image
 
 from fedsim.cli import main
 from fedsim.data.partition.skew import jensen_shannon
+from fedsim.data.pixels import resize_picture
 
 
 @pytest.fixture
@@ -33,7 +37,10 @@ def labels(root: Path, names: list[str]) -> np.ndarray:
 
 
 def test_numbers_are_those_of_the_files(inspect, tiny_camvid, tmp_path):
-    """Pixels counted anew from the label files. Catches counts of other scenes, and void counted."""
+    """Pixels counted anew from the label files. Catches counts of other scenes, and void counted.
+
+    Colours are those of pictures at the network's size, so that no picture is cached at its own.
+    """
     inspect("--partition", "quantity", "--cars", "4", "--out", "out")
     told = json.loads((tmp_path / "out" / "inspection.json").read_text())
     split = json.loads((tmp_path / "out" / "partition.json").read_text())
@@ -43,7 +50,8 @@ def test_numbers_are_those_of_the_files(inspect, tiny_camvid, tmp_path):
         own = labels(tiny_camvid, dealt["scenes"])
         assert list(car["pixels"].values()) == own.tolist() and car["scenes"] == len(dealt["scenes"])
         assert car["divergence_bits"] == pytest.approx(jensen_shannon(own, pool))
-        pictures = np.stack([np.asarray(Image.open(tiny_camvid / "train" / f"{name}.png")) for name in dealt["scenes"]])
+        pictures = np.stack([resize_picture(np.asarray(Image.open(tiny_camvid / "train" / f"{name}.png")), (120, 90))
+                             for name in dealt["scenes"]])
         assert car["colour_mean"] == pytest.approx(pictures.mean((0, 1, 2)))
         assert car["colour_deviation"] == pytest.approx(pictures.std((0, 1, 2)))
 
@@ -68,6 +76,34 @@ def test_a_sheet_a_car_a_heat_map_and_tables_are_left(inspect, tmp_path):
     for car in ("00 d0", "04 d4"):
         assert car in said and f"| {car} |" in text
     assert "JS from pool, bits" in said and str(out / "classes.png").removeprefix(str(tmp_path) + "/") in said
+
+
+def test_sheets_show_pictures_at_their_own_size_and_under_their_conditions(inspect, tmp_path, tiny_camvid):
+    """Catches sheets of the network's small pictures, and those of another weather than the car's."""
+    seen = {}
+    for scheme in ("drive", "condition"):
+        inspect("--cars", "5", "--partition", scheme, "--image-size", "12x9", "--out", scheme)
+        with Image.open(tmp_path / scheme / "cars" / next(os.walk(tmp_path / scheme / "cars"))[2][0]) as sheet:
+            seen[scheme] = np.asarray(sheet)[:36, :48]
+    names = json.loads((tmp_path / "drive" / "partition.json").read_text())["cars"]
+    originals = [np.asarray(Image.open(tiny_camvid / "train" / f"{car['scenes'][0]}.png")) for car in names]
+    assert any(np.array_equal(seen["drive"], one) for one in originals)
+    assert not any(np.array_equal(seen["condition"], one) for one in originals)
+
+
+def test_several_faults_are_listed_by_kind(inspect, tiny_camvid, tmp_path, capsys):
+    root = Path(shutil.copytree(tiny_camvid, tmp_path / "own"))
+    names = sorted(path.name for path in (root / "trainannot").iterdir())
+    for name in names[:3]:
+        (root / "trainannot" / name).write_bytes(b"")
+    Image.new("L", (48, 36), 77).save(root / "trainannot" / names[3])
+    with pytest.raises(SystemExit) as stopped:
+        inspect("--cars", "2", "--out", "out", root=root)
+    told = capsys.readouterr()
+    assert stopped.value.code == 2 and not (tmp_path / "out").exists()
+    assert re.search(r"^[a-z ]+ \(3\):\n  .*own/trainannot/", told.out, re.MULTILINE)
+    assert "labels with numbers of no class (1):" in told.out and all(name in told.out for name in names[:4])
+    assert f"fedsim: {root} has 4 faults, listed above by kind" in told.err
 
 
 def test_what_it_leaves_is_a_partition_for_a_run(inspect, tmp_path):

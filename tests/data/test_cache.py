@@ -153,6 +153,7 @@ def flip_bit(path: Path, place: int) -> None:
     lambda entry: damage_meta(entry, lambda meta: meta["drives"].reverse()),
     lambda entry: damage_meta(entry, lambda meta: meta["times"].__setitem__(0, 7.0)),
     lambda entry: flip_bit(entry / "images.npy", 200),
+    lambda entry: (entry / "images.npy").write_bytes((entry / "images.npy").read_bytes().replace(b"}", b" ", 1)),
     lambda entry: flip_bit(entry / "labels.npy", -1),
     lambda entry: flip_bit(entry / "histograms.npy", -8),
     lambda entry: damage_meta(entry, lambda meta: meta["images"].__setitem__(0, COUNT - 1)),

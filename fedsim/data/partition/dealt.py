@@ -19,6 +19,7 @@ class Dealt:
     """The scenes to train on, dealt to cars, and the scenes to score on."""
 
     source: Source
+    train_source: Source  # the same, with training scenes under the conditions of their cars
     train_set: SceneSet
     eval_set: SceneSet
     eval_split: str
