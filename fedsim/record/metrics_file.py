@@ -8,12 +8,17 @@ from typing import Any
 
 from fedsim.errors import OutputError
 
-# What a report needs of a record: a type, a dict or a list of forms, or a tuple of forms of which one must fit.
+# What a report needs of a record: a type, a dict or a list of forms, or a tuple of forms of which one must fit. In a
+# dict, a key that ends with ? may be missing, and * stands for all other keys.
 _NUMBER = (int, float)
-_CAR = {"car": int, "name": str, "images": int, "steps": int, "loss": _NUMBER, "drift": _NUMBER}
-_SCORES = {"loss": _NUMBER, "miou": _NUMBER, "pixel_accuracy": _NUMBER, "class_iou": dict}
+_MAYBE = (int, float, type(None))
+_CAR = {"car": int, "name": str, "images": int, "steps": int, "loss": _NUMBER, "drift": _NUMBER, "dual_norm?": _MAYBE,
+        "train_miou?": _MAYBE, "miou?": _MAYBE}
+_SCORES = {"loss": _NUMBER, "miou": _NUMBER, "pixel_accuracy": _NUMBER, "class_iou": {"*": _MAYBE}}
 _RECORD = {"round": int, "algo": str, "global": (_SCORES, type(None)), "cars": [_CAR], "pictures": int,
-           "sequential_steps": int, "bytes_up": int, "bytes_down": int, "seconds": {"total": _NUMBER}}
+           "sequential_steps": int, "bytes_up": int, "bytes_down": int, "seconds": {"total": _NUMBER},
+           "worst?": ({"name": str, "miou": _NUMBER}, type(None)), "warning?": str}
+_LARGEST = 2**63  # a whole number of a record is smaller
 
 
 def read_metrics(path: Path) -> list[dict]:
@@ -42,10 +47,10 @@ def read_metrics(path: Path) -> list[dict]:
 
 def check_records(records: list[dict], path: Path) -> None:
     """Raise OutputError if one of the records, which were read from `path`, lacks what a report needs."""
-    for record in records:
+    for line, record in enumerate(records, start=1):
         if not _is_like(record, _RECORD) or not all(math.isfinite(value) for _, value in floats_in(record)):
-            raise OutputError(f"{path} is damaged: the record of round {record['round']} has missing or wrong "
-                              "fields; restore it, or start a new run")
+            raise OutputError(f"{path} is damaged: line {line}, the record of round {record['round']}, has missing or "
+                              "wrong fields; restore it, or start a new run")
 
 
 def as_line(record: dict) -> str:
@@ -70,7 +75,15 @@ def _is_like(value: Any, form: Any) -> bool:
     if isinstance(form, tuple):
         return any(_is_like(value, one) for one in form)
     if isinstance(form, dict):
-        return isinstance(value, dict) and all(name in value and _is_like(value[name], form[name]) for name in form)
+        return isinstance(value, dict) and all(_fits(value, name, inner) for name, inner in form.items())
     if isinstance(form, list):
         return isinstance(value, list) and all(_is_like(inner, form[0]) for inner in value)
-    return type(value) is form
+    return type(value) is form and (form is not int or abs(value) < _LARGEST)
+
+
+def _fits(value: dict, name: str, form: Any) -> bool:
+    """Return whether a dict has under a name of `_RECORD` what belongs there."""
+    if name == "*":
+        return all(_is_like(inner, form) for inner in value.values())
+    key = name.removesuffix("?")
+    return _is_like(value[key], form) if key in value else key != name

@@ -21,9 +21,10 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             metadata = file.metadata() or {}
         finite = all(tensor.isfinite().all() for tensor in state.values())
     except (OSError, SafetensorError, NotImplementedError) as error:  # the last one: a type that fedsim never writes
-        raise OutputError(f"{path} cannot be read as weights ({error}); train the run again") from error
+        raise OutputError(f"{path} cannot be read as weights ({error}); name a .safetensors file of a run, "
+                          "or restore this one") from error
     if not finite:
-        raise OutputError(f"{path} holds numbers that are not finite; train the run again")
+        raise OutputError(f"{path} holds numbers that are not finite; take another file that a run has written")
     return state, metadata
 
 

@@ -11,8 +11,11 @@ ABSENT = "–"  # the cell of a table for which there is no value
 
 
 def format_number(value: Any, form: str = ".3f") -> str:
-    """Return a number in the form of a format specification; – for a value that is no number, such as None."""
-    return format(value, form) if isinstance(value, Real) else ABSENT
+    """Return a number in the form of a format specification; – for None and all that is no number of a float."""
+    try:
+        return format(value, form) if isinstance(value, Real) else ABSENT
+    except OverflowError:
+        return ABSENT
 
 
 def format_ratio(part: float, whole: float, form: str = ".3f") -> str:

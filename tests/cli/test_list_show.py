@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from records import make_records
 
-from fedsim.cli import main
+from fedsim.cli import commands, main
+from fedsim.errors import OutputError
 from fedsim.main import main as play
 from fedsim.record.overview import Overview, find_runs
 from fedsim.report.run import write_run_report
@@ -180,7 +181,7 @@ def test_a_record_that_lacks_something_is_told_in_a_sentence(command, capsys, tm
     (run / "metrics.jsonl").write_text(text.replace('"pixel_accuracy"', '"accuracy"', 1))
     with pytest.raises(SystemExit):
         command("show", "run")
-    assert "is damaged: the record of round 0" in capsys.readouterr().err
+    assert "is damaged: line 1, the record of round 0" in capsys.readouterr().err
 
 
 def test_a_real_run_is_listed_and_shown_and_has_its_page(command, played, tmp_path, monkeypatch):
@@ -194,3 +195,44 @@ def test_a_real_run_is_listed_and_shown_and_has_its_page(command, played, tmp_pa
     monkeypatch.setattr("fedsim.report.run.write_run_report", write_run_report)
     assert play(["--resume", str(run)]) == 0
     assert all(word in page.read_text() for word in ("Settings that were given", "32x24", "d0"))
+
+
+ODD = [None, 5, -1, 2**70, 10**400, 1.5, "x", "", [], {}, [1], {"a": 1}, True, float("nan"), float("inf")]
+
+
+def places(value, at=()):
+    """Yield the keys that lead to every value of a JSON file; of a list, to its first value."""
+    yield at
+    inner = value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
+    for key, one in inner:
+        yield from places(one, (*at, key))
+
+
+def with_odd(value, at, odd):
+    """Return a copy of a JSON value with another one at a place."""
+    if not at:
+        return odd
+    copy = value.copy()
+    copy[at[0]] = with_odd(value[at[0]], at[1:], odd)
+    return copy
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "environment.json", "report/summary.json"])
+def test_an_odd_value_anywhere_gets_a_sentence_or_is_shown(played, tmp_path, capsys, name):
+    """In list and show. Catches a traceback at "worst": 5, at bytes beyond float, and at a class without a number."""
+    run = tmp_path / "run"
+    shutil.copytree(played, run)
+    *before, last = (run / name).read_text().splitlines() if name.endswith("l") else [(run / name).read_text()]
+    base = json.loads(last)
+    if before:
+        base |= {"worst": {"name": "a", "miou": 0.5}, "warning": "w"}
+    for at in places(base):
+        for odd in ODD:
+            (run / name).write_text("\n".join([*before, json.dumps(with_odd(base, at, odd))]) + "\n")
+            for words in (["list", str(tmp_path)], ["show", str(run)]):
+                try:
+                    commands.main(words, standalone_mode=False)
+                except OutputError as error:
+                    assert str(run) in str(error) and (not at or not before or "line" in str(error)
+                                                       or "metrics.jsonl" in str(error))
+    capsys.readouterr()

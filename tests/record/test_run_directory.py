@@ -274,7 +274,7 @@ def test_a_record_that_the_report_could_not_use_is_refused(tmp_path, records, ke
     """Catches a KeyError hours later, when the report is drawn."""
     run = create(tmp_path / "a")
     run.metrics.write_text("".join(json.dumps(record) + "\n" for record in [*records[:2], records[2] | {key: value}]))
-    says = r"metrics\.jsonl is damaged: the record of round 2 has missing or wrong fields; restore it"
+    says = r"metrics\.jsonl is damaged: line 3, the record of round 2, has missing or wrong fields; restore it"
     with pytest.raises(OutputError, match=says):
         run.cut(2)
     assert len(run.cut(1)) == 2
