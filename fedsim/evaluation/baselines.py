@@ -1,7 +1,8 @@
-"""Baselines without a network: the most frequent class of a colour and place.
+"""Baselines without a network: the most frequent class of a colour, or of a colour at a place.
 
 Bayes' rule on histograms: predict argmax_c n(c, colour[, place]). The counts of several cars add up to the counts of
-all cars, so the baseline federates exactly.
+all cars, so the baseline federates exactly. A prediction depends on colour and place alone. So a baseline is scored
+from counts too, without predicting a pixel.
 """
 
 import numpy as np
@@ -11,57 +12,68 @@ from fedsim.data.pixels import nearest
 
 LEVELS = 8  # levels of red, of green and of blue
 ROWS, COLUMNS = 12, 16  # cells that a picture is divided into
-SCENES_AT_ONCE = 16  # limits memory, which is 8 bytes for each labelled pixel
+PIXELS_AT_ONCE = 2**20  # bounds memory, some 40 bytes for each of them, however large a picture is
 
 
-def count(images: np.ndarray, labels: np.ndarray, classes: int, grid: bool) -> np.ndarray:
-    """Count labelled pixels by colour and class, and also by place if `grid` is set.
+def no_counts(classes: int) -> np.ndarray:
+    """Return counts of no pixel: (ROWS, COLUMNS, LEVELS³, classes) int64 zeros."""
+    return np.zeros((ROWS, COLUMNS, LEVELS**3, classes), np.int64)
 
-    images: (N, 3, H, W) uint8; labels: (N, h, w) uint8, class index or VOID. A label's pixel has the colour of the
-    picture's pixel under its centre. Returns int64 (LEVELS³, classes),
-    or (ROWS, COLUMNS, LEVELS³, classes) with places.
+
+def add_scene(counts: np.ndarray, image: np.ndarray, label: np.ndarray) -> None:
+    """Count a scene's labelled pixels by place, colour and class, and add them to `counts`, in place.
+
+    counts: (ROWS, COLUMNS, LEVELS³, C) int64; image: (3, H, W) uint8; label: (h, w) uint8, class index or VOID.
+    A label's pixel has the colour of the picture's pixel under its centre.
     """
-    shape = (ROWS, COLUMNS, LEVELS**3, classes) if grid else (LEVELS**3, classes)
-    counts = np.zeros(np.prod(shape), np.int64)
-    for start in range(0, len(labels), SCENES_AT_ONCE):
-        truth = labels[start:start + SCENES_AT_ONCE]
-        bins = _bins(images[start:start + SCENES_AT_ONCE], truth.shape[1:], grid)
+    height, width = label.shape
+    at_once = max(1, PIXELS_AT_ONCE // max(width, image.shape[2]))
+    flat = counts.reshape(-1)
+    for top in range(0, height, at_once):
+        rows = np.arange(top, min(top + at_once, height))
+        truth = label[rows[0]:rows[-1] + 1]
         seen = truth != VOID
-        counts += np.bincount(bins[seen] * classes + truth[seen], minlength=counts.size)
-    return counts.reshape(shape)
+        # int64, because with many classes there are more bins than a smaller integer counts safely.
+        bins = _bins(image, rows, label.shape)[seen].astype(np.int64)
+        np.add.at(flat, bins * counts.shape[-1] + truth[seen], 1)
 
 
-def predict(counts: np.ndarray, images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Predict the most frequent class of every pixel's colour, at its place if the counts have places.
+def most_frequent(counts: np.ndarray, by_place: bool) -> np.ndarray:
+    """Return the class that is predicted for every colour at every place: (ROWS, COLUMNS, LEVELS³) uint8.
 
-    counts: from `count`; images: (N, 3, H, W) uint8; size: (width, height) of the prediction in pixels. Returns
-    (N, height, width) uint8. For a colour never seen at a place, the colour's counts at all places are used; for a
-    colour never seen at all, the most frequent class of all pixels.
+    counts: (ROWS, COLUMNS, LEVELS³, C) of training pixels. With `by_place`, it is the most frequent class of the colour
+    at the place. Without, and for a colour never seen at a place, it is that of the colour at all places. For a colour
+    never seen at all, it is the most frequent class of all pixels.
     """
-    grid = counts.ndim == 4
-    by_colour = counts.sum((0, 1)) if grid else counts
-    table = _most_frequent(by_colour, np.argmax(by_colour.sum(0)))
-    if grid:
-        table = _most_frequent(counts, table)
-    predictions = np.empty((len(images), size[1], size[0]), np.uint8)
-    for start in range(0, len(images), SCENES_AT_ONCE):
-        part = slice(start, start + SCENES_AT_ONCE)
-        predictions[part] = table.ravel()[_bins(images[part], (size[1], size[0]), grid)]
-    return predictions
+    by_colour = counts.sum((0, 1))
+    table = _argmax(by_colour, np.argmax(by_colour.sum(0)))
+    return _argmax(counts, table) if by_place else np.broadcast_to(table, counts.shape[:-1])
 
 
-def _most_frequent(counts: np.ndarray, otherwise: np.ndarray | np.intp) -> np.ndarray:
+def confusion(predicted: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the confusion matrix (C, C) int64 of predictions, rows = truth, columns = prediction.
+
+    predicted: from `most_frequent`; counts: (ROWS, COLUMNS, LEVELS³, C) of the scored pixels.
+    """
+    classes = counts.shape[-1]
+    by_prediction = [counts[predicted == guess].sum(0) for guess in range(classes)]
+    return np.stack(by_prediction, axis=1)
+
+
+def _argmax(counts: np.ndarray, otherwise: np.ndarray | np.intp) -> np.ndarray:
     """Return the most frequent classes (...) uint8 of counts (..., classes), or `otherwise` if all counts are 0."""
     return np.where(counts.any(-1), counts.argmax(-1), otherwise).astype(np.uint8)
 
 
-def _bins(images: np.ndarray, shape: tuple[int, ...], grid: bool) -> np.ndarray:
-    """Return the histogram bin of every pixel (N, h, w) int32, at the size `shape` (h, w)."""
-    red, green, blue = (images.astype(np.int32) * LEVELS >> 8).transpose(1, 0, 2, 3)
-    colour = (red * LEVELS + green) * LEVELS + blue
+def _bins(image: np.ndarray, rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return place and colour of the pixels in some rows, as one number: (len(rows), w) int32.
+
+    image: (3, H, W) uint8; shape: (h, w), of which `rows` are some.
+    """
     height, width = shape
-    colour = colour[:, nearest(images.shape[2], height)[:, None], nearest(images.shape[3], width)]
-    if not grid:
-        return colour
-    place = (np.arange(height) * ROWS // height)[:, None] * COLUMNS + np.arange(width) * COLUMNS // width
+    across = nearest(image.shape[2], width)
+    pixels = image[:, nearest(image.shape[1], height)[rows]].astype(np.int32) * LEVELS >> 8
+    red, green, blue = pixels
+    colour = ((red * LEVELS + green) * LEVELS + blue)[:, across]
+    place = (rows * ROWS // height)[:, None] * COLUMNS + np.arange(width) * COLUMNS // width
     return colour + place.astype(np.int32) * LEVELS**3

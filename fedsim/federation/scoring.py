@@ -11,7 +11,7 @@ from torch import Tensor
 from fedsim.data.scene_set import SceneSet
 from fedsim.evaluation import baselines
 from fedsim.evaluation.evaluate import Evaluation, evaluate, evaluate_own
-from fedsim.evaluation.metrics import Scores, confusion, scores
+from fedsim.evaluation.metrics import Scores, scores
 from fedsim.federation.federation import Federation
 from fedsim.federation.state import State
 from fedsim.models.flat import Norms
@@ -66,23 +66,21 @@ def _own_model(federation: Federation, state: State, car: int) -> tuple[Tensor, 
 def trivial_baselines(federation: Federation, train_set: SceneSet, eval_set: SceneSet) -> dict[str, float]:
     """Return the mIoU of guessing a pixel's class from its colour, and from its colour and position.
 
-    Every car counts its own scenes, and the counts add up. Only the coordinator's result has entries.
+    Every car counts its own scenes, and every rank its share of the scored ones. The counts add up, so all ranks have
+    the same result.
     """
-    classes, result = len(train_set.classes), {}
-    for name, grid in (("colour only", False), ("colour and position", True)):
-        counts = torch.from_numpy(baselines.count(train_set.images[:0], np.zeros((0, 1, 1), np.uint8), classes, grid))
-        for scenes in federation.fleet.scenes.values():
-            for index in scenes.indices:
-                images, labels = train_set.images[index][None], train_set.labels[index][None]
-                counts += torch.from_numpy(baselines.count(images, labels, classes, grid))
-        federation.world.sum_(counts)
-        if federation.world.is_coordinator:
-            tally = torch.zeros(classes, classes, dtype=torch.int64)
-            for index, image in enumerate(eval_set.images):
-                label = eval_set.labels[index]
-                guess = baselines.predict(counts.numpy(), image[None], label.shape[::-1])
-                tally += confusion(label[None], guess, classes)
-            result[name] = scores(tally).miou
+    trained, scored = (baselines.no_counts(len(train_set.classes)) for _ in range(2))
+    for scenes in federation.fleet.scenes.values():
+        for index in scenes.indices:
+            baselines.add_scene(trained, train_set.images[index], train_set.labels[index])
+    for index in range(federation.world.rank, len(eval_set), federation.world.size):
+        baselines.add_scene(scored, eval_set.images[index], eval_set.labels[index])
+    for counts in (trained, scored):
+        federation.world.sum_(torch.from_numpy(counts))  # which shares the array's memory
+    result = {}
+    for name, by_place in (("colour only", False), ("colour and position", True)):
+        tally = baselines.confusion(baselines.most_frequent(trained, by_place), scored)
+        result[name] = scores(torch.from_numpy(tally)).miou
     return result
 
 
