@@ -21,9 +21,15 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_torchrun import digests, records
 
+from fedsim.cli.show import show
+from fedsim.experiment import journal
+from fedsim.experiment import run as whole_run
+from fedsim.experiment.past_run import PastRun
 from fedsim.main import main
 from fedsim.record import checkpoints, run_directory
 from fedsim.record.checkpoints import PART, Checkpoints
+from fedsim.record.overview import Overview
+from fedsim.report import run as run_report
 from fedsim.report import run_figures
 from fedsim.settings.registry import NAMES
 from fedsim.system import files
@@ -134,7 +140,6 @@ def check_same(run: Path, whole: Path, rounds: int = ROUNDS) -> None:
 
 def stop_after(monkeypatch, number: int, signals: dict[int, int]) -> None:
     """Let a signal reach the process in the rounds that are named."""
-    from fedsim.experiment import run as whole_run
     real = whole_run.simulate
 
     def simulate(federation, state):
@@ -497,8 +502,6 @@ def test_full_event_files_end_the_run_in_a_sentence(tiny_camvid, whole, tmp_path
 
 
 def test_a_directory_that_is_removed_during_the_run_ends_it_in_a_sentence(tiny_camvid, tmp_path, play, monkeypatch):
-    from fedsim.experiment import run as whole_run
-
     out, real = tmp_path / "run", whole_run.simulate
 
     def simulate(federation, state):
@@ -614,3 +617,43 @@ def test_the_round_that_a_resumed_run_ends_with_is_scored(tiny_camvid, tmp_path,
     assert play("--resume", out, "--rounds", 4) == (0, "")
     told = json.loads((out / "environment.json").read_text())["warnings"]
     assert any(line.startswith("round 2 was scored because it was the last") for line in told)
+
+
+PLACES = {"baselines": (whole_run, "trivial_baselines"), "panels": (journal.Journal, "show"),
+          "figures": (run_figures, "draw_miou"), "page": (run_report, "write_run_report")}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_run_whose_report_fails_has_ended(tiny_camvid, whole, tmp_path, play, monkeypatch, capsys, place, killed):
+    """Killed as the system kills it, or for lack of memory. Catches a model or a score that waits for a report."""
+    out, owner, name = tmp_path / "run", *PLACES[place]
+    undisturbed, calls = getattr(owner, name), []
+
+    class Killed(BaseException):
+        """The end of the process: nothing of fedsim's handles it."""
+
+    def fail(*arguments):
+        calls.append(arguments)
+        if place == "panels" and arguments[1] < ROUNDS:
+            return undisturbed(*arguments)
+        raise Killed if killed else MemoryError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, fail)
+        if killed:
+            with pytest.raises(Killed):
+                main(command(tiny_camvid, out))
+        else:
+            status, said = play(*command(tiny_camvid, out))
+            assert status == 1 and "no room" in said and "has ended" in said and f"--resume {out}" in said
+    assert calls and PastRun.open(out).has_ended() and Overview.of(out).state == "finished"
+    assert without_seconds(out) == without_seconds(whole) and weights(out).keys() == weights(whole).keys()
+    capsys.readouterr()
+    show([str(out)], standalone_mode=False)
+    assert "have not been made" in capsys.readouterr().out
+    assert play("--resume", out) == (0, "")
+    assert "have not been made" not in (out / "report" / "summary.md").read_text()
+    assert (out / "report" / "summary.json").read_bytes() == (whole / "report" / "summary.json").read_bytes()
+    if place != "panels":
+        check_same(out, whole)

@@ -18,8 +18,8 @@ from fedsim.report.words import ABSENT, format_age, format_number
 def list_runs(folder: str) -> None:
     """List the runs of a folder and of the folders in it, the latest last.
 
-    A run is running while a process works on it. It is finished when it has its report. Otherwise it is stopped, and
-    --resume continues it.  [default of DIR: runs]
+    A run is running while a process works on it. It is finished when it has its models and its summary. Otherwise it is
+    stopped, and --resume continues it.  [default of DIR: runs]
     """
     place = Path(folder)
     if not place.is_dir() and folder != "runs":

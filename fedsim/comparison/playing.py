@@ -58,11 +58,12 @@ def play(jobs: Sequence[Job], at_once: int, what: str) -> list[Job]:
                 if status is None:
                     continue
                 running.remove(child)
-                ended += child.job.has_ended()
-                if not (signals.heard or (status == 0 and child.job.has_ended())):
-                    failed.append(child.job)
+                ended += (has_ended := child.job.has_ended())
+                if not signals.heard and not (status == 0 and has_ended):
                     LOG.warning("%s", child.describe_failure(status))
-                elif not signals.heard:
+                if not (signals.heard or has_ended):
+                    failed.append(child.job)
+                elif not signals.heard:  # if only its report has failed, a comparison lacks nothing
                     LOG.info("%s: mIoU %.3f (%d of %d runs)", child.job.path.name, child.job.read_final(), ended,
                              len(jobs))
     if signals.heard:

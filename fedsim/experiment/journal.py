@@ -11,11 +11,13 @@ from torch import Tensor
 
 from fedsim.classes import ClassTable
 from fedsim.federation.federation import Car
+from fedsim.record.overview import Overview, list_of_texts
 from fedsim.record.round_record import CarDetail
 from fedsim.record.run_directory import RunDirectory
 from fedsim.record.weights import save_weights
 from fedsim.report.progress import Progress
 from fedsim.report.scenes import Shown, panel
+from fedsim.report.summary import Outcome, print_summary, write_summary
 from fedsim.report.tensorboard import pages
 from fedsim.report.tensorboard.board import TensorBoard
 from fedsim.system.console import LOG, shows_progress
@@ -79,37 +81,45 @@ class Journal:
         save_weights(weights, path, metadata)
         self._models.append(path)
 
+    def end(self) -> None:
+        """Write the summary of a run that has nothing left to play: whatever happens to its report, it has ended."""
+        outcome = self._outcome({}, [f"Baselines, figures and page of this report have not been made: "
+                                     f"`{Overview.of(self.directory.path).resume}` makes them."])
+        written = [self.directory.metrics, self.directory.tensorboard, *self._models, self.directory.summary]
+        write_summary(outcome, written, self.directory.summary)
+
     def finish(self, predictions: list[np.ndarray], baselines: dict[str, float]) -> None:
         """Write the report, and print the closing table.
 
         predictions: (h, w) uint8 for each shown scene; baselines: name -> mIoU of a trivial answer.
         """
         # Imported here because matplotlib takes long to import, and nothing before needs it.
-        from fedsim.record.overview import Overview, list_of_texts
         from fedsim.report.run import Partition, write_run_report
         from fedsim.report.run_figures import draw_loss, draw_miou, draw_segmentation
-        from fedsim.report.summary import Outcome, print_summary, write_summary
 
         self._progress.close()
         self._tensorboard.describe(pages.draw_partition(self._cars, self._classes, self._pixels))
         self._tensorboard.compare(pages.mark_end())
         self._tensorboard.close()
-        overview = Overview.of(self.directory.path)
-        outcome = Outcome(self._records, self._classes.names, self._split, baselines, self._notes,
-                          list_of_texts(overview.environment, "warnings"))
-        loss, miou, segmentation, summary, page = (self.directory.report / name for name in (
-            "loss.png", "miou.png", "segmentation.png", "summary.md", "index.html"))
-        written = [self.directory.metrics, self.directory.tensorboard, *self._models, loss, miou, segmentation, summary,
-                   page]
+        outcome = self._outcome(baselines, [])
+        loss, miou, segmentation, page = (self.directory.report / name for name in (
+            "loss.png", "miou.png", "segmentation.png", "index.html"))
+        written = [self.directory.metrics, self.directory.tensorboard, *self._models, loss, miou, segmentation,
+                   self.directory.summary, page]
         draw_loss(self._records, loss)
         draw_miou(self._records, miou, baselines)
         names, images, labels = self._shown
         draw_segmentation(images, labels, predictions, self._classes, segmentation, names)
-        write_run_report(outcome, overview, self._classes,
+        write_run_report(outcome, Overview.of(self.directory.path), self._classes,
                          Partition([car.name for car in self._cars], self._pixels), segmentation, written, page)
-        write_summary(outcome, written, summary)  # last: a run that has one has ended
+        write_summary(outcome, written, self.directory.summary)
         if shows_progress():
             print_summary(outcome, written)
+
+    def _outcome(self, baselines: dict[str, float], notes: Sequence[str]) -> Outcome:
+        environment = Overview.of(self.directory.path).environment
+        return Outcome(self._records, self._classes.names, self._split, baselines, [*self._notes, *notes],
+                       list_of_texts(environment, "warnings"))
 
     def close(self) -> None:
         """Close the terminal's bar and the event files, whatever ended the run."""

@@ -5,8 +5,8 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from logging import Logger
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 from fedsim.data.partition import PARTITIONS, SPLIT_FILE
 from fedsim.data.partition.split_file import write_split
 from fedsim.distributed.world import World
-from fedsim.errors import SettingsError, Stopped
+from fedsim.errors import FedsimError, RunError, SettingsError, Stopped
 from fedsim.evaluation.evaluate import segment
 from fedsim.experiment.assembly import Experiment, assemble
 from fedsim.experiment.checks import notes, warnings
@@ -32,7 +32,7 @@ from fedsim.federation.scoring import models, score, trivial_baselines
 from fedsim.federation.state import RoundResult, State
 from fedsim.record.checkpoints import Checkpoints
 from fedsim.record.output_folder import make_dated_folder
-from fedsim.record.overview import own_code_option
+from fedsim.record.overview import Overview, own_code_option
 from fedsim.record.round_record import add_score, car_details, round_record
 from fedsim.record.run_directory import RunDirectory
 from fedsim.record.weights import weights_of
@@ -149,10 +149,9 @@ def _train(experiment: Experiment, directory: RunDirectory, resumed: bool) -> No
     try:
         if last < 0:
             _record(experiment, journal, state, None, clock)
-        elif state.round == settings.rounds:
-            _score_last(experiment, journal, state)
+        scored = last == settings.rounds and _score_last(experiment, journal, state)
         state = _play(experiment, checkpoints, journal, state)
-        _write_report(experiment, journal, state)
+        _end(experiment, journal, state, new=scored or state.round > max(last, 0))
     finally:
         if journal:
             journal.close()
@@ -173,6 +172,8 @@ def _play(experiment: Experiment, checkpoints: Checkpoints, journal: "Journal | 
             if wanted or due or result.trouble:
                 checkpoints.save(state)
                 _log(world).debug("checkpoint of round %d written to %s", state.round, checkpoints.folder)
+            if state.round % settings.evaluate_every == 0 and state.round < settings.rounds:
+                _show(experiment, journal, state)
             if stop:
                 path = checkpoints.folder.parent
                 raise Stopped(f"stopped by {signal.Signals(stop).name} after round {state.round} of {settings.rounds}; "
@@ -180,17 +181,41 @@ def _play(experiment: Experiment, checkpoints: Checkpoints, journal: "Journal | 
     return state
 
 
-def _write_report(experiment: Experiment, journal: "Journal | None", state: State) -> None:
+def _end(experiment: Experiment, journal: "Journal | None", state: State, new: bool) -> None:
+    """Write the models and the summary, with which the run has ended, and then what can be made again: the report.
+
+    new: whether the last round has been scored just now, so that it has no panel yet.
+    """
     federation = experiment.federation
-    federation.world.doing = "writing the report"
+    federation.world.doing = "writing the models"
     for name, theta, norms in models(federation, state):
         if journal:
             federation.model.load(theta, norms)
             journal.save_model(name, weights_of(federation.model.module), experiment.model_card())
-    trivial = trivial_baselines(federation, experiment.dealt.train_set, experiment.dealt.eval_set)
-    shown = _predict_shown(experiment, state)
-    if journal and shown is not None:
-        journal.finish(shown, trivial)
+    if journal:
+        journal.end()
+    federation.world.doing = "writing the report"
+    with _after_the_end(journal):
+        if new:
+            _show(experiment, journal, state)
+        trivial = trivial_baselines(federation, experiment.dealt.train_set, experiment.dealt.eval_set)
+        shown = _predict_shown(experiment, state)
+        if journal and shown is not None:
+            journal.finish(shown, trivial)
+
+
+@contextmanager
+def _after_the_end(journal: "Journal | None") -> Iterator[None]:
+    """Turn whatever goes wrong after a run has ended into a sentence that says what there is and what is missing."""
+    try:
+        yield
+    except Exception as error:
+        if journal is None:
+            raise
+        said = str(error) if isinstance(error, FedsimError) else f"{type(error).__name__}: {error}".rstrip(": ")
+        raise RunError(f"the report could not be made ({' '.join(said.split())}); the run has ended, its models and "
+                       f"records are complete, and {Overview.of(journal.directory.path).resume} makes the report"
+                       ) from error
 
 
 def _check_rounds(state: State, settings: Settings, path: Path) -> None:
@@ -209,7 +234,6 @@ def _record(experiment: Experiment, journal: "Journal | None", state: State, res
     scored = score(federation, state, experiment.dealt.eval_set, experiment.criterion) if due else None
     seconds = {"local": 0.0, "combine": 0.0} if result is None else dict(result.seconds)
     seconds |= {"evaluate": time.perf_counter() - before, "total": time.perf_counter() - started}
-    shown = _predict_shown(experiment, state) if due and result is not None else None
     if journal:
         names = experiment.dealt.eval_set.classes.names
         record = round_record(settings.algo, federation, state, result, scored, names, seconds)
@@ -217,22 +241,28 @@ def _record(experiment: Experiment, journal: "Journal | None", state: State, res
             remedy = f"; the run may diverge: {REMEDY}" if settings.on_divergence == "warn" else ""
             record["warning"] = f"{result.trouble}{remedy}"
         journal.write(record, car_details(result, scored, names) if result else {})
-        if shown is not None:
-            journal.show(state.round, shown)
 
 
-def _score_last(experiment: Experiment, journal: "Journal | None", state: State) -> None:
-    """Score the state that a resumed run ends with, if its round was not the last one when it was played."""
+def _score_last(experiment: Experiment, journal: "Journal | None", state: State) -> bool:
+    """Score the state that a resumed run ends with, if its round was not the last one when it was played.
+
+    Returns whether it has been scored now.
+    """
     federation, dealt = experiment.federation, experiment.dealt
     if not federation.world.broadcast_number(journal is not None and journal.lacks_score()):
-        return
+        return False
     federation.world.doing = f"scoring round {state.round}"
     scored = score(federation, state, dealt.eval_set, experiment.criterion)
-    shown = _predict_shown(experiment, state)
     if journal:
         journal.score_last(lambda record: add_score(record, federation, scored, dealt.eval_set.classes.names))
-        if shown is not None:
-            journal.show(state.round, shown)
+    return True
+
+
+def _show(experiment: Experiment, journal: "Journal | None", state: State) -> None:
+    """Write a panel of what the model of a round says of the shown scenes."""
+    shown = _predict_shown(experiment, state)
+    if journal and shown is not None:
+        journal.show(state.round, shown)
 
 
 def _predict_shown(experiment: Experiment, state: State) -> list[np.ndarray] | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fedsim.report.tables import Table, markdown, print_block, print_tables
 from fedsim.report.words import ABSENT, format_number
+from fedsim.system.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,9 @@ def write_summary(outcome: Outcome, paths: Sequence[Path], path: Path) -> None:
         lines += [markdown(table), ""]
     lines += [f"- {line}" for line in _notes(outcome)]
     lines += ["", "## Files", "", *(f"- `{written}`" for written in paths), ""]
-    path.write_text("\n".join(lines), encoding="utf-8")
     content = {"split": outcome.split, "baselines": outcome.baselines, "notes": [*outcome.notes]}
-    path.with_suffix(".json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_whole(path.with_suffix(".json"), json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_whole(path, "\n".join(lines))  # last: a run that has this file has ended
 
 
 def _notes(outcome: Outcome) -> list[str]:
