@@ -49,8 +49,12 @@ class Opened:
         models = [Segmenter.load(file, device) for file in run.directory.weights()]
         return cls(path, path.resolve().name, run.settings_here, models)
 
-    def subject(self) -> Subject:
-        """Load the scenes that the models are scored on. Raises UserError."""
+    def subject(self, compared: tuple[int, int] | None) -> Subject:
+        """Load the scenes that the models are scored on. Raises UserError.
+
+        compared: (width, height) of the pictures by which the scenes of several models are compared; None for the data
+        set's own size, which perturbations need.
+        """
         settings = self.settings
         if settings.eval_split != "train":  # only the training scenes of streets depend on the partition
             settings = replace(settings, partition=Settings.partition)
@@ -59,7 +63,7 @@ class Opened:
         _check_classes(self.path, card.classes, source)
         load = partial(cache.load, source, self.settings.eval_split, progress=LOG.info)
         scenes = load(card.input_size)
-        return Subject(self.name, self.models, scenes, load(own_size(scenes)))
+        return Subject(self.name, self.models, scenes, load(compared or own_size(scenes)))
 
 
 @click.command(cls=Command)
@@ -96,7 +100,8 @@ def evaluate(models: tuple[str, ...], asked: tuple[str, ...], eval_split: str | 
     opened = [replace(one, settings=_on(one.settings, data, data_root, classes, eval_split)) for one in opened]
     if len({one.settings.eval_split for one in opened}) > 1:
         raise SettingsError("the runs were scored on different splits; name one with --eval-split")
-    subjects = [one.subject() for one in opened]
+    compared = None if perturbations else opened[0].models[0].card.input_size
+    subjects = [one.subject(compared) for one in opened]
     for one in subjects[1:]:
         if one.scenes.classes.names != subjects[0].scenes.classes.names:
             raise SettingsError(f"{one.name} and {subjects[0].name} have different classes; score each by itself")
