@@ -86,9 +86,9 @@ class Folder(OnDisk):
         """Yield the frames of a drive, given its folders. Reports a DataError if there is no picture."""
         named = by_name(pictures(images), report=self.report)
         if not named:
-            inside = "; its pictures may lie deeper, or have another format" if any(images.iterdir()) else ""
-            self.report([DataError(f"{images} holds no picture{inside}; a folder of a drive holds its frames, as .png "
-                                   "or .jpg", "drives without pictures or labels")])
+            inside = "".join(f" ({note})" for note in note_unused([images], []))
+            self.report([DataError(f"{images} holds no picture that can be used{inside}; a folder of a drive holds its "
+                                   "frames, as .png or .jpg", "drives without pictures or labels")])
             return
         for name, image, label in pair(named, by_name(pictures(labels), report=self.report), labels, self.report):
             yield Frame(drive, f"{drive}/{name}", image, label)

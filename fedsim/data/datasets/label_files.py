@@ -43,7 +43,7 @@ class LabelFiles(ABC):
         return [type(self).__name__, sorted(self.codes.items())]
 
     def settle(self, paths: Iterable[Path]) -> "LabelFiles":
-        """Return the reader for the labels of a split, which are looked at together first. Raises DataError."""
+        """Return the reader for the labels of a data set, which are looked at together first. Raises DataError."""
         return self
 
     def read(self, path: Path, size: tuple[int, int]) -> Label:

@@ -4,11 +4,12 @@ A label is a PNG, because lossy formats blur classes into classes that nobody dr
 2, 4, 8 or 16 bits is not scaled, as a viewer would do.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from fedsim.data.datasets.picture_files import open_picture, rgb
+from fedsim.data.datasets.picture_files import format_of, open_picture, rgb
 from fedsim.errors import DataError
 
 Colour = tuple[int, int, int]
@@ -28,10 +29,13 @@ class LabelImage:
 
     def __init__(self, path: Path) -> None:
         """Raises DataError if the file cannot be read or is no PNG."""
+        with suppress(OSError):  # it is reported when the file is opened
+            if (form := format_of(path)) == "JPEG":
+                raise DataError(f"{path} is a JPEG, which blurs labels into classes that nobody drew; a label must be "
+                                "a PNG", NOT_PNG)
+            if form not in ("", "PNG"):
+                raise DataError(f"{path} is {form}, but a label must be a PNG; save it as PNG", NOT_PNG)
         self.path, self.image = path, open_picture(path)
-        if self.image.format != "PNG":
-            raise DataError(f"{path} is a {self.image.format}, which blurs labels into classes that nobody "
-                            "drew; a label must be a PNG", NOT_PNG)
         with open(path, "rb") as file:
             self.depth = file.read(DEPTH + 1)[DEPTH]  # bits of a sample
 

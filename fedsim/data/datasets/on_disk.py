@@ -3,6 +3,7 @@
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from os.path import isdir
 from pathlib import Path
@@ -96,7 +97,7 @@ class OnDisk(ABC):
     def scenes(self, split: str) -> Iterator[Scene]:
         """Yield the scenes in the order of `frames`, decoded ahead on the cores that this process may use."""
         frames = self._frames(split)
-        return ahead(partial(_read, self.labels.settle(frame.label for frame in frames)), frames)
+        return ahead(partial(_read, self.labels.settle(self._label_paths(split))), frames)
 
     def faults(self, split: str) -> list[DataError]:
         """Return all faults of a split's files. Reads every file."""
@@ -105,7 +106,7 @@ class OnDisk(ABC):
         try:
             frames, labels = self._frames(split), self.labels
             try:
-                labels = labels.settle(frame.label for frame in frames)
+                labels = labels.settle(self._label_paths(split))
             except DataError as error:
                 found.append(error)
             found.extend(fault for fault in ahead(partial(_find_fault, labels), frames) if fault is not None)
@@ -114,6 +115,16 @@ class OnDisk(ABC):
         finally:
             self.report, self._listed = refuse, {}
         return found
+
+    def _label_paths(self, split: str) -> list[Path]:
+        """Return the labels of the data set, those of a split first. Other splits count if they can be listed."""
+        paths = [frame.label for frame in self._frames(split)]
+        report, self.report = self.report, refuse
+        for other in self.splits():
+            with suppress(DataError):
+                paths += [frame.label for frame in self._frames(other) if other != split]
+        self.report = report
+        return paths
 
     def say_without(self, split: str) -> str:
         """Return the end of the sentence that there is no such split: what to do."""

@@ -1,7 +1,7 @@
 """The palettes of a set of labels: whether numbers or colours tell the classes.
 
 Some tools number the classes of each file anew, and some optimisers sort palettes. To a viewer such labels look right,
-but their numbers are not those of the table. One file cannot show this, so all labels of a split are looked at
+but their numbers are not those of the table. One file cannot show this, so all labels of a data set are looked at
 together.
 """
 
@@ -63,6 +63,19 @@ def says_nothing(numbers: list[int], palette: np.ndarray) -> bool:
     return ramp or len(np.unique(colours, axis=0)) < len(colours)
 
 
+def _voc_colours() -> np.ndarray:
+    """Return the colours of PASCAL VOC's map, (256, 3) uint8: the bits of a number are dealt to the channels in turn."""
+    numbers = np.arange(256)[:, None]
+    bits = (numbers >> np.arange(8)) & 1  # (256, 8), the lowest first
+    colours = np.zeros((256, 3), np.int64)
+    for bit in range(8):
+        colours[:, bit % 3] |= bits[:, bit] << (7 - bit // 3)
+    return colours.astype(np.uint8)
+
+
+VOC = _voc_colours()
+
+
 def _find_uses(path: Path) -> tuple[Path, list[tuple[int, Colour]]]:
     """Return the numbers that a label uses, each with its colour in the palette."""
     try:
@@ -76,8 +89,10 @@ def _find_uses(path: Path) -> tuple[Path, list[tuple[int, Colour]]]:
     numbers = np.flatnonzero(np.bincount(np.asarray(label.image).ravel())).tolist()
     if says_nothing(numbers, palette):
         return path, []
-    red_green_blue = [tuple(colour) for colour in palette.tolist()]
-    return path, [(number, red_green_blue[number]) for number in numbers if number < len(palette)]
+    numbers = [number for number in numbers if number < len(palette)]
+    if (palette[numbers] == VOC[numbers]).all():  # its black for 0 is a background, whatever the table has in black
+        numbers = [number for number in numbers if number]
+    return path, [(number, tuple(palette[number].tolist())) for number in numbers]
 
 
 def _refuse_double_meaning(uses: Mapping[tuple[int, Colour], Path], by_table: Mapping[Colour, set[int]]) -> None:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
-from os.path import isdir, isfile  # Path's methods raise PermissionError instead of saying no
+from os.path import isdir  # Path's methods raise PermissionError instead of saying no
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +51,7 @@ def folders(folder: Path) -> list[Path]:
 
 def pictures(folder: Path) -> list[Path]:
     """List the pictures in a folder, in the order of their names. Raises DataError."""
-    return [path for path in _listing(folder) if path.suffix.lower() in SUFFIXES and isfile(path)]
+    return [path for path in _listing(folder) if path.suffix.lower() in SUFFIXES and not isdir(path)]
 
 
 def read_lines(path: Path) -> list[str]:

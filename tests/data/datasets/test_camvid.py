@@ -427,6 +427,11 @@ def test_lists_may_hold_paths_of_any_system(root, line):
         assert one.name == two.name and np.array_equal(one.label, two.label)
 
 
+def test_more_than_two_paths_in_a_line_are_refused(root):
+    (root / "train.txt").write_text(f"train/{FIRST}.png trainannot/{FIRST}.png 1\n")
+    assert "but it must hold two paths and nothing else" in sentence(root, read=False)
+
+
 def test_a_list_that_pairs_a_picture_with_another_s_label_is_refused(root):
     first, second = "0001TP_006690", "0001TP_006720"
     path = root / "train.txt"

@@ -143,6 +143,23 @@ def test_labels_of_another_format_are_told(root):
     assert "has no label in" in sentence(root) and "frame-2.tif is there, but a label must be a PNG" in sentence(root)
 
 
+def test_a_drive_without_usable_pictures_is_told_with_what_it_holds(root):
+    for kind in ("images", "labels"):
+        (root / kind / "train/town").rename(root / kind / "town")
+        (root / kind / "train/town").mkdir()
+        (root / kind / "town").rename(root / kind / "train/town/deeper")
+    said = sentence(root)
+    assert "images/train/town holds no picture that can be used (2 file(s) under" in said
+    assert "deeper/frame-2.png" in said
+
+
+def test_a_link_to_nowhere_is_told_as_such(root):
+    picture = root / "images/train/town/frame-2.png"
+    picture.unlink()
+    picture.symlink_to("nowhere.png")
+    assert f"{picture} " in sentence(root) and "is the label of no picture" not in sentence(root)
+
+
 def test_files_that_are_not_used_are_named_and_counted(root):
     """Catches pictures deeper than a drive, of another format, and labels beside the drives."""
     assert Folder(root).notes("train") == []

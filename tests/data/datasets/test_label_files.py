@@ -9,7 +9,7 @@ from pngs import GREY_ALPHA, PALETTE, RGB, RGBA, write_png
 from fedsim.classes import VOID
 from fedsim.data.datasets.folder import Folder
 from fedsim.data.datasets.label_files import BLURRED, FEW, ColourLabels, IndexLabels, colour_code
-from fedsim.data.datasets.palettes import BY_COLOUR, DOUBTED
+from fedsim.data.datasets.palettes import BY_COLOUR, DOUBTED, VOC
 from fedsim.errors import DataError
 
 SIZE = (WIDTH, HEIGHT)
@@ -115,7 +115,13 @@ def test_a_format_that_loses_detail_is_refused_by_what_it_is(path, form):
     """An MPO is a JPEG of several pictures, which Pillow opens as such."""
     image = Image.fromarray(draw(2).picture)
     image.save(path, form, **({"save_all": True, "append_images": [image]} if form == "MPO" else {}))
-    assert f"is a {form}, which blurs labels into classes that nobody drew; a label must be a PNG" in refused(path)
+    assert "is a JPEG, which blurs labels into classes that nobody drew; a label must be a PNG" in refused(path)
+
+
+@pytest.mark.parametrize(("form", "called"), [("TIFF", "TIFF"), ("WEBP", "WebP"), ("BMP", "BMP")])
+def test_a_label_of_another_format_is_to_be_saved_as_png_and_not_as_jpeg(path, form, called):
+    Image.fromarray(draw(2).label).save(path, form)
+    assert refused(path) == f"{path} is {called}, but a label must be a PNG; save it as PNG"
 
 
 # Palettes
@@ -153,6 +159,16 @@ def test_colours_that_the_table_does_not_know_do_not_matter_while_they_agree(tmp
     assert np.array_equal(label.pixels, drawn) and label.remarks == ()
     two = write_png(tmp_path / "2.png", drawn, 8, PALETTE, [(1, 2, 3), STRANGE, (3, 2, 1)])
     assert f"{two} shows the number 0 as 1 2 3, but {one} shows it as 9 99 199" in refused(one, two)
+
+
+def test_the_black_of_a_common_map_is_no_class(tmp_path):
+    """PASCAL VOC's map shows 0 as black, which is the colour of void in most tables."""
+    voc = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128), (0, 128, 128)]
+    assert VOC[:7].tolist() == [list(colour) for colour in voc] and VOC[255].tolist() == [224, 224, 192]
+    labels = IndexLabels({0: 0, 1: 1, 255: VOID}, "look it up", {0: (1, 2, 3), 1: (128, 0, 0), 255: BLACK})
+    drawn = draw(2).label
+    label, = read(write_png(tmp_path / "a.png", drawn, 8, PALETTE, voc), labels=labels)
+    assert np.array_equal(label.pixels, drawn) and label.remarks == ()
 
 
 def test_a_palette_with_some_colours_of_other_classes_is_doubted(path):
@@ -198,6 +214,17 @@ def test_a_folder_tells_how_its_palettes_were_read(tmp_path):
         write_png(root / f"labels/train/town/{i}.png", numbers, 8, PALETTE, palette)
     for i, scene in enumerate(Folder(root).scenes("train")):
         assert np.array_equal(scene.label, draw(3, i).label) and scene.remarks == (BY_COLOUR,)
+
+
+def test_palettes_that_contradict_each_other_in_two_splits_are_refused(tmp_path):
+    """Each split by itself is sound: one tool has run for each."""
+    root = write_folder(tmp_path, {"a/0": draw(2)})
+    write_folder(root, {"b/0": draw(2, 1)}, "val")
+    write_png(root / "labels/train/a/0.png", draw(2).label, 8, PALETTE, [STRANGE, (1, 2, 3)])
+    write_png(root / "labels/val/b/0.png", draw(2, 1).label, 8, PALETTE, [(1, 2, 3), STRANGE])
+    for split in ("train", "val"):
+        with pytest.raises(DataError, match="so the number may mean two classes"):
+            list(Folder(root).scenes(split))
 
 
 # Colours of no class

@@ -22,8 +22,8 @@ from fedsim.data.datasets.pairing import Report, find_file, readable
 from fedsim.data.datasets.picture_files import pictures, read_lines
 from fedsim.errors import DataError, SettingsError
 
-# Two paths, which may have spaces in them. The first ends where the file name of a picture first ends.
-LINE = re.compile(r"\s*(\S.*?\.(?:png|jpe?g))\s+(\S.*?)\s*", re.IGNORECASE)
+# Two paths, which may have spaces in them. Each ends where the file name of a picture first ends.
+LINE = re.compile(r"\s*(\S.*?\.(?:png|jpe?g))\s+(\S.*?\.(?:png|jpe?g))\s*", re.IGNORECASE)
 
 
 class SegNetTutorial(CamVidLayout):
@@ -82,8 +82,8 @@ class SegNetTutorial(CamVidLayout):
         """Return the picture and the label that a line of the list names; None after a fault is reported."""
         paths = LINE.fullmatch(line)
         if paths is None:
-            report([DataError(f"{path} line {line_number} is {line!r}, but it must hold two paths: a picture's and "
-                              "its label's", "lines of a list")])
+            report([DataError(f"{path} line {line_number} is {line!r}, but it must hold two paths and nothing else: "
+                              "a picture's and its label's", "lines of a list")])
             return None
         found = []
         for text in paths.groups():
