@@ -64,7 +64,7 @@ def says_nothing(numbers: list[int], palette: np.ndarray) -> bool:
 
 
 def _voc_colours() -> np.ndarray:
-    """Return the colours of PASCAL VOC's map, (256, 3) uint8: the bits of a number are dealt to the channels in turn."""
+    """Return the colours of PASCAL VOC's map, (256, 3) uint8: the bits of a number, dealt to three channels."""
     numbers = np.arange(256)[:, None]
     bits = (numbers >> np.arange(8)) & 1  # (256, 8), the lowest first
     colours = np.zeros((256, 3), np.int64)
