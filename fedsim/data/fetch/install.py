@@ -36,6 +36,8 @@ class Variant(NamedTuple):
     wanted: Callable[[str], bool]  # says of a path in `folder` whether that file is wanted
     fault: Callable[[Path], str | None]  # says what is wrong with an unpacked folder; None if it is complete
     holds: str  # a sentence for people
+    digests: bool = True  # whether `fault` compares every file with a digest
+    digest: str | None = None  # SHA-256 of the archive in hexadecimal, if it is known
 
 
 def install(to: Path, name: str, variant: Variant, url: str) -> str:
@@ -106,21 +108,34 @@ def _lock(work: Path) -> IO[str]:
 def _fetch_archive(archive: Path, variant: Variant, url: str, target: Path) -> Path:
     """Download the archive unless it is there. Raises DataError if the server does not send it."""
     if archive.exists():
+        _check_digest(archive, variant, url)
         return archive
     part = archive.with_suffix(".part")
     if not can_continue(part):
         print(variant.licence, file=sys.stderr)
     try:
         with show_download(url) as progress:
-            download(url, part, variant.limit, progress)
+            download(url, part, variant.limit, progress, secure=not (variant.digests or variant.digest))
         if variant.start and variant.start != (start := _start_of(part)):
             part.unlink()
             raise DataError(f"{url} is another file ({start[0]:,} bytes, MD5 of the first MiB {start[1]})")
+        _check_digest(part, variant, url)
     except Interrupted:
         raise
     except DataError as error:
         raise _with_remedy(error, variant, target) from error
     return part.rename(archive)
+
+
+def _check_digest(part: Path, variant: Variant, url: str) -> None:
+    """Raise DataError, and remove the archive, if it has another digest than it should; else tell the digest."""
+    with open(part, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if variant.digest not in (None, digest):
+        part.unlink()
+        raise DataError(f"{url} is another file (SHA-256 {digest} instead of {variant.digest})")
+    if not variant.digests:
+        tell(f"SHA-256 of the archive: {digest}")
 
 
 def _start_of(path: Path) -> tuple[int, str]:

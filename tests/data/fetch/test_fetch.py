@@ -726,3 +726,22 @@ def test_the_digests_are_those_of_the_real_data_set():
     digests, root = read_digests(camvid.DIGESTS), Path(os.environ["FEDSIM_CAMVID"])
     some = {name: digests[name] for name in sorted(digests)[::50] if (root / name).exists()}
     assert len(some) > 5 and first_fault(root, some) is None
+
+
+def test_a_copy_without_digests_needs_https_or_the_archives_digest(mirror, tmp_path, capsys):
+    """Made-up archive. Catches plain HTTP for files that nothing is compared with."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        member = tarfile.TarInfo("CamVid/a.png")
+        archive.addfile(member, io.BytesIO(b""))
+    mirror.content = content.getvalue()
+    url = f"http://127.0.0.1:{mirror.server_address[1]}/a.tgz"
+    plain = Variant("Cite.", url, 10**6, None, "CamVid", lambda path: True, lambda folder: None, "all", digests=False)
+    with pytest.raises(SettingsError, match=r"plain HTTP, and nothing else vouches .*--sha256"):
+        install(tmp_path / "a", "x", plain, url)
+    with pytest.raises(DataError, match=r"another file .SHA-256 [0-9a-f]{64} instead of 0{64}"):
+        install(tmp_path / "b", "x", plain._replace(digest="0" * 64), url)
+    digest = hashlib.sha256(mirror.content).hexdigest()
+    install(tmp_path / "c", "x", plain._replace(digest=digest), url)
+    assert (tmp_path / "c" / "a.png").exists() and f"SHA-256 of the archive: {digest}" in capsys.readouterr().err
+    assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
