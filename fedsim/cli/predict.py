@@ -10,16 +10,20 @@ import click
 import numpy as np
 
 from fedsim.cli.command import PATH, Command
+from fedsim.data.datasets.pairing import note_unused
 from fedsim.data.datasets.picture_files import folders, pictures, read_upright
 from fedsim.distributed.world import World
 from fedsim.errors import DataError
-from fedsim.inference.predictions import Predictions
+from fedsim.inference.predictions import Predictions, is_result
 from fedsim.inference.segmenter import Segmenter
 from fedsim.record.output_folder import make_output_folder
 from fedsim.report.tables import Table, print_block, print_tables
+from fedsim.report.words import list_names
 from fedsim.settings.fields import CHOICES, MOST_THREADS
 from fedsim.system.console import LOG, show_steps
 from fedsim.system.threads import ahead
+
+NAMED = 3  # folders that a warning names
 
 
 class Found(NamedTuple):
@@ -63,7 +67,10 @@ def predict(model: str, paths: tuple[str, ...], out: str | None, alpha: float, b
     """
     world = World.join(device, threads=threads)
     segmenter = Segmenter.load(Path(model), world.device)
-    found = find([*map(Path, paths)])
+    given = [*map(Path, paths)]
+    found = find(given)
+    for note in note_left_out(given):
+        LOG.warning("%s", note)
     folder = make_output_folder(out, "predictions", segmenter.name)
     predictions = Predictions(folder, segmenter.classes, alpha)
     predictions.describe()
@@ -100,12 +107,30 @@ def find(paths: Sequence[Path]) -> list[Found]:
     return list(found.values())
 
 
+def note_left_out(given: Sequence[Path]) -> list[str]:
+    """Return sentences on what is in the folders among some paths and is not segmented."""
+    tops = [path for path in given if path.is_dir()]
+    used = [path for top in tops for path in _inside(top)]
+    entered = [folder for top in tops for folder in _entered(top)]
+    inner = [folder for outer in entered for folder in folders(outer)]
+    own = [folder for folder in inner if is_result(folder) and not folder.is_symlink()]
+    links = [folder for folder in inner if folder.is_symlink()]
+    return [*(f"{note}; a picture must be PNG or JPEG" for note in note_unused(tops, used, own)),
+            *_name("results of fedsim predict are left out", own), *_name("linked folders are not entered", links)]
+
+
+def _name(what: str, paths: Sequence[Path]) -> list[str]:
+    return [f"{what}: {list_names([*dict.fromkeys(map(str, paths))], NAMED)}"] if paths else []
+
+
 def _pictures_of(given: Path) -> Iterator[tuple[Path, bool]]:
     """Yield the pictures of a path, and whether the user named each of them."""
     if given.is_dir():
         inside = [*_inside(given)]
         if not inside:
-            raise DataError(f"{given} holds no picture; name a folder with .png or .jpg in it, or in its folders")
+            others = "".join(f" ({note})" for note in note_left_out([given]))
+            raise DataError(f"{given} holds no picture{others}; name a folder with .png or .jpg in it, or in its "
+                            "folders")
         yield from ((path, False) for path in inside)
     elif given.exists():
         yield given, True
@@ -113,11 +138,19 @@ def _pictures_of(given: Path) -> Iterator[tuple[Path, bool]]:
         raise DataError(f"there is no picture or folder {given}")
 
 
-def _inside(folder: Path) -> Iterator[Path]:
-    yield from pictures(folder)
+def _inside(top: Path) -> Iterator[Path]:
+    return (path for folder in _entered(top) for path in pictures(folder))
+
+
+def _entered(folder: Path) -> Iterator[Path]:
+    """Yield a folder and all folders below it, without results of predictions. Raises DataError.
+
+    Links to folders are passed over, because they may lead around in a circle.
+    """
+    yield folder
     for inner in folders(folder):
-        if not inner.is_symlink():  # a link may lead around in a circle
-            yield from _inside(inner)
+        if not inner.is_symlink() and not is_result(inner):
+            yield from _entered(inner)
 
 
 def segment(segmenter: Segmenter, found: Sequence[Found], predictions: Predictions, batch_size: int,

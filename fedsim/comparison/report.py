@@ -74,7 +74,7 @@ def _write_files(comparison: Comparison, findings: Findings, warned: Sequence[st
     texts = {"report.md": _markdown(comparison, warned, command, figures), "table.csv": run_csv(comparison),
              "summary.csv": summary_csv(comparison), "table.tex": latex(comparison)}
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        (folder / name).write_text(text, encoding="utf-8", errors="replace")
     page = _page(comparison, warned, command, to_svg(figures["curves.png"]), to_svg(figures["classes.png"]),
                  (folder / "scenes.png").read_bytes())
     write_page(page, folder / "index.html")

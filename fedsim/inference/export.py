@@ -171,7 +171,8 @@ def _quietly() -> Iterator[None]:
 
 def _write_torch(path: Path, graph: Graph, samples: Tensor, card: Mapping[str, str]) -> None:
     program = torch.export.export(graph, (samples,), dynamic_shapes=_free_axes(graph))
-    torch.export.save(program, path, extra_files={"card.json": json.dumps(card, ensure_ascii=False)})
+    with open(path, "wb") as file:  # opened here: torch takes only paths that are UTF-8
+        torch.export.save(program, file, extra_files={"card.json": json.dumps(card, ensure_ascii=False)})
 
 
 def _free_axes(graph: Graph) -> dict[str, dict[int, Any]]:
@@ -179,7 +180,8 @@ def _free_axes(graph: Graph) -> dict[str, dict[int, Any]]:
 
 
 def _read_torch(path: Path) -> Run:
-    module = torch.export.load(path).module()
+    with open(path, "rb") as file:
+        module = torch.export.load(file).module()
 
     def run(pictures: np.ndarray) -> np.ndarray:
         with torch.no_grad():

@@ -10,6 +10,7 @@
 import json
 import zlib
 from dataclasses import dataclass
+from os.path import isdir, isfile
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,15 @@ from PIL import Image
 from fedsim.classes import ClassTable
 from fedsim.errors import OutputError
 from fedsim.system.files import replacing, write_whole
+from fedsim.system.names import fit_name
 
 QUALITY = 90  # quality of a JPEG, in percent
 RUNS = {"compress_type": zlib.Z_RLE}  # of a PNG: label maps are runs, and get smaller in half the time
+
+
+def is_result(folder: Path) -> bool:
+    """Return whether a folder holds what `Predictions` writes."""
+    return isfile(folder / "classes.json") and all(isdir(folder / kind) for kind in ("overlay", "colour", "index"))
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,7 @@ class Predictions:
 
     def _save(self, image: Image.Image, name: str, **options: Any) -> None:
         path = self.folder / name
+        path = path.with_name(fit_name(path.stem, path.suffix))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as new:

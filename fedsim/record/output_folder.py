@@ -7,6 +7,7 @@ from typing import IO
 
 from fedsim.errors import OutputError
 from fedsim.system.files import lock
+from fedsim.system.names import fit_name
 
 LOCK = "lock"
 WAITS = (0.02, 0.1)  # seconds between attempts: a process that only asks whether a folder is locked locks it briefly
@@ -30,7 +31,7 @@ def make_dated_folder(parent: str, name: str) -> Path:
     Raises OutputError if it cannot be made.
     """
     plain = re.sub(r"[^\w.-]+", "-", name)  # the name of a user's own algorithm has a colon
-    stem = f"{plain}-{time.strftime('%Y%m%d-%H%M%S')}"
+    stem = fit_name(plain, f"-{time.strftime('%Y%m%d-%H%M%S')}")
     count = 1
     while True:
         path = Path(parent) / (stem if count == 1 else f"{stem}-{count}")

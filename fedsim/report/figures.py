@@ -14,8 +14,10 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.text import Text
 
 from fedsim.classes import ClassTable
+from fedsim.system.names import printable
 
 SCREEN = 1.25  # times the size in print, so that a figure's words are as large as the page's
 
@@ -29,9 +31,9 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def save_png(figure: Figure, path: Path) -> None:
-    """Draw a figure as a PNG at `path`. Raises OSError."""
-    _save(figure, path, format="png")
+def save_png(figure: Figure, target: Path | io.BytesIO, **options: Any) -> None:
+    """Draw a figure as a PNG. options: those of `Figure.savefig`. Raises OSError."""
+    _save(figure, target, format="png", **options)
 
 
 def to_svg(figure: Figure) -> str:
@@ -45,7 +47,9 @@ def to_svg(figure: Figure) -> str:
     return re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", element)
 
 
-def _save(figure: Figure, target: Path | io.StringIO, **options: Any) -> None:
+def _save(figure: Figure, target: Path | io.StringIO | io.BytesIO, **options: Any) -> None:
+    for text in figure.findobj(Text):
+        text.set_text(printable(text.get_text()))
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in letters that the font lacks has boxes
         figure.savefig(target, **options)

@@ -15,6 +15,7 @@ from fedsim.report.scenes import contact_sheet
 from fedsim.report.tables import Table, markdown, print_block, print_tables
 from fedsim.report.words import ABSENT, format_percent, list_names
 from fedsim.system.console import show_steps
+from fedsim.system.names import fit_name
 
 NAMED = 4  # names in a cell or a sentence; further ones are only counted
 
@@ -100,9 +101,9 @@ def write_inspection(inspection: Inspection, folder: Path) -> None:
 
     dealt, tables, warnings = inspection.dealt, inspection.tables(), [*inspection.warnings()]
     text = [*map(markdown, tables), *(f"Warning: {warning}." for warning in warnings)]
-    (folder / "inspection.md").write_text("\n\n".join(text) + "\n", encoding="utf-8")
+    (folder / "inspection.md").write_text("\n\n".join(text) + "\n", encoding="utf-8", errors="replace")
     (folder / "inspection.json").write_text(json.dumps(inspection.to_json(), indent=1, ensure_ascii=False) + "\n",
-                                            encoding="utf-8")
+                                            encoding="utf-8", errors="replace")
     write_split(folder / SPLIT_FILE, dealt.shards, dealt.train_set, dealt.source.name)
     draw_heat_map([shard.name for shard in dealt.shards], dealt.train_set.classes, inspection.shares,
                   folder / "classes.png")
@@ -111,7 +112,7 @@ def write_inspection(inspection: Inspection, folder: Path) -> None:
         for car, shard in enumerate(dealt.shards):
             name = "".join(letter if letter.isalnum() or letter in "-_.+" else "-" for letter in shard.name)
             sheet = contact_sheet(dealt.train_set, dealt.train_source, shard.indices)
-            sheet.save(folder / "cars" / f"car-{car:02d}-{name[:100]}.png")
+            sheet.save(folder / "cars" / fit_name(f"car-{car:02d}-{name}", ".png"))
             advance()
     print_tables(tables)
     for warning in warnings:

@@ -60,4 +60,4 @@ def write_page(page: Page, path: Path) -> None:
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("fedsim").joinpath("report/page.html").read_text(encoding="utf-8"))
-    Path(path).write_text(template.render(page=page) + "\n", encoding="utf-8")
+    Path(path).write_text(template.render(page=page) + "\n", encoding="utf-8", errors="replace")

@@ -35,8 +35,8 @@ def write_report(runs: Sequence[ScoredRun], originals: SceneSet, split: str, see
         tables += [_summary_table(runs, reference), _kind_table(runs), _worst_class_table(runs, classes)]
     written = [folder / "robustness.json", folder / "robustness.md"]
     content = _to_json(runs, classes, split, seed, reference)
-    written[0].write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    written[1].write_text("\n\n".join(markdown(table) for table in tables) + "\n", encoding="utf-8")
+    written[0].write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="replace")
+    written[1].write_text("\n\n".join(markdown(table) for table in tables) + "\n", encoding="utf-8", errors="replace")
     if perturbed:
         # Here, because matplotlib takes long to import.
         from fedsim.report.robustness_figures import draw_contact_sheet, draw_robustness

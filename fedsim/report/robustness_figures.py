@@ -14,7 +14,7 @@ from fedsim.data.conditions import perturb
 from fedsim.data.perturbations import PERTURBATIONS, SEVERITIES, Perturbation
 from fedsim.data.scene_set import SceneSet
 from fedsim.evaluation.robustness import Robustness
-from fedsim.report.figures import STYLE
+from fedsim.report.figures import STYLE, save_png
 from fedsim.report.palette import LineStyle
 
 COLUMNS = 5
@@ -48,7 +48,7 @@ def draw_robustness(results: Mapping[str, Robustness], lines: Sequence[LineStyle
         figure.supylabel("mIoU", fontsize=9)
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=min(4, len(labels)))
-        figure.savefig(path, format="png")
+        save_png(figure, path)
 
 
 def draw_contact_sheet(originals: SceneSet, seed: int, path: Path) -> None:
@@ -69,4 +69,4 @@ def draw_contact_sheet(originals: SceneSet, seed: int, path: Path) -> None:
             axes.imshow(picture.transpose(1, 2, 0), interpolation="nearest")
             axes.set_title(title, fontsize=8, pad=2)
             axes.set_axis_off()
-        figure.savefig(path, format="png")
+        save_png(figure, path)

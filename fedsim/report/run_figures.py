@@ -135,7 +135,7 @@ def draw_segmentation(images: Pictures, labels: Pictures, predictions: Pictures,
                 if column == 0:
                     axes.set_ylabel(row_title, fontsize=8, labelpad=3)
         class_legend(figure, classes, legend_columns)
-        figure.savefig(path, format="png")
+        save_png(figure, path)
 
 
 def cars_figure(records: list[dict]) -> Figure | None:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
+from fedsim.system.names import printable
+
 LOG = logging.getLogger("fedsim")
 SILENT = logging.getLogger("fedsim-silent")  # for all ranks but the coordinator
 SILENT.disabled = True
@@ -32,6 +34,9 @@ class Enduring:
         """Write text, or drop it. Return the number of its characters."""
         try:
             return self._stream.write(text)
+        except UnicodeEncodeError as error:  # a name that is no UTF-8, or letters that the terminal does not know
+            self._stream.write(printable(text).encode(error.encoding, "replace").decode(error.encoding))
+            return len(text)
         except OSError as error:
             self.error = self.error or error
             return len(text)

@@ -7,6 +7,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from fedsim.system.names import fit_name
+
+LONGEST_SUFFIX = 32  # letters; what is longer is no suffix
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -29,7 +33,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def beside(path: Path) -> Path:
     """Return the path under which `replacing(path)` writes: a hidden file in the same folder, of the same suffix."""
-    return path.with_name(f".{path.stem}.part{path.suffix}")
+    suffix = path.suffix if len(path.suffix) < LONGEST_SUFFIX else ""
+    return path.with_name(fit_name(f".{path.name.removesuffix(suffix)}", f".part{suffix}"))
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -1,5 +1,6 @@
 """fedsim predict: pictures in, pictures out, and what is refused."""
 
+import io
 import json
 import os
 from pathlib import Path
@@ -120,6 +121,56 @@ def test_what_is_no_picture_is_left_out_of_a_folder_and_refused_by_name(predict,
     assert "in/cut.png cannot be read as a picture" in refused(predict, capsys, "in/cut.png", "--out", "other")
     os.remove("in/good.png")
     assert "none of the 1 pictures could be read" in refused(predict, capsys, "in", "--out", "third")
+
+
+def test_what_a_folder_holds_besides_pictures_is_named_and_own_results_are_left_out(predict):
+    """Catches pictures that vanish, and overlays of an earlier call that are segmented as if they were pictures."""
+    for name in ("1.png", "2.jfif", "3.JPE", "deep/4.jpg"):
+        save(f"in/{name}", format="PNG" if name.endswith("png") else "JPEG")
+    save("in/5.webp")
+    save("in/deep/6.tif")
+    for litter in ("Thumbs.db", ".DS_Store", "@eaDir/1.png", "__MACOSX/1.png", "Icon\r"):
+        Path("in", litter).parent.mkdir(exist_ok=True)
+        Path("in", litter).touch()
+    save("beside/7.png")
+    Path("in/link").symlink_to(Path("beside").absolute())
+    predict("in", "--out", "in/old")
+    said = predict("in", "in/deep", Path("in").absolute(), "--out", "out")
+    assert {name for name in written("out") if name.startswith("index")} == {
+        f"index/{name}.png" for name in ("1", "2", "3", "deep/4")}
+    warnings = [line for line in said.splitlines() if line.startswith("WARNING")]
+    assert warnings[0] == ("WARNING: 2 file(s) under in are not used (1 .webp, 1 .tif): in/5.webp, in/deep/6.tif; "
+                           "a picture must be PNG or JPEG")
+    assert any("results of fedsim predict are left out: in/old" in line for line in warnings)
+    assert any("linked folders are not entered: in/link" in line for line in warnings)
+    assert "Thumbs" not in said and "1.png" not in said
+
+
+@pytest.mark.parametrize("name", ["a" * 251, "ü" * 125 + "a", "日" * 83, "a" * 250 + "b"])
+def test_a_name_may_be_as_long_as_the_file_system_allows(predict, name):
+    save(f"in/{name}.png")
+    predict("in", "--out", "out")
+    assert read(f"out/index/{name}.png").shape == PICTURE.shape[:2]
+
+
+def test_a_name_that_grows_beyond_the_file_system_is_cut_and_two_stay_apart(predict):
+    for name in ("a" * 254 + "b", "a" * 254 + "c"):
+        save(name, format="PNG")
+    predict("a" * 254 + "b", "a" * 254 + "c", "--out", "out")
+    assert len(os.listdir("out/index")) == len(os.listdir("out/overlay")) == 2
+
+
+def test_a_name_that_is_no_text_is_shown_with_a_replacement(predict, monkeypatch, capsys):
+    folder = os.fsdecode(b"in\xdf")
+    save(f"{folder}/stra\udcdfe.png")
+    save(f"{folder}/b\udcdf.bmp")
+    strict = io.TextIOWrapper(io.BytesIO(), "utf-8", errors="strict")
+    monkeypatch.setattr("sys.stdout", strict)
+    predict(folder, "--out", os.fsdecode(b"out\xdf"))
+    strict.flush()
+    said = strict.buffer.getvalue().decode()
+    assert "in�/b�.bmp" in said and "out�/overlay" in said
+    assert os.path.exists(b"out\xdf/index/stra\xdfe.png")
 
 
 @pytest.mark.parametrize(("arguments", "says"), [

@@ -6,7 +6,7 @@ shown as a replacement character.
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from os.path import isfile
 from pathlib import Path
 from typing import NoReturn
@@ -115,14 +115,15 @@ def _others(names: list[str], what: str) -> str:
     return f" (one of {len(names)} {what})" if len(names) > 1 else ""
 
 
-def note_unused(folders: Iterable[Path], used: Iterable[Path]) -> list[str]:
+def note_unused(folders: Iterable[Path], used: Iterable[Path], known_folders: Iterable[Path] = ()) -> list[str]:
     """Return a sentence for each folder that holds, at any depth, files that are neither used nor hidden.
 
-    used: the files that are used, by the same paths.
+    used: the files that are used, by the same paths. known_folders: folders in which nothing is unused.
     """
+    passed_over = {os.fspath(path) for path in known_folders}
     known, notes = {os.fspath(path) for path in used}, []
     for folder in folders:
-        unused = [path for path in _walk(folder) if path not in known]
+        unused = [path for path in _walk(folder, passed_over) if path not in known]
         if unused:
             kinds = Counter(os.path.splitext(path)[1].lower() or "without an ending" for path in unused)
             counted = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(NAMED))
@@ -131,8 +132,9 @@ def note_unused(folders: Iterable[Path], used: Iterable[Path]) -> list[str]:
     return notes
 
 
-def _walk(folder: Path) -> Iterator[str]:
+def _walk(folder: Path, passed_over: Container[str]) -> Iterator[str]:
     """Yield the files at any depth of a folder, but for hidden ones and what systems leave behind."""
     for place, inner, files in os.walk(folder):
-        inner[:] = sorted((name for name in inner if not is_litter(name)), key=natural)
+        inner[:] = sorted((name for name in inner
+                           if not is_litter(name) and os.path.join(place, name) not in passed_over), key=natural)
         yield from (os.path.join(place, name) for name in sorted(files, key=natural) if not is_litter(name))

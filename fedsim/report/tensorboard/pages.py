@@ -101,10 +101,11 @@ def tabulate_partition(cars: Sequence[Car], classes: ClassTable, pixels: np.ndar
 def draw_partition(cars: Sequence[Car], classes: ClassTable, pixels: np.ndarray) -> Summary.Value:
     """Return the heat map of cars and classes as a picture. pixels: (cars, C) labelled pixels by class."""
     # Here, because matplotlib takes long to import.
+    from fedsim.report.figures import save_png
     from fedsim.report.heat_map import heat_map
 
     png = io.BytesIO()
-    heat_map([car.name for car in cars], classes, _shares(pixels)).savefig(png, format="png")
+    save_png(heat_map([car.name for car in cars], classes, _shares(pixels)), png, dpi="figure")
     return picture(HEAT_MAP, png.getvalue())
 
 

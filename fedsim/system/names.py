@@ -1,0 +1,24 @@
+"""Names of files: as text that can be written anywhere, and short enough for a file system."""
+
+import os
+from hashlib import blake2b
+
+LONGEST = 255  # bytes of a name on the usual file systems
+
+
+def printable(text: str) -> str:
+    """Return a text in which bytes of names that are no UTF-8 are replaced, so that it can be written and shown."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def fit_name(name: str, ending: str = "") -> str:
+    """Return the name of a file, name and ending, of 255 bytes at most.
+
+    A name that is too long is cut and gets a digest of the whole, so two long names stay apart.
+    """
+    room = LONGEST - len(os.fsencode(ending))
+    whole = os.fsencode(name)
+    if len(whole) > room:
+        digest = f"-{blake2b(whole, digest_size=8).hexdigest()}"
+        name = whole[:max(0, room - len(digest))].decode("utf-8", "ignore") + digest
+    return name + ending
