@@ -1,14 +1,18 @@
 """Names of files: as text that can be written anywhere, and short enough for a file system."""
 
 import os
+import re
 from hashlib import blake2b
 
 LONGEST = 255  # bytes of a name on the usual file systems
 
 
 def printable(text: str) -> str:
-    """Return a text in which bytes of names that are no UTF-8 are replaced, so that it can be written and shown."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    """Return a text in which all that is no UTF-8 is replaced, so that it can be written and shown.
+
+    Python holds such bytes of names as surrogates, and JSON may have other surrogates.
+    """
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
 def fit_name(name: str, ending: str = "") -> str:

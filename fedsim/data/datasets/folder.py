@@ -62,7 +62,7 @@ class Folder(OnDisk):
     def frames(self, split: str) -> Iterator[Frame]:
         """Yield drive after drive, and the frames of each, in the order of the numbers in their names."""
         images, labels = (self.root / kind / split for kind in KINDS)
-        drives, labelled = folders_by_name(images), folders_by_name(labels)
+        drives, labelled = folders_by_name(images, self.report), folders_by_name(labels, self.report)
         if not drives and not labelled:
             drives, labelled = {split: images}, {split: labels}
         elif loose := pictures(images):

@@ -20,6 +20,8 @@ from fedsim.errors import DataError
 
 Code = TypeVar("Code", int, np.ndarray)
 FEW = 1 / 200  # the largest share of a label's pixels that may have a colour of no class
+PALETTE_OF_ITS_OWN = ("a palette with colours of the table at other numbers, and others; save the label with the "
+                      "numbers of the table, or with its colours alone")
 BLURRED = "the label has a few pixels of no class's colour, which are read as void"
 
 
@@ -111,7 +113,8 @@ class IndexLabels(LabelFiles):
         elif palette is None and label.depth < 8:
             numbers, used = self._scale_if_meant(label, numbers, used)
         if unknown := [number for number in used if not table[number]]:
-            raise DataError(f"{label.path} holds {self._describe(unknown)}", "labels with numbers of no class")
+            what = PALETTE_OF_ITS_OWN if remarks else self._describe(unknown)
+            raise DataError(f"{label.path} holds {what}", "labels with numbers of no class")
         return table.take(numbers), remarks
 
     def _scale_if_meant(self, label: LabelImage, numbers: np.ndarray, used: list[int]) -> tuple[np.ndarray, list[int]]:

@@ -14,6 +14,7 @@ from unicodedata import normalize
 
 from fedsim.data.datasets.picture_files import folders, is_litter, natural
 from fedsim.errors import DataError
+from fedsim.system.names import printable
 
 Report = Callable[[list[DataError]], None]
 NAMED = 3  # files that a note names
@@ -27,7 +28,7 @@ def refuse(faults: list[DataError]) -> NoReturn:
 
 def readable(name: str) -> str:
     """Return the name of a file as text that can be written anywhere, the same for all ways to encode its letters."""
-    return normalize("NFC", os.fsencode(name).decode("utf-8", "replace"))
+    return normalize("NFC", printable(name))
 
 
 def by_name(paths: Iterable[Path], ending: str = "", report: Report = refuse) -> dict[str, Path]:
@@ -58,9 +59,14 @@ def find_file(path: Path) -> Path | None:
         return None
 
 
-def folders_by_name(folder: Path) -> dict[str, Path]:
-    """Return the folders in a folder by name. Raises DataError."""
-    return {readable(path.name): path for path in folders(folder)}
+def folders_by_name(folder: Path, report: Report = refuse) -> dict[str, Path]:
+    """Return the folders in a folder by name. Reports a DataError if two have names that read the same."""
+    named: dict[str, Path] = {}
+    for path in folders(folder):
+        if (other := named.setdefault(readable(path.name), path)) != path:
+            report([DataError(f"{other} and {path.name} have the same name to a reader; rename one of them",
+                              "files of the same name")])
+    return named
 
 
 def pair(images: Mapping[str, Path], labels: Mapping[str, Path], labels_folder: Path,
@@ -106,7 +112,7 @@ def _way_out(there: str | None) -> str:
 
 def _files_by_name(folder: Path) -> dict[str, str]:
     try:
-        return {readable(path.stem): path.name for path in folder.iterdir()}
+        return {readable(path.stem): path.name for path in folder.iterdir() if not path.is_dir()}
     except OSError:
         return {}
 
@@ -128,7 +134,7 @@ def note_unused(folders: Iterable[Path], used: Iterable[Path], known_folders: It
             kinds = Counter(os.path.splitext(path)[1].lower() or "without an ending" for path in unused)
             counted = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(NAMED))
             shown = ", ".join(unused[:NAMED]) + (" …" if len(unused) > NAMED else "")
-            notes.append(f"{len(unused)} file(s) under {folder} are not used ({counted}): {shown}")
+            notes.append(printable(f"{len(unused)} file(s) under {folder} are not used ({counted}): {shown}"))
     return notes
 
 

@@ -197,6 +197,19 @@ def test_names_that_are_no_text_are_shown_with_a_replacement(tmp_path):
     assert scene.name == "stra\ufffde/a" and np.array_equal(Folder(root).picture("train", scene.name), scene.image)
 
 
+def test_drives_whose_names_read_the_same_are_refused(tmp_path):
+    """Catches a drive that is lost behind another: one with a composed letter, one with a decomposed one."""
+    root = write_folder(tmp_path, {"\u00fc/a": draw(3), "u\u0308/b": draw(3)})
+    assert "have the same name to a reader; rename one of them" in sentence(root)
+
+
+def test_unused_files_are_told_whatever_their_names(root):
+    path = save(draw(2).label, root / "images/train/town/x.tif")
+    os.rename(path, os.fsencode(path.parent) + b"/\xe4.tif")
+    note, = Folder(root).notes("train")
+    assert "town/\ufffd.tif" in note and note.encode()
+
+
 def test_pictures_of_several_sizes_are_read_each_with_its_label(tmp_path):
     small = draw(3, 1)
     root = write_folder(tmp_path, {"a/1": draw(3), "a/2": layouts.Drawn(small.picture[:6], small.label[:6])})

@@ -227,6 +227,13 @@ def test_palettes_that_contradict_each_other_in_two_splits_are_refused(tmp_path)
             list(Folder(root).scenes(split))
 
 
+def test_a_number_that_only_a_palette_of_its_own_explains_is_not_to_be_added_to_the_table(path):
+    """Following such advice would give wrong labels without a word."""
+    drawn = draw(5).label
+    write_png(path, drawn, 8, PALETTE, [COLOURS[1], COLOURS[0], COLOURS[2], COLOURS[3], STRANGE])
+    assert "holds a palette with colours of the table at other numbers" in refused(path)
+
+
 # Colours of no class
 
 
