@@ -32,8 +32,8 @@ class CacheStates:
         self.roots = [folder / name for name in ("one", "two", "three")]
         self.size, self.order, self.paletted = (0, 0), list(COLOURS), False
 
-    def serve_again(self, chance: random.Random) -> Outcome:
-        """Read a data set, bring it or the cache into another state, and read it again."""
+    def serve_again(self, chance: random.Random, state: str = "") -> Outcome:
+        """Read a data set, bring it or the cache into another state (one or two by chance), and read it again."""
         for path in [self.cache, *self.roots]:
             path.unlink() if path.is_symlink() else shutil.rmtree(path, ignore_errors=True)
         self.size, self.paletted = (chance.randint(2, 20), chance.randint(2, 20)), chance.random() < 0.3
@@ -42,7 +42,7 @@ class CacheStates:
             self._write(root, chance, 3)
         self.serve(self.roots[0])
         status = 0
-        names = [change.__name__ for change in chance.choices(STATES, k=chance.choice([1, 1, 2]))]
+        names = [state] if state else [one.__name__ for one in chance.choices(STATES, k=chance.choice([1, 1, 2]))]
         try:
             for name in names:
                 getattr(self, name)(chance)

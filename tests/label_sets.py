@@ -248,10 +248,10 @@ TWISTS: list[Callable[[LabelSet], None]] = [
     LabelSet.chunks, LabelSet.format, LabelSet.names, LabelSet.folders, LabelSet.sizes, LabelSet.words]
 
 
-def make(root: Path, chance: random.Random) -> list[str]:
-    """Write a data set with one to three twists. Returns their names."""
+def make(root: Path, chance: random.Random, twists: list[Callable[[LabelSet], None]] | None = None) -> list[str]:
+    """Write a data set with these twists, or with one to three. Returns their names."""
     made = LabelSet(root, chance)
-    twists = chance.choices(TWISTS, k=chance.choice([1, 1, 1, 2, 3]))
+    twists = twists or chance.choices(TWISTS, k=chance.choice([1, 1, 1, 2, 3]))
     for twist in twists:
         twist(made)
     return [twist.__name__ for twist in twists]

@@ -7,12 +7,14 @@ import random
 import re
 import shutil
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import label_sets
 import numpy as np
 from damage import Outcome, one_sentence
 from label_oracle import VOID, Verdict, judge, plain
+from label_sets import LabelSet
 
 from fedsim.data.cache import load
 from fedsim.data.datasets import open_source
@@ -27,9 +29,9 @@ class Readings:
     def __init__(self, folder: Path) -> None:
         self.root, self.out = folder / "set", folder / "out"
 
-    def read_labels(self, chance: random.Random) -> Outcome:
+    def read_labels(self, chance: random.Random, twists: list[Callable[[LabelSet], None]] | None = None) -> Outcome:
         """Label files, palettes, names, sizes, folders and tables of all sorts."""
-        twists = label_sets.make(self.root, chance)
+        names = label_sets.make(self.root, chance, twists)
         try:
             rights = {split: judge(self.root, split) for split in ("train", "val")}
             may_refuse = any(right.must or right.may for right in rights.values())
@@ -37,7 +39,7 @@ class Readings:
             if chance.random() < 0.03:
                 self._inspect(any(outcome.status for outcome in outcomes))
         except AssertionError as error:
-            raise AssertionError(f"{', '.join(twists)}: {error}") from error
+            raise AssertionError(f"{', '.join(names)}: {error}") from error
         finally:
             shutil.rmtree(os.environ["FEDSIM_CACHE"], ignore_errors=True)
         return max(outcomes, key=lambda outcome: outcome.status or 0)

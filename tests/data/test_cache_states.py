@@ -7,7 +7,7 @@ are opened without a look at their digests.
 import random
 
 import pytest
-from cache_states import CacheStates
+from cache_states import STATES, CacheStates
 
 
 @pytest.fixture
@@ -16,6 +16,7 @@ def states(tmp_path, monkeypatch):
     return CacheStates(tmp_path)
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_scenes_are_those_in_the_files_now(states, seed):
-    states.serve_again(random.Random(f"cache-{seed}"))
+@pytest.mark.parametrize("state", dict.fromkeys(state.__name__ for state in STATES))
+def test_scenes_are_those_in_the_files_now(states, state):
+    for seed in range(10 if state == "written_damaged" else 3):
+        states.serve_again(random.Random(seed), state)
