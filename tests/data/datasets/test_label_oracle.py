@@ -1,8 +1,7 @@
 """fedsim reads of made-up label files what an independent reader finds in them, or refuses them in a sentence.
 
 A short form of benchmarks/fuzz.py. Seen to fail with palettes read by number alone, with grey of fewer than 8 bits
-scaled,
-and with files that are not used and not named.
+scaled, and with files that are not used and not named.
 """
 
 import random
