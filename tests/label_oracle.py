@@ -97,9 +97,7 @@ def _add_row(table: Table, row: dict[str, str]) -> None:
     table.odd += ["a name twice"] if spellings and ("trained_as" not in row or spellings != {written}) else []
     spellings.add(written)
     meaning = VOID
-    if plain(row["name"]) == "void" and name not in ("", "void"):
-        table.odd.append("void that is trained")  # it is void, as the docs say
-    elif name not in ("", "void"):
+    if name not in ("", "void"):
         table.names += [] if name in table.names else [name]
         meaning = table.names.index(name)
     if int(number) in table.classes:
