@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,12 @@ import torch
 from fedsim.classes import ClassTable
 from fedsim.cli.command import PATH, Command
 from fedsim.data import cache
-from fedsim.data.conditions import own_size
 from fedsim.data.datasets import SOURCES
 from fedsim.data.perturbations import PERTURBATIONS, SEVERITIES, Perturbation
 from fedsim.data.scene_set import Source
 from fedsim.distributed.world import World
 from fedsim.errors import SettingsError
-from fedsim.evaluation.robustness import Subject, score_subjects
+from fedsim.evaluation.robustness import Subject, count_steps, score_subjects
 from fedsim.experiment.dealing import source_of
 from fedsim.experiment.past_run import PastRun
 from fedsim.inference.segmenter import Segmenter
@@ -49,21 +47,16 @@ class Opened:
         models = [Segmenter.load(file, device) for file in run.directory.weights()]
         return cls(path, path.resolve().name, run.settings_here, models)
 
-    def subject(self, compared: tuple[int, int] | None) -> Subject:
-        """Load the scenes that the models are scored on. Raises UserError.
-
-        compared: (width, height) of the pictures by which the scenes of several models are compared; None for the data
-        set's own size, which perturbations need.
-        """
+    def subject(self) -> Subject:
+        """Load the scenes that the models are scored on. Raises UserError."""
         settings = self.settings
         if settings.eval_split != "train":  # only the training scenes of streets depend on the partition
             settings = replace(settings, partition=Settings.partition)
         source = source_of(settings, settings.cars or 1)
         card = self.models[0].card
         _check_classes(self.path, card.classes, source)
-        load = partial(cache.load, source, self.settings.eval_split, progress=LOG.info)
-        scenes = load(card.input_size)
-        return Subject(self.name, self.models, scenes, load(compared or own_size(scenes)))
+        scenes = cache.load(source, self.settings.eval_split, card.input_size, LOG.info)
+        return Subject(self.name, self.models, scenes, source, self.settings.eval_split)
 
 
 @click.command(cls=Command)
@@ -100,20 +93,28 @@ def evaluate(models: tuple[str, ...], asked: tuple[str, ...], eval_split: str | 
     opened = [replace(one, settings=_on(one.settings, data, data_root, classes, eval_split)) for one in opened]
     if len({one.settings.eval_split for one in opened}) > 1:
         raise SettingsError("the runs were scored on different splits; name one with --eval-split")
-    compared = None if perturbations else opened[0].models[0].card.input_size
-    subjects = [one.subject(compared) for one in opened]
+    subjects = [one.subject() for one in opened]
     for one in subjects[1:]:
         if one.scenes.classes.names != subjects[0].scenes.classes.names:
             raise SettingsError(f"{one.name} and {subjects[0].name} have different classes; score each by itself")
-        if one.originals.fingerprint != subjects[0].originals.fingerprint:
+        if not _have_same_scenes(one, subjects[0]):
             raise SettingsError(f"{one.name} and {subjects[0].name} would be scored on different scenes; name one "
                                 "data set for all with --data and --data-root")
     folder = make_output_folder(out, "evaluations", "-".join(one.name for one in opened)[:80])
-    with show_steps("scoring", 1 + len(perturbations)) as advance:
+    with show_steps("scoring", count_steps(subjects, perturbations)) as advance:
         results = score_subjects(subjects, perturbations, seed, advance)
     scored = [ScoredRun(one.name, str(one.path), one.settings.algo, result)
               for one, result in zip(opened, results, strict=True)]
-    write_report(scored, subjects[0].originals, opened[0].settings.eval_split, seed, folder)
+    write_report(scored, subjects[0], seed, folder)
+
+
+def _have_same_scenes(one: Subject, other: Subject) -> bool:
+    """Return whether two subjects have the same scenes, at whatever sizes of the network's input."""
+    if one.source.name == other.source.name and one.source.identity(one.split) == other.source.identity(other.split):
+        return True
+    height, width = other.scenes.images.shape[2:]
+    same_size = cache.load(one.source, one.split, (width, height), LOG.info)
+    return same_size.fingerprint == other.scenes.fingerprint
 
 
 def _name_apart(opened: Sequence[Opened]) -> list[Opened]:

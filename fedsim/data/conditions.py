@@ -10,7 +10,7 @@ import torch
 from fedsim.data import perturbations
 from fedsim.data.perturbations import Perturbation
 from fedsim.data.pixels import resize_picture
-from fedsim.data.scene_set import Scene, SceneSet, Source
+from fedsim.data.scene_set import Scene, Source
 from fedsim.seeds import stream
 
 
@@ -63,24 +63,15 @@ def perturb(images: np.ndarray, names: Sequence[str], perturbation: Perturbation
     return result
 
 
-def perturb_and_shrink(originals: SceneSet, size: tuple[int, int], perturbation: Perturbation, seed: int) -> np.ndarray:
-    """Perturb the pictures of a set and bring them to the size of the network's input.
+def perturb_and_shrink(image: np.ndarray, name: str, size: tuple[int, int], perturbation: Perturbation,
+                       seed: int) -> np.ndarray:
+    """Perturb a picture at its own size, and bring it to the size of the network's input.
 
-    originals: the scenes with pictures of the data set's own size; size: (width, height) in pixels.
-    Returns (N, 3, height, width) uint8. The draws of a scene depend only on the seed, the kind of perturbation and the
-    scene's name.
+    image: (h, w, 3) uint8; name: of its scene; size: (width, height) in pixels. Returns (3, height, width) uint8. The
+    draws depend only on the seed, the kind of perturbation and the scene's name.
     """
-    pictures = np.empty((len(originals), 3, size[1], size[0]), np.uint8)
-    for index, name in enumerate(originals.names):  # one by one, because originals may be large
-        picture = perturb(originals.images[index][None], [name], perturbation, seed)[0]
-        pictures[index] = resize_picture(picture.transpose(1, 2, 0), size).transpose(2, 0, 1)
-    return pictures
-
-
-def own_size(scenes: SceneSet) -> tuple[int, int]:
-    """Return (width, height) in pixels of the data set's own pictures. Its labels have the same size."""
-    height, width = scenes.labels.shapes[0].tolist()
-    return width, height
+    picture = perturb(image.transpose(2, 0, 1)[None], [name], perturbation, seed)[0]
+    return resize_picture(picture.transpose(1, 2, 0), size).transpose(2, 0, 1)
 
 
 def _code_digest() -> str:

@@ -47,11 +47,15 @@ class Predicted(NamedTuple):
 
 
 @torch.no_grad()
-def predict(model: Network, scene_set: SceneSet, indices: np.ndarray) -> Iterator[Predicted]:
-    """Yield the logits of a batch of scenes, with their labels, size after size of the labels."""
+def predict(model: Network, scene_set: SceneSet, indices: np.ndarray,
+            images: np.ndarray | None = None) -> Iterator[Predicted]:
+    """Yield the logits of a batch of scenes, with their labels, size after size of the labels.
+
+    images: (B, 3, H, W) uint8, shown instead of the scenes' own pictures.
+    """
     model.module.eval()
-    images = standardise(torch.from_numpy(scene_set.images[indices]).to(model.device))
-    logits = model.module(images.contiguous(memory_format=torch.channels_last))
+    pictures = standardise(torch.from_numpy(scene_set.images[indices] if images is None else images).to(model.device))
+    logits = model.module(pictures.contiguous(memory_format=torch.channels_last))
     for positions in scene_set.labels.same_shape(indices):
         labels = scene_set.labels.stack(indices[positions])
         alike = logits if len(positions) == len(indices) else logits[torch.from_numpy(positions).to(logits.device)]
@@ -72,9 +76,15 @@ def count_confusion(model: Network, scene_set: SceneSet, batches: Iterable[np.nd
     classes = len(scene_set.classes)
     tally = torch.zeros(classes, classes, dtype=torch.int64)
     for indices in batches:
-        for _, logits, labels in predict(model, scene_set, indices):
-            tally += confusion(labels, logits.argmax(1), classes).cpu()
+        tally += count_batch(model, scene_set, indices)
     return tally
+
+
+def count_batch(model: Network, scene_set: SceneSet, indices: np.ndarray, images: np.ndarray | None = None) -> Tensor:
+    """Return the confusion matrix of one batch, (C, C) int64 on the CPU. images: see `predict`."""
+    classes = len(scene_set.classes)
+    return torch.stack([confusion(labels, logits.argmax(1), classes).cpu()
+                        for _, logits, labels in predict(model, scene_set, indices, images)]).sum(0)
 
 
 def evaluate(world: World, model: Network, scene_set: SceneSet, criterion: CrossEntropy) -> Evaluation:

@@ -4,14 +4,20 @@ After Hendrycks & Dietterich 2019 (arXiv:1903.12261), with mIoU instead of class
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from statistics import fmean
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from fedsim.data.conditions import perturb_and_shrink
 from fedsim.data.perturbations import Perturbation
-from fedsim.data.scene_set import SceneSet
-from fedsim.evaluation.evaluate import Network, batches_of, count_confusion
+from fedsim.data.scene_set import SceneSet, Source
+from fedsim.evaluation.evaluate import Network, batches_of, count_batch, count_confusion
 from fedsim.evaluation.metrics import Scores, mean_scores, scores
+from fedsim.system.threads import ahead
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,8 @@ class Subject:
     name: str
     models: Sequence[Network]
     scenes: SceneSet  # pictures at the size of the models' input
-    originals: SceneSet  # the same scenes with pictures of the data set's own size
+    source: Source  # of the scenes
+    split: str
 
 
 @dataclass(frozen=True)
@@ -65,27 +72,56 @@ class Robustness:
         return lost / lost_there if lost_there > 0 else None
 
 
-def score_subjects(subjects: Sequence[Subject], perturbations: Iterable[Perturbation], seed: int,
+def score_subjects(subjects: Sequence[Subject], perturbations: Sequence[Perturbation], seed: int,
                    advance: Callable[[], None] = lambda: None) -> list[Robustness]:
-    """Score every subject on clean pictures and under every perturbation. `advance` is called after each of these.
+    """Score every subject on clean pictures and under every perturbation. `advance` is called `count_steps` times.
 
-    Pictures are perturbed once for all subjects that have the same scenes at the same size.
+    Pictures of the data set's own size are read batch by batch, once for all perturbations and all subjects that have
+    the same scenes at the same size. So memory holds one batch of them, whatever their number.
     """
-    results = [Robustness(_score(subject, subject.scenes)) for subject in subjects]
+    results = [Robustness(_score([count_confusion(model, subject.scenes, batches_of(subject.scenes))
+                                  for model in subject.models])) for subject in subjects]
     advance()
-    for perturbation in perturbations:
-        seen: dict[str, SceneSet] = {}
-        for subject, result in zip(subjects, results, strict=True):
-            key = subject.scenes.fingerprint
-            if key not in seen:
-                height, width = subject.scenes.images.shape[2:]
-                images = perturb_and_shrink(subject.originals, (width, height), perturbation, seed)
-                seen[key] = replace(subject.scenes, images=images)
-            result.perturbed[perturbation] = _score(subject, seen[key])
-        advance()
+    for group in _group(subjects) if perturbations else ():
+        tallies = _count_perturbed([subjects[place] for place in group], perturbations, seed, advance)
+        for place, by_perturbation in zip(group, tallies, strict=True):
+            results[place].perturbed.update({one: _score(counted) for one, counted in by_perturbation.items()})
     return results
 
 
-def _score(subject: Subject, scenes: SceneSet) -> Scores:
-    """Return the mean of the scores of the subject's models, each on all scenes."""
-    return mean_scores([scores(count_confusion(model, scenes, batches_of(scenes))) for model in subject.models])
+def count_steps(subjects: Sequence[Subject], perturbations: Sequence[Perturbation]) -> int:
+    """Return the number of steps in which `score_subjects` advances."""
+    return 1 + sum(len(batches_of(subjects[group[0]].scenes)) for group in _group(subjects) if perturbations)
+
+
+def _group(subjects: Sequence[Subject]) -> list[list[int]]:
+    """Return the places of the subjects that have the same scenes at the same size, together."""
+    groups: dict[str, list[int]] = {}
+    for place, subject in enumerate(subjects):
+        groups.setdefault(subject.scenes.fingerprint, []).append(place)
+    return list(groups.values())
+
+
+def _count_perturbed(group: Sequence[Subject], perturbations: Sequence[Perturbation], seed: int,
+                     advance: Callable[[], None]) -> list[dict[Perturbation, list[Tensor]]]:
+    """Return the confusion matrices of each subject's models under each perturbation."""
+    source, split, scenes = group[0].source, group[0].split, group[0].scenes
+    height, width = scenes.images.shape[2:]
+    nothing = torch.zeros(len(scenes.classes), len(scenes.classes), dtype=torch.int64)
+    tallies = [{one: [nothing.clone() for _ in subject.models] for one in perturbations} for subject in group]
+    for indices in batches_of(scenes):
+        names = [scenes.names[index] for index in indices]
+        originals = list(ahead(partial(source.picture, split), names))
+        for perturbation in perturbations:
+            images = np.stack([perturb_and_shrink(image, name, (width, height), perturbation, seed)
+                               for image, name in zip(originals, names, strict=True)])
+            for subject, counted in zip(group, tallies, strict=True):
+                for tally, model in zip(counted[perturbation], subject.models, strict=True):
+                    tally += count_batch(model, scenes, indices, images)
+        advance()
+    return tallies
+
+
+def _score(tallies: Iterable[Tensor]) -> Scores:
+    """Return the mean of the scores of the models that have these confusion matrices."""
+    return mean_scores([scores(tally) for tally in tallies])

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedsim.classes import ClassTable
-from fedsim.data.scene_set import SceneSet
 from fedsim.evaluation.metrics import Scores
-from fedsim.evaluation.robustness import Robustness
+from fedsim.evaluation.robustness import Robustness, Subject
 from fedsim.report.palette import line_styles
 from fedsim.report.tables import Table, markdown, print_block, print_tables
 from fedsim.report.words import ABSENT, format_number, format_ratio
@@ -23,12 +22,13 @@ class ScoredRun(NamedTuple):
     result: Robustness
 
 
-def write_report(runs: Sequence[ScoredRun], originals: SceneSet, split: str, seed: int, folder: Path) -> None:
+def write_report(runs: Sequence[ScoredRun], subject: Subject, seed: int, folder: Path) -> None:
     """Write the tables, with figures, into an empty folder; then print them.
 
-    originals: the scenes with pictures of the data set's own size. The contact sheet shows one of them.
+    subject: a subject of the evaluation. The contact sheet shows one of its scenes.
     """
-    classes, perturbed = originals.classes, bool(runs[0].result.perturbed)
+    scenes, split, perturbed = subject.scenes, subject.split, bool(runs[0].result.perturbed)
+    classes = scenes.classes
     reference = next((run for run in runs if run.algo == "central"), runs[0])
     tables = [_clean_table(runs, classes, split)]
     if perturbed:
@@ -43,7 +43,7 @@ def write_report(runs: Sequence[ScoredRun], originals: SceneSet, split: str, see
 
         written += [folder / "robustness.png", folder / "perturbations.png"]
         draw_robustness({run.name: run.result for run in runs}, line_styles([run.algo for run in runs]), written[2])
-        draw_contact_sheet(originals, seed, written[3])
+        draw_contact_sheet(scenes, subject.source, split, seed, written[3])
     print_tables(tables)
     print_block("Written", written)
 

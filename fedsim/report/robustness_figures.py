@@ -12,10 +12,11 @@ from matplotlib.ticker import MaxNLocator
 
 from fedsim.data.conditions import perturb
 from fedsim.data.perturbations import PERTURBATIONS, SEVERITIES, Perturbation
-from fedsim.data.scene_set import SceneSet
+from fedsim.data.scene_set import SceneSet, Source
 from fedsim.evaluation.robustness import Robustness
 from fedsim.report.figures import STYLE, save_png
 from fedsim.report.palette import LineStyle
+from fedsim.report.scenes import own_picture
 
 COLUMNS = 5
 SHOWN_SEVERITY = 3
@@ -51,13 +52,10 @@ def draw_robustness(results: Mapping[str, Robustness], lines: Sequence[LineStyle
         save_png(figure, path)
 
 
-def draw_contact_sheet(originals: SceneSet, seed: int, path: Path) -> None:
-    """Draw a scene as it is and under every kind at severity 3, as a PNG at `path`.
-
-    originals: scenes with pictures of the data set's own size. The scene of most contrast is shown.
-    """
-    index = max(range(len(originals)), key=lambda index: originals.images[index].std())
-    image, name = originals.images[index][None], originals.names[index]
+def draw_contact_sheet(scenes: SceneSet, source: Source, split: str, seed: int, path: Path) -> None:
+    """Draw the scene of most contrast as it is and under every kind at severity 3, as a PNG at `path`."""
+    index = max(range(len(scenes)), key=lambda index: scenes.images[index].std())
+    image, name = own_picture(scenes, source, split, index).transpose(2, 0, 1)[None], scenes.names[index]
     pictures = {name: image[0]}
     for kind in PERTURBATIONS:
         pictures[kind] = perturb(image, [name], Perturbation(kind, SHOWN_SEVERITY), seed)[0]

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from test_cache import COUNT, HEIGHT, WIDTH, Noise
+from test_cache import COUNT, Noise
 
 from fedsim.data.cache import load
-from fedsim.data.conditions import Conditioned, own_size, perturb, perturb_and_shrink
+from fedsim.data.conditions import Conditioned, perturb, perturb_and_shrink
 from fedsim.data.perturbations import Perturbation
 from fedsim.data.pixels import resize_picture
 
@@ -44,17 +44,15 @@ def test_a_scene_looks_the_same_in_training_and_in_an_evaluation():
     """The cache's pictures of a conditioned set are those of `perturb_and_shrink`: the same draws, shrunk alike."""
     conditioned = Conditioned(Large(), {f"train-{i}": FOG for i in range(COUNT)}, 7)
     trained = load(conditioned, "train", None)
-    plain = load(Large(), "train", None)
-    originals = load(Large(), "train", own_size(plain))
-    assert originals.images.shape == (COUNT, 3, 5 * HEIGHT, 5 * WIDTH)
-    assert np.array_equal(perturb_and_shrink(originals, (30, 20), FOG, 7), trained.images)
+    for name, image in zip(trained.names, trained.images, strict=True):
+        assert np.array_equal(perturb_and_shrink(Large().picture("train", name), name, (30, 20), FOG, 7), image)
 
 
 def test_pictures_are_perturbed_before_they_are_shrunk():
-    originals = load(Large(), "train", (5 * WIDTH, 5 * HEIGHT))
-    whole = perturb(originals.images[:1], originals.names[:1], FOG, 0)[0].transpose(1, 2, 0)
+    image = Large().picture("train", "train-0")
+    whole = perturb(image.transpose(2, 0, 1)[None], ["train-0"], FOG, 0)[0].transpose(1, 2, 0)
     shrunk = resize_picture(whole, (30, 20)).transpose(2, 0, 1)
-    assert np.array_equal(perturb_and_shrink(originals, (30, 20), FOG, 0)[0], shrunk)
+    assert np.array_equal(perturb_and_shrink(image, "train-0", (30, 20), FOG, 0), shrunk)
 
 
 def test_conditions_seed_and_data_set_tell_entries_of_the_cache_apart():

@@ -62,7 +62,18 @@ def lively(seed: int = 0) -> FlatModel:
 def subject(seed: int, size=(32, 24)) -> Subject:
     originals = scene_set(11, size=(48, 36), seed=seed)
     scenes = scene_set(11, size=size, seed=seed)
-    return Subject("a", [lively()], replace(scenes, labels=originals.labels, fingerprint=f"{seed} {size}"), originals)
+    scenes = replace(scenes, labels=originals.labels, fingerprint=f"{seed} {size}")
+    return Subject("a", [lively()], scenes, Originals(originals), "val")
+
+
+class Originals:
+    """A source that only has pictures, of the data set's own size."""
+
+    def __init__(self, scenes):
+        self.scenes = scenes
+
+    def picture(self, split, name):
+        return self.scenes.images[self.scenes.names.index(name)].transpose(1, 2, 0)
 
 
 def test_scores_are_those_of_an_evaluation_of_the_perturbed_pictures():
@@ -72,7 +83,8 @@ def test_scores_are_those_of_an_evaluation_of_the_perturbed_pictures():
     result, = score_subjects([one], [*FOG, *NOISE], seed=3)
     assert result.clean == evaluate(SOLO, model, one.scenes, criterion()).scores
     for perturbation in (*FOG, *NOISE):
-        images = perturb_and_shrink(one.originals, (32, 24), perturbation, 3)
+        images = np.stack([perturb_and_shrink(one.source.picture("val", name), name, (32, 24), perturbation, 3)
+                           for name in one.scenes.names])
         expected = evaluate(SOLO, model, replace(one.scenes, images=images), criterion()).scores
         assert result.perturbed[perturbation] == expected
 
