@@ -189,11 +189,11 @@ def test_a_folder_without_the_data_set_is_refused(refused, tmp_path, camvid):
     (camvid / "elsewhere").mkdir()
     for split in ("train", "val"):
         (camvid / f"{split}.txt").rename(camvid / "elsewhere" / f"{split}.txt")
-    assert "did you mean" in refused(*on_disk(camvid))
+    assert f"{camvid}/elsewhere/train.txt names it; restore the file" in refused(*on_disk(camvid))
 
 
 def colour(label: np.ndarray) -> Image.Image:
-    return Image.fromarray(np.stack([label] * 3, 2))
+    return Image.fromarray(np.stack([label, label, 255 - label], 2))
 
 
 @pytest.mark.parametrize(("damage", "says"), [

@@ -70,7 +70,8 @@ def perturb_and_shrink(image: np.ndarray, name: str, size: tuple[int, int], pert
     image: (h, w, 3) uint8; name: of its scene; size: (width, height) in pixels. Returns (3, height, width) uint8. The
     draws depend only on the seed, the kind of perturbation and the scene's name.
     """
-    picture = perturb(image.transpose(2, 0, 1)[None], [name], perturbation, seed)[0]
+    # Contiguous, because sums of floats depend on how a picture lies in memory.
+    picture = perturb(np.ascontiguousarray(image.transpose(2, 0, 1))[None], [name], perturbation, seed)[0]
     return resize_picture(picture.transpose(1, 2, 0), size).transpose(2, 0, 1)
 
 

@@ -54,7 +54,9 @@ def predict(model: Network, scene_set: SceneSet, indices: np.ndarray,
     images: (B, 3, H, W) uint8, shown instead of the scenes' own pictures.
     """
     model.module.eval()
-    pictures = standardise(torch.from_numpy(scene_set.images[indices] if images is None else images).to(model.device))
+    # Contiguous, because sums of floats depend on how pictures lie in memory.
+    shown = np.ascontiguousarray(scene_set.images[indices] if images is None else images)
+    pictures = standardise(torch.from_numpy(shown).to(model.device))
     logits = model.module(pictures.contiguous(memory_format=torch.channels_last))
     for positions in scene_set.labels.same_shape(indices):
         labels = scene_set.labels.stack(indices[positions])

@@ -300,7 +300,8 @@ def test_damaged_records_get_one_sentence(compare, matrix, capsys, tmp_path):
     metrics.write_text(metrics.read_text().replace('"miou": 0', '"miou": "0').replace(', "pixel_acc', '", "pixel_acc'))
     with pytest.raises(SystemExit):
         compare(run)
-    assert "metrics.jsonl is damaged: the record of round" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "metrics.jsonl is damaged: line 1, the record of round 0, has missing or wrong fields" in said
     with pytest.raises(OutputError, match="is damaged"):
         Job(run, {}).read_final()
 

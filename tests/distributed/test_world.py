@@ -133,13 +133,6 @@ def test_every_rank_gets_its_own_result():
     assert on_ranks(3, lambda world: world.together(lambda: world.rank)) == [0, 1, 2]
 
 
-def test_the_first_rank_of_a_machine_fills_the_cache_before_the_others_look():
-    """Catches a cache filled by all ranks at once."""
-    order: list[int] = []
-    on_ranks(3, lambda world: world.together(lambda: order.append(world.rank), first_on_each_node=True))
-    assert order[0] == 0 and sorted(order) == [0, 0, 1, 2]
-
-
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_texts_of_any_length_reach_the_coordinator_in_the_order_of_ranks(ranks):
     """Catches padding that is taken for text, and letters that are counted in the place of bytes."""

@@ -49,6 +49,14 @@ def test_predictions_have_the_labels_size():
     assert [one.logits.shape for one in predict(segnet(), SCENES, np.array([1, 2]))] == [(2, CLASSES, 36, 48)]
 
 
+def test_pictures_may_lie_in_memory_in_any_order():
+    """To the bit: sums of floats would follow the order."""
+    indices = np.array([1, 2])
+    channels_last = np.ascontiguousarray(SCENES.images[indices].transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    plain, other = predict(segnet(), SCENES, indices), predict(segnet(), SCENES, indices, channels_last)
+    assert torch.equal(next(plain).logits, next(other).logits)
+
+
 def test_scores_are_at_the_labels_own_size():
     """The same pictures with labels of another size: as many pixels as the labels have.
 

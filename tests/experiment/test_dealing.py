@@ -11,6 +11,7 @@ from layouts import Drawn, draw, save, write_folder
 from PIL import Image
 from scenery import SOLO, labels_of, on_ranks
 
+from fedsim.data import cache
 from fedsim.data.datasets.palettes import BY_COLOUR
 from fedsim.data.datasets.streets.drives import FRAMES
 from fedsim.data.partition import PARTITIONS
@@ -155,6 +156,23 @@ def test_a_missing_split_is_found_before_anything_is_read(tmp_path, monkeypatch)
     monkeypatch.setattr("fedsim.data.cache.load", None)
     with pytest.raises(DataError, match="there is no split val"):
         dealt(Settings(data="folder", data_root=str(root), cars=1))
+
+
+def test_one_rank_of_a_machine_reads_before_the_others_map(tmp_path, monkeypatch):
+    """Catches a cache filled by all ranks at once, and one verified by each of them."""
+    monkeypatch.setenv("FEDSIM_CACHE", str(tmp_path / "cache"))
+    root = write_folder(tmp_path / "data", {"a/0": draw(2)})
+    write_folder(root, {"b/0": draw(2)}, "val")
+    settings, looked = Settings(data="folder", data_root=str(root), cars=1), []
+    load = cache.load
+
+    def look(source, split, *others, verify=True):
+        looked.append((split, verify))
+        return load(source, split, *others, verify=verify)
+
+    monkeypatch.setattr(cache, "load", look)
+    on_ranks(3, lambda world: deal(settings, source_of(settings, 1), 1, world, SILENT))
+    assert looked == [(split, verify) for split in ("train", "val") for verify in (True, False, False)]
 
 
 def test_ranks_that_have_different_scenes_are_refused(tmp_path):
