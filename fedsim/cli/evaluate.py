@@ -47,16 +47,21 @@ class Opened:
         models = [Segmenter.load(file, device) for file in run.directory.weights()]
         return cls(path, path.resolve().name, run.settings_here, models)
 
-    def subject(self) -> Subject:
-        """Load the scenes that the models are scored on. Raises UserError."""
+    def find_scenes(self) -> Source:
+        """Return the data set that the models are scored on. Raises UserError if it lacks the split."""
         settings = self.settings
         if settings.eval_split != "train":  # only the training scenes of streets depend on the partition
             settings = replace(settings, partition=Settings.partition)
         source = source_of(settings, settings.cars or 1)
-        card = self.models[0].card
-        _check_classes(self.path, card.classes, source)
-        scenes = cache.load(source, self.settings.eval_split, card.input_size, LOG.info)
-        return Subject(self.name, self.models, scenes, source, self.settings.eval_split)
+        _check_classes(self.path, self.models[0].card.classes, source)
+        source.count(self.settings.eval_split)
+        return source
+
+    def subject(self, source: Source) -> Subject:
+        """Load the scenes that the models are scored on. Raises UserError."""
+        split = self.settings.eval_split
+        scenes = cache.load(source, split, self.models[0].card.input_size, LOG.info)
+        return Subject(self.name, self.models, scenes, source, split)
 
 
 @click.command(cls=Command)
@@ -93,7 +98,8 @@ def evaluate(models: tuple[str, ...], asked: tuple[str, ...], eval_split: str | 
     opened = [replace(one, settings=_on(one.settings, data, data_root, classes, eval_split)) for one in opened]
     if len({one.settings.eval_split for one in opened}) > 1:
         raise SettingsError("the runs were scored on different splits; name one with --eval-split")
-    subjects = [one.subject() for one in opened]
+    sources = [one.find_scenes() for one in opened]  # of all models, before the scenes of one are read
+    subjects = [one.subject(source) for one, source in zip(opened, sources, strict=True)]
     for one in subjects[1:]:
         if one.scenes.classes.names != subjects[0].scenes.classes.names:
             raise SettingsError(f"{one.name} and {subjects[0].name} have different classes; score each by itself")

@@ -64,6 +64,19 @@ def test_without_perturbations_it_gives_the_runs_own_score(evaluate, runs, tmp_p
     assert not (tmp_path / "out" / "robustness.png").exists()
 
 
+def test_a_split_that_one_model_lacks_is_found_first(evaluate, runs, tiny_camvid, tmp_path, monkeypatch):
+    """Catches the scenes of the first model read before the second is looked at."""
+    monkeypatch.setenv("FEDSIM_CACHE", str(tmp_path / "cache"))
+    root = Path(shutil.copytree(tiny_camvid, tmp_path / "less"))
+    (root / "val.txt").unlink()
+    other = Path(shutil.copytree(runs / "central", tmp_path / "other"))
+    config = other / "config.toml"
+    config.write_text(config.read_text().replace(str(tiny_camvid), str(root)))
+    with pytest.raises(SystemExit):
+        evaluate(runs / "avg", other)
+    assert not (tmp_path / "cache").exists()
+
+
 def test_pictures_of_the_data_sets_own_size_are_never_cached(evaluate, runs, tmp_path, monkeypatch):
     """They take 25 GB for a large set."""
     monkeypatch.setenv("FEDSIM_CACHE", str(tmp_path / "cache"))
