@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedsim.data.datasets.picture_files import format_of, open_picture, rgb
+from fedsim.data.datasets.picture_files import format_of, open_with_header, rgb
 from fedsim.errors import DataError
 
 Colour = tuple[int, int, int]
@@ -35,9 +35,12 @@ class LabelImage:
                                 "a PNG", NOT_PNG)
             if form not in ("", "PNG"):
                 raise DataError(f"{path} is {form}, but a label must be a PNG; save it as PNG", NOT_PNG)
-        self.path, self.image = path, open_picture(path)
-        with open(path, "rb") as file:
-            self.depth = file.read(DEPTH + 1)[DEPTH]  # bits of a sample
+        self.path = path
+        self.image, header = open_with_header(path)
+        if self.image.format != "PNG":
+            raise DataError(f"{path} has changed while it was read; do not change a data set while it is in use",
+                            NOT_PNG)
+        self.depth = header[DEPTH]  # bits of a sample
 
     @property
     def size(self) -> tuple[int, int]:

@@ -67,23 +67,28 @@ def read_lines(path: Path) -> list[str]:
 
 
 def open_picture(path: Path) -> Image.Image:
-    """Read and decode a picture. Raises DataError.
+    """Read and decode a picture. Raises DataError as `open_with_header` does."""
+    return open_with_header(path)[0]
+
+
+def open_with_header(path: Path) -> tuple[Image.Image, bytes]:
+    """Read and decode a picture; return it with the first bytes of its file. Raises DataError.
 
     A picture that is to be turned before it is shown is refused, because nobody knows whether its label was drawn
     before or after turning.
     """
-    image, orientation = _decode(path)
+    image, orientation, header = _decode(path)
     if orientation != 1:
         raise DataError(f"{path} is marked as turned or mirrored (EXIF orientation {orientation}), and nobody knows "
                         "whether its label was drawn before or after turning; turn picture and label alike, and save "
                         "both without the mark",
                         "pictures that are marked as turned")
-    return image
+    return image, header
 
 
 def read_upright(path: Path) -> np.ndarray:
     """Read a picture as `read_picture` does, and turn it as EXIF says: for pictures that have no label."""
-    image, orientation = _decode(path)
+    image, orientation, _ = _decode(path)
     return np.asarray(rgb(image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image))
 
 
@@ -93,8 +98,8 @@ def format_of(path: Path) -> str:
         return tell_format(file.read(FIRST_BYTES))
 
 
-def _decode(path: Path) -> tuple[Image.Image, int]:
-    """Return the picture of a file and its EXIF orientation, 1 to 8. Raises DataError."""
+def _decode(path: Path) -> tuple[Image.Image, int, bytes]:
+    """Return the picture of a file, its EXIF orientation, 1 to 8, and the file's first bytes. Raises DataError."""
     try:
         data = _read(path)
         form = tell_format(data)
@@ -109,7 +114,7 @@ def _decode(path: Path) -> tuple[Image.Image, int]:
     except ValueError as error:
         raise DataError(f"{path} cannot be read as a picture: it {error}", UNREADABLE) from error
     try:
-        return _decode_png(data) if form == "PNG" else _open(data)
+        return *(_decode_png(data) if form == "PNG" else _open(data)), data[:FIRST_BYTES]
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise DataError(f"{path} claims to have more than {Image.MAX_IMAGE_PIXELS:,} pixels, which is too many to "
                         "open safely; shrink it", UNREADABLE) from error

@@ -68,4 +68,4 @@ def _list_sizes(scenes: SceneSet) -> str:
     """List the sizes of a set's scenes, the most frequent first."""
     counts = Counter((int(width), int(height)) for height, width in scenes.labels.shapes)
     listed = [f"{count} of {width}x{height}" for (width, height), count in counts.most_common(NAMED)]
-    return ", ".join(listed) + (f" and {len(counts) - NAMED} other sizes" if len(counts) > NAMED else "")
+    return ", ".join(listed) + (" and others" if len(counts) > NAMED else "")
