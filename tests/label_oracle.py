@@ -179,7 +179,8 @@ def judge(root: Path, split: str) -> Verdict:
             continue
         verdict.may += raw[name].odd
         _check_picture(picture, raw[name].samples.shape[::-1], verdict)
-    classes = _palettes({name: one for name, one in raw.items() if one.bits is None}, table, verdict)
+    paletted = {name: one for name, one in raw.items() if one.bits is None}
+    classes = _palettes(paletted, _other_palettes(root, split), table, verdict)
     classes |= {name: _grey(one, table, verdict) for name, one in raw.items() if one.bits is not None}
     for name, found in classes.items():
         if found is None or (found == VOID).all():
@@ -187,6 +188,18 @@ def judge(root: Path, split: str) -> Verdict:
         else:
             verdict.labels[name] = found
     return verdict
+
+
+def _other_palettes(root: Path, split: str) -> list[Raw]:
+    """Read the labels with palettes of the other splits, as far as they can be read."""
+    found = []
+    for other in {"train", "val"} - {split}:
+        for _, label in _pair(root, other, Verdict()).values():
+            try:
+                found.append(read_png(label))
+            except Unreadable:
+                continue
+    return [one for one in found if one.bits is None]
 
 
 def _pair(root: Path, split: str, verdict: Verdict) -> dict[str, tuple[Path, Path]]:
@@ -256,11 +269,31 @@ def _grey(raw: Raw, table: Table, verdict: Verdict) -> np.ndarray | None:
     return _look_up(raw.samples, table.classes)
 
 
-def _palettes(files: dict[str, Raw], table: Table, verdict: Verdict) -> dict[str, np.ndarray | None]:
-    """Return the classes of labels with palettes, which are looked at together; None where a pixel has no class."""
-    ramps = {name for name, raw in files.items() if raw.palette == [(n, n, n) for n in range(len(raw.palette))]}
-    seen = {(number, raw.palette[number]) for name, raw in files.items() if name not in ramps
-            for number in np.unique(raw.samples).tolist()}
+def voc(number: int) -> Colour:
+    """Return a colour of the map of PASCAL VOC."""
+    bits = [[number >> 3 * place + channel & 1 for place in range(3)] for channel in range(3)]
+    red, green, blue = (sum(bit << 7 - place for place, bit in enumerate(channel)) for channel in bits)
+    return red, green, blue
+
+
+def _is_ramp(raw: Raw) -> bool:
+    return raw.palette == [(n, n, n) for n in range(len(raw.palette))]
+
+
+def _uses(raw: Raw) -> set[tuple[int, Colour]]:
+    """Return the numbers of a label with their colours. VOC's black is the background of its map, and no class."""
+    uses = {(number, raw.palette[number]) for number in np.unique(raw.samples).tolist()}
+    return uses - {(0, (0, 0, 0))} if all(colour == voc(number) for number, colour in uses) else uses
+
+
+def _palettes(files: dict[str, Raw], others: list[Raw], table: Table,
+              verdict: Verdict) -> dict[str, np.ndarray | None]:
+    """Return the classes of labels with palettes; None where a pixel has no class.
+
+    Those of all splits are looked at together. others: those of the other splits.
+    """
+    ramps = {name for name, raw in files.items() if _is_ramp(raw)}
+    seen = {use for raw in (*files.values(), *others) if not _is_ramp(raw) for use in _uses(raw)}
     all_known = all(colour in table.colours for _, colour in seen)
     elsewhere = any(colour in table.colours and table.classes.get(number) not in table.colours[colour]
                     for number, colour in seen)

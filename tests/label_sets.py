@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import png
+from label_oracle import voc
 from PIL import Image
 
 Colour = tuple[int, int, int]
@@ -129,7 +130,7 @@ class LabelSet:
             if sort in ("grey", "packed"):
                 colours = {number: (number, number, number) for number in numbers}
             elif sort in ("strange", "map"):
-                colours = strange if sort == "strange" else {number: _voc(number) for number in numbers}
+                colours = strange if sort == "strange" else {number: voc(number) for number in numbers}
             palette: list[tuple[int, ...]] = [(n, n, n) if sort == "grey" else (0, 0, 0)
                                               for n in range(max(entries.values()) + 1)]
             for number, entry in entries.items():
@@ -255,10 +256,3 @@ def make(root: Path, chance: random.Random, twists: list[Callable[[LabelSet], No
     for twist in twists:
         twist(made)
     return [twist.__name__ for twist in twists]
-
-
-def _voc(number: int) -> Colour:
-    """Return a colour of the map of PASCAL VOC."""
-    bits = [[number >> 3 * place + channel & 1 for place in range(3)] for channel in range(3)]
-    red, green, blue = (sum(bit << 7 - place for place, bit in enumerate(channel)) for channel in bits)
-    return red, green, blue

@@ -47,6 +47,8 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         length, kind = struct.unpack_from(">I4s", data, place)
         chunk = data[place:place + 12 + length]
         if len(chunk) < 12 + length:
+            if _is_critical(kind):
+                raise ValueError("it ends within its pixels")
             return
         if _is_critical(kind) and zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
             raise ValueError(f"the check sum of its part {kind.decode('ascii', 'replace')} is wrong")

@@ -132,6 +132,15 @@ def test_what_is_no_picture_is_told_apart(path, content, says):
     assert f"{path} is not there any more" in refused(read_picture, path)
 
 
+def test_a_png_that_ends_before_its_check_sum_is_refused_and_one_without_its_last_part_is_read(path):
+    """Nobody can tell whether pixels are right whose check sum is missing, although Pillow shows them."""
+    whole = write_png(path, draw(2).label).read_bytes()
+    path.write_bytes(whole[:-12])
+    assert np.array_equal(read_picture(path)[..., 0], draw(2).label), "IEND holds nothing"
+    path.write_bytes(whole[:-12 - 6])
+    assert "it is a damaged or incomplete PNG" in refused(read_picture, path)
+
+
 @pytest.mark.parametrize("read", [read_picture, read_upright])
 @pytest.mark.parametrize("exif", [
     b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12\0\x03", b"Exif\0\0II*\0", b"Exif\0\0nonsense", b"Exif\0\0",
