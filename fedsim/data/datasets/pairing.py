@@ -132,7 +132,7 @@ def note_unused(folders: Iterable[Path], used: Iterable[Path], known_folders: It
         unused = [path for path in _walk(folder, passed_over) if path not in known]
         if unused:
             kinds = Counter(os.path.splitext(path)[1].lower() or "without an ending" for path in unused)
-            counted = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(NAMED))
+            counted = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
             shown = ", ".join(unused[:NAMED]) + (" …" if len(unused) > NAMED else "")
             notes.append(printable(f"{len(unused)} file(s) under {folder} are not used ({counted}): {shown}"))
     return notes
