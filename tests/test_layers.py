@@ -71,6 +71,13 @@ def starts_with(name: str, prefix: str) -> bool:
     return name == prefix or name.startswith(prefix + ".")
 
 
+
+def test_files_of_tests_have_names_of_their_own():
+    """pytest refuses a second file of the same name, but only if both are collected in one run."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert len(set(names)) == len(names), sorted(name for name in names if names.count(name) > 1)
+
+
 def test_every_module_has_a_place_in_the_layers():
     assert {home(path) for path in modules()} - {"__init__"} == set(LEVEL)
 

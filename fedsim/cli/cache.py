@@ -19,12 +19,12 @@ DAY = 86400  # seconds
 @click.argument("entries", nargs=-1, metavar="[ENTRY]...")
 @click.option("--clear", is_flag=True, help="Remove the entries instead of listing them.")
 @click.option("--older-than", type=click.FloatRange(0), metavar="DAYS",
-              help="Only entries that were not used for so long.")
+              help="Only entries that were last used before this many days.")
 def cache(entries: tuple[str, ...], clear: bool, older_than: float | None) -> None:
     """List the entries of the scene cache, or clear them.
 
-    ENTRY is the begin of an entry's name; without any, all are meant. Clearing is always safe: scenes that are needed
-    again are read again, and a run that uses an entry keeps it until it ends.
+    ENTRY is the first letters of an entry's name. Without it, all entries are meant. Clearing is always safe: scenes
+    that are needed again are read again, and a run that uses an entry keeps it until it ends.
     """
     folder, now = cache_folder(), time.time()
     found = find_entries(folder)

@@ -87,7 +87,7 @@ class LabelMaps:
         end = self._ends[index]
         return self._pixels[end - height * width:end].reshape(height, width)
 
-    def same_shape(self, indices: np.ndarray) -> list[np.ndarray]:
+    def group_by_shape(self, indices: np.ndarray) -> list[np.ndarray]:
         """Divide indices (B,) into groups of labels that have one shape. Returns the positions of each group."""
         shapes, group = np.unique(self.shapes[indices], axis=0, return_inverse=True)
         return [np.flatnonzero(group.ravel() == number) for number in range(len(shapes))]

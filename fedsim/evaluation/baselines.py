@@ -15,7 +15,7 @@ ROWS, COLUMNS = 12, 16  # cells that a picture is divided into
 PIXELS_AT_ONCE = 2**20  # bounds memory, some 40 bytes for each of them, however large a picture is
 
 
-def no_counts(classes: int) -> np.ndarray:
+def make_counts(classes: int) -> np.ndarray:
     """Return counts of no pixel: (ROWS, COLUMNS, LEVELS³, classes) int64 zeros."""
     return np.zeros((ROWS, COLUMNS, LEVELS**3, classes), np.int64)
 

@@ -58,7 +58,7 @@ def predict(model: Network, scene_set: SceneSet, indices: np.ndarray,
     shown = np.ascontiguousarray(scene_set.images[indices] if images is None else images)
     pictures = standardise(torch.from_numpy(shown).to(model.device))
     logits = model.module(pictures.contiguous(memory_format=torch.channels_last))
-    for positions in scene_set.labels.same_shape(indices):
+    for positions in scene_set.labels.group_by_shape(indices):
         labels = scene_set.labels.stack(indices[positions])
         alike = logits if len(positions) == len(indices) else logits[torch.from_numpy(positions).to(logits.device)]
         yield Predicted(positions, F.interpolate(alike, labels.shape[1:], mode="bilinear", align_corners=False), labels)

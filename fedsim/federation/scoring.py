@@ -69,7 +69,7 @@ def trivial_baselines(federation: Federation, train_set: SceneSet, eval_set: Sce
     Every car counts its own scenes, and every rank its share of the scored ones. The counts add up, so all ranks have
     the same result.
     """
-    trained, scored = (baselines.no_counts(len(train_set.classes)) for _ in range(2))
+    trained, scored = (baselines.make_counts(len(train_set.classes)) for _ in range(2))
     for scenes in federation.fleet.scenes.values():
         for index in scenes.indices:
             baselines.add_scene(trained, train_set.images[index], train_set.labels[index])

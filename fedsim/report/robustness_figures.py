@@ -16,7 +16,7 @@ from fedsim.data.scene_set import SceneSet, Source
 from fedsim.evaluation.robustness import Robustness
 from fedsim.report.figures import STYLE, save_png
 from fedsim.report.palette import LineStyle
-from fedsim.report.scenes import own_picture
+from fedsim.report.scenes import read_own_picture
 
 COLUMNS = 5
 SHOWN_SEVERITY = 3
@@ -55,7 +55,7 @@ def draw_robustness(results: Mapping[str, Robustness], lines: Sequence[LineStyle
 def draw_contact_sheet(scenes: SceneSet, source: Source, split: str, seed: int, path: Path) -> None:
     """Draw the scene of most contrast as it is and under every kind at severity 3, as a PNG at `path`."""
     index = max(range(len(scenes)), key=lambda index: scenes.images[index].std())
-    image, name = own_picture(scenes, source, split, index).transpose(2, 0, 1)[None], scenes.names[index]
+    image, name = read_own_picture(scenes, source, split, index).transpose(2, 0, 1)[None], scenes.names[index]
     pictures = {name: image[0]}
     for kind in PERTURBATIONS:
         pictures[kind] = perturb(image, [name], Perturbation(kind, SHOWN_SEVERITY), seed)[0]

@@ -48,12 +48,12 @@ def load_shown(scenes: SceneSet, source: Source, split: str) -> Shown:
     names, images, labels = [], [], []
     for index in shown_indices(scenes):
         names.append(scenes.names[index])
-        images.append(own_picture(scenes, source, split, index))
+        images.append(read_own_picture(scenes, source, split, index))
         labels.append(np.array(scenes.labels[index]))
     return Shown(names, images, labels)
 
 
-def own_picture(scenes: SceneSet, source: Source, split: str, index: int) -> np.ndarray:
+def read_own_picture(scenes: SceneSet, source: Source, split: str, index: int) -> np.ndarray:
     """Return the picture of a scene at the data set's own size, else the cached one: (h, w, 3) uint8."""
     try:
         image = source.picture(split, scenes.names[index])
@@ -109,7 +109,7 @@ def contact_sheet(scenes: SceneSet, source: Source, indices: np.ndarray) -> "Ima
     from PIL.Image import fromarray
 
     shown = indices[np.unique(np.linspace(0, len(indices) - 1, SHEET_COLUMNS * SHEET_ROWS).astype(np.int64))]
-    images, labels = zip(*((own_picture(scenes, source, "train", index), scenes.labels[index]) for index in shown),
+    images, labels = zip(*((read_own_picture(scenes, source, "train", index), scenes.labels[index]) for index in shown),
                          strict=True)
     pictures, truth, _ = tiles(images, labels, labels, scenes.classes)
     height, width = pictures.shape[1:3]

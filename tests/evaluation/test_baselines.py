@@ -8,7 +8,7 @@ import torch
 
 from fedsim.classes import VOID
 from fedsim.evaluation import baselines, metrics
-from fedsim.evaluation.baselines import COLUMNS, LEVELS, ROWS, add_scene, most_frequent, no_counts
+from fedsim.evaluation.baselines import COLUMNS, LEVELS, ROWS, add_scene, make_counts, most_frequent
 
 CLASSES = 4
 
@@ -22,7 +22,7 @@ def scenes(count: int = 6, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def count(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    counts = no_counts(CLASSES)
+    counts = make_counts(CLASSES)
     for image, label in zip(images, labels, strict=True):
         add_scene(counts, image, label)
     return counts
@@ -102,7 +102,7 @@ def test_void_is_not_counted():
 def test_memory_does_not_grow_with_the_size_of_a_picture(monkeypatch):
     """8 million pixels would take 28 bytes each at once."""
     monkeypatch.setattr(baselines, "PIXELS_AT_ONCE", 2**16)
-    counts, label, image = no_counts(CLASSES), np.zeros((2000, 4000), np.uint8), np.zeros((3, 2000, 4000), np.uint8)
+    counts, label, image = make_counts(CLASSES), np.zeros((2000, 4000), np.uint8), np.zeros((3, 2000, 4000), np.uint8)
     tracemalloc.start()
     try:
         add_scene(counts, image, label)

@@ -119,10 +119,11 @@ class OnDisk(ABC):
     def _label_paths(self, split: str) -> list[Path]:
         """Return the labels of the data set, those of a split first. Other splits count if they can be listed."""
         paths = [frame.label for frame in self._frames(split)]
-        report, self.report = self.report, refuse
-        for other in self.splits():
+        report, others = self.report, [other for other in self.splits() if other != split]
+        self.report = refuse  # faults of other splits are no faults of this one
+        for other in others:
             with suppress(DataError):
-                paths += [frame.label for frame in self._frames(other) if other != split]
+                paths += [frame.label for frame in self._frames(other)]
         self.report = report
         return paths
 

@@ -24,7 +24,7 @@ class Rule(NamedTuple):
     """The way in which labels with a palette are read."""
 
     classes: Mapping[Colour, int] | None = None  # class index or VOID of each colour; None to read by numbers
-    remark: str = ""  # on each label that is read so
+    remark: str = ""  # noted for each label that is read in this way
 
 
 def find_rule(paths: Iterable[Path], codes: Mapping[int, int], colours: Mapping[int, Colour]) -> Rule:

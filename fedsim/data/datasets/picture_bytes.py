@@ -66,7 +66,7 @@ def strip_png(data: bytes, texts: tuple[bytes, ...] = ()) -> bytes:
         if _is_critical(kind) or kind == b"tRNS" or (texts and (kind == b"eXIf" or chunk[8:].startswith(texts))))
 
 
-def odd_jpeg(data: bytes) -> str | None:
+def name_odd_jpeg(data: bytes) -> str | None:
     """Name the kind of a JPEG that few programs can read; None for the usual kinds."""
     place = 2
     while place + 5 <= len(data) and data[place] == 0xFF:

@@ -16,7 +16,7 @@ from fedsim.data.datasets.picture_bytes import (
     FIRST_BYTES,
     ORIENTATION,
     describe_stranger,
-    odd_jpeg,
+    name_odd_jpeg,
     png_chunks,
     strip_png,
     tell_format,
@@ -121,7 +121,7 @@ def _decode(path: Path) -> tuple[Image.Image, int, bytes]:
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders throw nearly anything at a damaged file
-        odd = odd_jpeg(data) if form == "JPEG" else None
+        odd = name_odd_jpeg(data) if form == "JPEG" else None
         what = f"is {odd}; save it as PNG or as a JPEG of 8 bits" if odd else (
             f"is a damaged or incomplete {form} ({_reason(error)}); get the file anew")
         raise DataError(f"{path} cannot be read as a picture: it {what}", UNREADABLE) from error
