@@ -42,9 +42,16 @@ class Aggregator(Protocol):
 
     name: ClassVar[str]  # its value of --aggregator
 
-    @property
-    def minimum(self) -> int:
-        """The smallest number of contributions that can be combined."""
+    def minimum(self, chosen: int) -> int:
+        """Return the smallest number of contributions that can be combined in a round of `chosen` cars.
+
+        If fewer cars answer, the round has no step. A robust rule that withstands a hostile car if all answer would
+        otherwise withstand no such car in that round.
+        """
+        ...
+
+    def withstands(self, answers: int, chosen: int) -> int:
+        """Return how many hostile cars among `answers` the rule withstands in a round of `chosen` cars."""
         ...
 
     @property
@@ -52,11 +59,13 @@ class Aggregator(Protocol):
         """True if the rule is not the weighted mean."""
         ...
 
-    def gather(self, like: Sequence[Tensor], owners: Sequence[int], world: World, folder: Path | None) -> Gathering:
+    def gather(self, like: Sequence[Tensor], owners: Sequence[int], chosen: int, world: World,
+               folder: Path | None) -> Gathering:
         """Begin a round.
 
         like: parts with the shapes and types of every contribution's. owners: the rank that will add each slot, the
-        same list on every rank; it is empty if nothing will be combined. folder: where a rank may store contributions
-        in files; None for RAM. Raises OSError if files cannot be made.
+        same list on every rank; it is empty if nothing will be combined. chosen: the number of the round's cars, also
+        of those that never answer. folder: where a rank may store contributions in files; None for RAM. Raises OSError
+        if files cannot be made.
         """
         ...

@@ -23,10 +23,16 @@ class Mean:
     """
 
     name: ClassVar[str] = "mean"
-    minimum: ClassVar[int] = 1
     robust: ClassVar[bool] = False
 
-    def gather(self, like: Sequence[Tensor], owners: Sequence[int], world: World, folder: Path | None) -> MeanOfParts:
+    def minimum(self, chosen: int) -> int:
+        return 1
+
+    def withstands(self, answers: int, chosen: int) -> int:
+        return 0
+
+    def gather(self, like: Sequence[Tensor], owners: Sequence[int], chosen: int, world: World,
+               folder: Path | None) -> MeanOfParts:
         return MeanOfParts(like, world)
 
 

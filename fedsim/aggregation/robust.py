@@ -29,31 +29,22 @@ class _Rule:
     def __post_init__(self) -> None:
         check(self)
 
-    @property
-    def minimum(self) -> int:
-        return 1
+    def minimum(self, chosen: int) -> int:
+        return min(3, chosen)  # of two that differ, nobody can tell which one is hostile
 
-    def gather(self, like: Sequence[Tensor], owners: Sequence[int], world: World,
+    def withstands(self, answers: int, chosen: int) -> int:
+        return (answers - 1) // 2
+
+    def gather(self, like: Sequence[Tensor], owners: Sequence[int], chosen: int, world: World,
                folder: Path | None) -> StoredContributions:
-        assert not owners or len(owners) >= self.minimum, \
-            f"{len(owners)} contributions, of which {self.minimum} are needed"
+        least = self.minimum(chosen)
+        assert not owners or len(owners) >= least, f"{len(owners)} contributions, of which {least} are needed"
         from fedsim.aggregation.stored import StoredContributions
 
-        return StoredContributions(self.combine, like, owners, world, folder)
+        return StoredContributions(self.combine, like, owners, chosen, world, folder)
 
     def combine(self, stored: StoredContributions) -> list[Tensor]:
         """Return the combined parts, valid only at the coordinator. Every rank calls it."""
-        raise NotImplementedError
-
-
-class _ByCoordinate(_Rule):
-    """A rule that combines each coordinate by itself."""
-
-    def combine(self, stored: StoredContributions) -> list[Tensor]:
-        return stored.by_columns(range(stored.count), self.along)
-
-    def along(self, u: Tensor) -> Tensor:
-        """Combine the columns of u (n, b) to (b,)."""
         raise NotImplementedError
 
 
@@ -74,7 +65,7 @@ class _ByWeights(_Rule):
 
 
 @dataclass(frozen=True)
-class Median(_ByCoordinate):
+class Median(_Rule):
     """Coordinatewise median.
 
     Yin, Chen, Ramchandran, Bartlett 2018, "Byzantine-Robust Distributed Learning: Towards Optimal Statistical
@@ -83,30 +74,37 @@ class Median(_ByCoordinate):
 
     name: ClassVar[str] = "median"
 
-    def along(self, u: Tensor) -> Tensor:
+    def combine(self, stored: StoredContributions) -> list[Tensor]:
         from fedsim.aggregation.rules import median
 
-        return median(u)
+        return stored.by_columns(range(stored.count), median)
 
 
 @dataclass(frozen=True)
-class TrimmedMean(_ByCoordinate):
-    """Coordinatewise mean without the extremes. Yin et al. 2018, as for the median; `fraction` is their beta."""
+class TrimmedMean(_Rule):
+    """Coordinatewise mean without the extremes. Yin et al. 2018, as for the median; `fraction` is their beta.
+
+    The number of contributions dropped at each end is that share of all cars of the round. It does not shrink if some
+    of them never answer, because the hostile cars may be among those that do.
+    """
 
     name: ClassVar[str] = "trimmed-mean"
     fraction: float = option(0.2, "Share of the cars that trimmed-mean drops at each end.", name="trim_fraction",
                              at_least=0, below=0.5)
 
-    def dropped(self, count: int) -> int:
-        """Return how many of `count` contributions are left out at each end."""
-        from fedsim.aggregation.rules import count_dropped
+    def minimum(self, chosen: int) -> int:
+        return 2 * self.withstands(chosen, chosen) + 1
 
-        return count_dropped(self.fraction, count)
+    def withstands(self, answers: int, chosen: int) -> int:
+        """Return how many contributions are dropped at each end."""
+        # In floating point 0.29 * 100 is below 29, and 3 / 7 * 7 may be below 3. The bound keeps one at least.
+        return min(int(self.fraction * chosen + 1e-9), (chosen - 1) // 2)
 
-    def along(self, u: Tensor) -> Tensor:
+    def combine(self, stored: StoredContributions) -> list[Tensor]:
         from fedsim.aggregation.rules import trimmed_mean
 
-        return trimmed_mean(u, self.fraction)
+        dropped = self.withstands(stored.count, stored.chosen)
+        return stored.by_columns(range(stored.count), lambda u: trimmed_mean(u, dropped))
 
 
 @dataclass(frozen=True)
@@ -122,8 +120,7 @@ class Krum(_ByWeights):
     hostile: int = option(1, "Hostile cars that krum and multi-krum expect, the paper's f.", name="krum_hostile",
                           at_least=0)
 
-    @property
-    def minimum(self) -> int:
+    def minimum(self, chosen: int) -> int:
         return self.hostile + 3
 
     @property
@@ -131,15 +128,18 @@ class Krum(_ByWeights):
         """The smallest number of contributions for which the paper's theorem holds."""
         return 2 * self.hostile + 3
 
-    def chosen(self, count: int) -> int:
-        """Return how many of `count` contributions are averaged."""
+    def withstands(self, answers: int, chosen: int) -> int:
+        return self.hostile if answers >= self.guaranteed else 0
+
+    def count_averaged(self, answers: int) -> int:
+        """Return how many of the contributions are averaged."""
         return 1
 
     def weigh(self, stored: StoredContributions) -> Tensor:
         from fedsim.aggregation.rules import krum_scores, lowest, squared_distances
 
         squared = stored.over_pairs(squared_distances)
-        return lowest(krum_scores(squared, self.hostile), self.chosen(stored.count))
+        return lowest(krum_scores(squared, self.hostile), self.count_averaged(stored.count))
 
 
 @dataclass(frozen=True)
@@ -148,8 +148,8 @@ class MultiKrum(Krum):
 
     name: ClassVar[str] = "multi-krum"
 
-    def chosen(self, count: int) -> int:
-        return count - self.hostile - 2
+    def count_averaged(self, answers: int) -> int:
+        return answers - self.hostile - 2
 
 
 @dataclass(frozen=True)

@@ -24,17 +24,10 @@ def median(u: Tensor) -> Tensor:
     return (ordered[(len(u) - 1) // 2] + ordered[len(u) // 2]) / 2
 
 
-def trimmed_mean(u: Tensor, fraction: float) -> Tensor:
-    """Return the mean (b,) of u (n, b) without the floor(fraction · n) smallest and largest of every coordinate."""
-    dropped = count_dropped(fraction, len(u))
+def trimmed_mean(u: Tensor, dropped: int) -> Tensor:
+    """Return the mean (b,) of u (n, b) without the `dropped` smallest and largest numbers of every coordinate."""
     kept = _sort(u)[dropped : len(u) - dropped]
     return _sum_sorted(kept) / len(kept)
-
-
-def count_dropped(fraction: float, count: int) -> int:
-    """Return how many of `count` numbers the trimmed mean drops at each end."""
-    # In floating point 0.29 * 100 is below 29, and 3 / 7 * 7 may be below 3. The bound keeps one at least.
-    return min(int(fraction * count + 1e-9), (count - 1) // 2)
 
 
 def squared_distances(u: Tensor) -> Tensor:

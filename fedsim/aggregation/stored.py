@@ -22,8 +22,10 @@ class StoredContributions:
     """A round's contributions. `rule`, which all ranks call, combines them; its result is valid at the coordinator."""
 
     def __init__(self, rule: Callable[["StoredContributions"], list[Tensor]], like: Sequence[Tensor],
-                 owners: Sequence[int], world: World, folder: Path | None) -> None:
-        self.rule, self.like, self.owners, self.world, self.count = rule, like, owners, world, len(owners)
+                 owners: Sequence[int], chosen: int, world: World, folder: Path | None) -> None:
+        """Make room for the contributions of this rank's cars; see `Aggregator.gather`."""
+        self.rule, self.like, self.owners, self.chosen, self.world = rule, like, owners, chosen, world
+        self.count = len(owners)
         self.vectors = [place for place, part in enumerate(like) if part.ndim]
         assert all(like[place].shape == like[0].shape and like[place].dtype == like[0].dtype for place in self.vectors)
         own = [slot for slot, owner in enumerate(owners) if owner == world.rank]

@@ -107,6 +107,14 @@ class Algorithm:
         """
         raise NotImplementedError
 
+    def step_scale(self, participation: float) -> float:
+        """Return the factor of the server step that depends on P_S, the weight of the round's cars.
+
+        It is 1 if theta becomes a mean of what they send. The guard against divergence divides by it, because a step
+        that grows with the weight of its cars tells nothing.
+        """
+        return 1.0
+
     def penalty(self, shared: Any) -> float | None:
         """Return rho for the record, or None if the algorithm has no penalty."""
         return None

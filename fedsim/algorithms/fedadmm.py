@@ -107,8 +107,11 @@ class FedADMM(Algorithm):
         return change, new
 
     def update(self, shared: Shared, mean: Tensor, participation: float) -> Shared:
-        eta = self.server_step or participation
-        return shared._replace(theta=shared.theta + eta * mean)
+        return shared._replace(theta=shared.theta + self.step_scale(participation) * mean)
+
+    def step_scale(self, participation: float) -> float:
+        """Return eta, the step along the mean: P_S, or the step that the user has chosen."""
+        return self.server_step or participation
 
     def penalty(self, shared: Shared) -> float:
         return shared.rho

@@ -87,7 +87,7 @@ class BalancedFedADMM(FedADMM):
         return Contribution((local.w - memory.w) + gap, dual_change, float(gap @ gap)), new
 
     def update(self, shared: Shared, mean: Contribution, participation: float) -> Shared:  # type: ignore[override]
-        theta = shared.theta + (self.server_step or participation) * mean.change
+        theta = shared.theta + self.step_scale(participation) * mean.change
         mean_dual = shared.mean_dual + participation * mean.dual_change
         rho = self._balanced(shared, math.sqrt(mean.squared_gap),
                              shared.rho * float((theta - shared.theta).norm()))

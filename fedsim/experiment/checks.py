@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fedsim.aggregation import Aggregator, Krum, TrimmedMean
+from fedsim.aggregation import Aggregator, TrimmedMean
 from fedsim.algorithms import Algorithm, FedADMM, Local
 from fedsim.errors import FedsimError, SettingsError
 from fedsim.federation.bundles import from_tensors, to_tensors
@@ -24,9 +24,10 @@ def check_cars(settings: Settings, aggregator: Aggregator, cars: int) -> None:
     if settings.attackers >= cars:
         raise SettingsError(f"--attackers is {settings.attackers}, but there are {cars} cars, and at least one must be "
                             f"honest; take at most {cars - 1}")
-    if taking_part < aggregator.minimum:
-        raise SettingsError(f"--aggregator {settings.aggregator} needs at least {aggregator.minimum} cars in a round, "
-                            f"and {taking_part} take part; raise --cars or --participation")
+    least = aggregator.minimum(taking_part)
+    if taking_part < least:
+        raise SettingsError(f"--aggregator {settings.aggregator} needs at least {least} cars in a round, and "
+                            f"{taking_part} take part; raise --cars or --participation")
 
 
 def check_algorithm(algorithm: Algorithm, theta: Tensor, name: str) -> None:
@@ -84,25 +85,39 @@ def _are_parts(sent: Any, theta: Tensor) -> bool:
 def warnings(federation: Federation) -> Iterator[str]:
     """Yield what a user should know about a combination that works, but not as its paper says."""
     method = federation.method
-    algorithm, chosen, attack = method.algorithm, method.aggregator, method.attack
+    algorithm, chosen = method.algorithm, method.aggregator
     bent = [f"--aggregator {chosen.name}"] if chosen.robust else []
     bent += ["--clip-norm"] if method.clip_norm is not None else []
     if bent and algorithm.rests_on_mean:
         yield f"{' and '.join(bent)} with {algorithm.title}: {algorithm.rests_on_mean}"
-    taking_part = number_of_cars(len(federation.fleet.cars), federation.schedule.participation)
-    guaranteed = getattr(chosen, "guaranteed", 0)
-    if guaranteed > taking_part:
-        yield (f"--aggregator {chosen.name} is proved to withstand hostile cars if at least {guaranteed} cars take "
-               f"part in a round, but here {taking_part} take part")
-    if isinstance(chosen, TrimmedMean) and chosen.fraction and not chosen.dropped(taking_part):
-        yield (f"--trim-fraction {chosen.fraction:g} of {taking_part} cars drops no car, which leaves a mean; take "
-               f"at least {1 / taking_part:.3g}")
-    if isinstance(chosen, Krum) and attack and len(attack.cars) > chosen.hostile:
-        yield f"--krum-hostile is {chosen.hostile}, but {len(attack.cars)} cars are hostile"
+    yield from _robustness_warnings(federation)
     if isinstance(algorithm, FedADMM) and (eta := algorithm.server_step) is not None:
         yield (f"--server-step {eta:g}: theta does not settle at a minimum, but where the gradient is "
                f"rho (1 - P/{eta:g}) (theta - theta of round 0). P is the share of the cars in a round. The run may "
                f"diverge if {eta:g} > P. Leave the option out to take the step P, which has no bias")
+
+
+def _robustness_warnings(federation: Federation) -> Iterator[str]:
+    """Yield what a robust aggregator does not withstand with the cars of a round."""
+    rule, attack, schedule = federation.method.aggregator, federation.method.attack, federation.schedule
+    taking_part = number_of_cars(len(federation.fleet.cars), schedule.participation)
+    guaranteed = getattr(rule, "guaranteed", 0)
+    if guaranteed > taking_part:
+        yield (f"--aggregator {rule.name} is proved to withstand hostile cars if at least {guaranteed} cars take "
+               f"part in a round, but here {taking_part} take part")
+    withstood = rule.withstands(taking_part, taking_part)
+    if isinstance(rule, TrimmedMean) and rule.fraction and not withstood:
+        yield (f"--trim-fraction {rule.fraction:g} of {taking_part} cars drops no car, which leaves a mean; take "
+               f"at least {1 / taking_part:.3g}")
+    hostile = min(len(attack.cars), taking_part) if attack else 0
+    if rule.robust and hostile > withstood:
+        yield (f"--aggregator {rule.name} withstands at most {withstood} hostile cars among the {taking_part} of a "
+               f"round, and a round may have {hostile}")
+    least = rule.minimum(taking_part)
+    if schedule.car_failures and rule.withstands(least, taking_part) < min(hostile, withstood):
+        yield (f"--aggregator {rule.name} withstands fewer hostile cars in a round that few cars answer: "
+               f"{rule.withstands(least, taking_part)} among {least}; `withstands` in metrics.jsonl tells the number "
+               "of every round")
 
 
 def notes(federation: Federation) -> Iterator[str]:

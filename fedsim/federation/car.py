@@ -17,6 +17,7 @@ from fedsim.federation.bundles import to_tensors
 from fedsim.federation.contributions import clip
 from fedsim.federation.federation import Federation
 from fedsim.federation.local_training import Trained, train_locally
+from fedsim.federation.participation import Cohort
 from fedsim.federation.state import CarReport, State
 from fedsim.models.flat import Norms, norm
 
@@ -32,19 +33,19 @@ class CarOutcome(NamedTuple):
 class CarsOfRank:
     """The cars that this rank plays in one round, and the sums that their contributions go into."""
 
-    def __init__(self, federation: Federation, state: State, shared: Any, lr: float, combined: list[int]) -> None:
+    def __init__(self, federation: Federation, state: State, shared: Any, lr: float, cohort: Cohort) -> None:
         """Open the round. Raises OSError if the aggregator cannot make the files that it needs.
 
-        state: before the round; shared: the shared state that the cars receive; combined: the cars of the round, on all
-        ranks, whose contributions are combined.
+        state: before the round; shared: the shared state that the cars receive; cohort: the round's cars, on all ranks.
         """
+        combined = cohort.combined
         method, fleet = federation.method, federation.fleet
         self.federation, self.state, self.shared, self.lr, self.combined = federation, state, shared, lr, combined
         self.number = state.round + 1
         self.outcomes: dict[int, CarOutcome] = {}
         self.contributions = method.aggregator.gather(
-            to_tensors(federation.contribution_like), [fleet.homes[car] for car in combined], federation.world,
-            federation.memories.folder)
+            to_tensors(federation.contribution_like), [fleet.homes[car] for car in combined],
+            len(cohort.chosen), federation.world, federation.memories.folder)
         self.dual_change = None if state.mean_dual is None else ExactSum(shared.theta)  # (d,) for the record
         self.norms = NormPool(method.norms, state.norms, method.aggregator.robust, len(combined))
 

@@ -71,7 +71,7 @@ def run_round(federation: Federation, state: State) -> RoundResult:
     lr = federation.schedule.learning_rate(number) * state.lr_factor
     shared = algorithm.begin_round(state.shared, federation.step_length(lr))
     started = time.perf_counter()
-    cars = train_cars(federation, state, shared, lr, cohort.combined)  # 2
+    cars = train_cars(federation, state, shared, lr, cohort)  # 2
     trained = time.perf_counter()
     reports = exchange_reports(federation, cars)  # 3
     after = count_work(federation, state, cohort.chosen)
@@ -84,7 +84,7 @@ def run_round(federation: Federation, state: State) -> RoundResult:
     combined = time.perf_counter()
     bytes_up, bytes_down = count_traffic(federation, cohort)
     return RoundResult(
-        state=after, lr=lr, reports=reports, failed=cohort.failed, step=step,
+        state=after, lr=lr, reports=reports, chosen=len(cohort.chosen), failed=cohort.failed, step=step,
         residuals=measure_residuals(federation, shared, after, reports, step),
         bytes_up=bytes_up, bytes_down=bytes_down,
         seconds={"local": trained - started, "combine": combined - trained})
@@ -95,19 +95,18 @@ def sample(federation: Federation, number: int) -> Cohort:
     schedule = federation.schedule
     chosen = chosen_cars(schedule.seed, number, len(federation.fleet.cars), schedule.participation)
     answered = answering_cars(schedule.seed, number, chosen, schedule.car_failures)
-    enough = len(answered) >= federation.method.aggregator.minimum
+    enough = len(answered) >= federation.method.aggregator.minimum(len(chosen))
     return Cohort(chosen, answered, combined=answered if enough else [])
 
 
-def train_cars(federation: Federation, state: State, shared: Any, lr: float, combined: list[int]) -> CarsOfRank:
+def train_cars(federation: Federation, state: State, shared: Any, lr: float, cohort: Cohort) -> CarsOfRank:
     """Train those of the round's cars that this rank plays, one after another.
 
-    shared: the shared state that the cars receive; combined: the cars of the round, on all ranks, whose contributions
-    are combined.
+    shared: the shared state that the cars receive; cohort: the round's cars, on all ranks.
     """
     federation.world.doing = f"training in round {state.round + 1}"
-    cars = CarsOfRank(federation, state, shared, lr, combined)
-    for slot, car in enumerate(combined):
+    cars = CarsOfRank(federation, state, shared, lr, cohort)
+    for slot, car in enumerate(cohort.combined):
         if car in federation.fleet.scenes:
             cars.play(car, slot)
     return cars
@@ -234,13 +233,27 @@ def measure_residuals(federation: Federation, shared: Any, after: State, reports
                      mean_dual=federation.world.broadcast_number(norm(after.mean_dual)))
 
 
+def norms_per_weight(federation: Federation, result: RoundResult) -> tuple[float, float | None]:
+    """Return the norms that the guard watches: those of the step and of the mean dual, per weight of their cars.
+
+    The mean dual is that of the cars that have taken part so far, or None without dual variables.
+    """
+    fleet, residuals = federation.fleet, result.residuals
+    share = sum(fleet.weights[car] for car in result.reports) / fleet.total_weight
+    step = result.step / federation.method.algorithm.step_scale(share) if result.step else 0.0
+    if residuals is None:
+        return step, None
+    met = torch.tensor(sum(fleet.weights[car] for car in result.state.memories))
+    federation.world.sum_(met)
+    return step, residuals.mean_dual * fleet.total_weight / (int(met) or 1)
+
+
 def watch_divergence(federation: Federation, before: State, result: RoundResult) -> RoundResult:
     """Return the result with a word on divergence. If a diverging round is to be rolled back, undo it.
 
     Rolling back halves the learning rate of the rounds that follow.
     """
-    mean_dual = result.residuals.mean_dual if result.residuals else None
-    seen, trouble = watch(before.watch, result.step, mean_dual)
+    seen, trouble = watch(before.watch, *norms_per_weight(federation, result))
     if trouble and federation.schedule.on_divergence == "rollback":
         after = result.state
         # The norms seen in the undone round are kept: only what grows beyond them is trouble again.

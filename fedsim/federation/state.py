@@ -85,7 +85,8 @@ class RoundResult:
     state: State
     lr: float
     reports: dict[int, CarReport]  # car -> its report, for the cars whose contributions were combined
-    failed: list[int]  # cars that trained and never answered
+    chosen: int  # number of cars that trained
+    failed: list[int]  # cars of these that never answered
     step: float  # ‖theta - theta before‖
     residuals: Residuals | None  # None without dual variables
     bytes_up: int  # bytes that the round's cars would send in a real federation

@@ -43,6 +43,9 @@ def round_record(algo: str, federation: Federation, state: State, result: RoundR
                        "mean_dual_norm": result.residuals.mean_dual, "rho": result.residuals.penalty}
     if result is not None and federation.schedule.car_failures:
         record["failed"] = result.failed
+    rule = federation.method.aggregator
+    if result is not None and rule.robust:
+        record["withstands"] = rule.withstands(len(result.reports), result.chosen) if result.reports else None
     if score is not None:
         record = add_score(record, federation, score, class_names)
     return record | {

@@ -77,6 +77,8 @@ def round_line(record: dict, rounds: int) -> str:
         parts.append(f"{len(losses)} cars, min {low:.2f} median {middle:.2f} max {high:.2f}")
     elif losses:
         parts.append("cars " + " ".join(f"{loss:.2f}" for loss in losses))
+    if failed := record.get("failed"):
+        parts.append(f"{len(failed)} did not answer" + ("" if losses else ", so there is no step"))
     parts.append(f"{record['seconds']['total']:.1f} s")
     return "  ".join(parts)
 

@@ -119,8 +119,10 @@ def counts_table(records: list[dict]) -> Table:
     last = records[-1]
     up, down = (sum(record[key] for record in records) / 1e6 for key in ("bytes_up", "bytes_down"))
     seconds = sum(record["seconds"]["total"] for record in records)
+    idle = sum(bool(record.get("failed")) and not record["cars"] for record in records)
     rows = [
         ["rounds", f"{last['round']:,}"],
+        *([["rounds without a step, because too few cars answered", f"{idle:,}"]] if idle else []),
         ["pictures seen by all cars", f"{last['pictures']:,}"],
         ["sequential local steps", f"{last['sequential_steps']:,}"],
         ["MB up, cars to coordinator", f"{up:,.1f}"],

@@ -27,7 +27,7 @@ WEIGHTS = [5, 1, 4, 2, 3, 6, 1]
 def together(rule, contributions, weights=None, world=SOLO, owners=None, folder=None):
     """What a rule makes of contributions, each a list of parts."""
     owners = owners or [0] * len(contributions)
-    gathering = rule.gather([torch.empty_like(part) for part in contributions[0]], owners, world, folder)
+    gathering = rule.gather([torch.empty_like(part) for part in contributions[0]], owners, len(owners), world, folder)
     for slot, parts in enumerate(contributions):
         if owners[slot] == world.rank:
             gathering.add(slot, parts, weights[slot] if weights else 1)
@@ -96,7 +96,7 @@ def test_the_sign_of_a_zero_is_forgotten(name):
     """-0.0 and 0.0 may be sorted either way. Catches a median that depends on it."""
     rows = torch.tensor([[-0.0], [0.0], [-0.0], [0.0], [-0.0], [0.0], [-0.0]])
     for some in (rows, rows.flip(0), rows[:6], rows[::2]):
-        if len(some) >= RULES[name].minimum:
+        if len(some) >= RULES[name].minimum(7):
             assert not combined(RULES[name], some).signbit().any()
 
 
@@ -112,12 +112,12 @@ def test_equal_contributions_are_returned(name):
 @EVERY
 def test_a_single_contribution_is_returned_to_the_bit_where_one_is_enough(name):
     """Catches a median that takes the slot after the middle."""
-    if RULES[name].minimum == 1:
+    if RULES[name].minimum(1) == 1:
         row = cloud(1, dtype=torch.float32)
         assert torch.equal(combined(RULES[name], row, [3]), row[0].double())
     else:
         with pytest.raises(AssertionError, match="are needed"):
-            combined(RULES[name], cloud(RULES[name].minimum - 1))
+            combined(RULES[name], cloud(RULES[name].minimum(9) - 1))
 
 
 @EVERY
@@ -211,7 +211,7 @@ def test_a_contribution_that_is_not_finite_is_refused_and_every_rank_raises(name
     """Catches a look at part 0 alone, and ranks that go on when another has refused."""
     def act(world):
         contributions = [[row[:2].clone(), row[2:4].clone(), row[4].clone()] for row in cloud()]
-        gathering = RULES[name].gather(contributions[0], [0, 1, 0, 1, 0, 1, 0], world, None)
+        gathering = RULES[name].gather(contributions[0], [0, 1, 0, 1, 0, 1, 0], 7, world, None)
         contributions[3][place].view(-1)[-1] = bad
         fine = [gathering.add(slot, contributions[slot], 1) for slot in range(7) if slot % 2 == world.rank]
         assert fine == ([True] * 4 if world.rank == 0 else [True, False, True])
@@ -224,7 +224,7 @@ def test_a_contribution_that_is_not_finite_is_refused_and_every_rank_raises(name
 
 def test_a_contribution_that_never_came_is_noticed():
     """Catches a row of zeros in its place."""
-    gathering = Median().gather([torch.zeros(2)], [0, 0, 0], SOLO, None)
+    gathering = Median().gather([torch.zeros(2)], [0, 0, 0], 3, SOLO, None)
     gathering.add(0, [torch.ones(2)], 1)
     with pytest.raises(AssertionError, match="1 contributions of 3"):
         gathering.combine()
@@ -257,7 +257,7 @@ def test_what_was_kept_is_given_back_however_it_ends(name, value, monkeypatch):
 def test_the_mean_weighs_and_is_zero_without_weights():
     """Catches a division by the number of cars."""
     assert combined(Mean(), [[1.0, 2.0], [4.0, -1.0]], [2, 1]).tolist() == [2.0, 1.0]
-    parts, weight = Mean().gather([torch.zeros(2), torch.zeros((), dtype=torch.float64)], [], SOLO, None).combine()
+    parts, weight = Mean().gather([torch.zeros(2), torch.zeros((), dtype=torch.float64)], [], 0, SOLO, None).combine()
     assert [part.tolist() for part in parts] == [[0.0, 0.0], 0.0] and weight == 0
 
 
@@ -279,6 +279,26 @@ def test_the_trimmed_mean_drops_the_floor_of_its_fraction_at_each_end(fraction, 
     kept = squares[dropped : n - dropped]
     shuffled = [[x] for x in squares[1::2] + squares[::2]]
     close(combined(TrimmedMean(fraction), shuffled), [sum(kept) / len(kept)])
+
+
+def test_the_trimmed_mean_drops_as_many_whoever_answers():
+    """A fifth of five cars is one car, also if three answer. Catches a fifth of three."""
+    rows = [[torch.tensor([x])] for x in (1.0, 2.0, 90.0)]
+    gathering = TrimmedMean(0.2).gather([torch.zeros(1)], [0, 0, 0], 5, SOLO, None)
+    for slot, row in enumerate(rows):
+        gathering.add(slot, row, 1)
+    assert gathering.combine()[0][0].tolist() == [2.0]
+
+
+@pytest.mark.parametrize(("rule", "chosen", "minimum", "withstands"), [
+    (Mean(), 5, 1, [0, 0, 0, 0, 0]), (Median(), 5, 3, [1, 1, 2]), (Median(), 2, 2, [0]), (GeometricMedian(), 1, 1, [0]),
+    (GeometricMedian(), 4, 3, [1, 1]), (TrimmedMean(0.2), 5, 3, [1, 1, 1]), (TrimmedMean(0.2), 4, 1, [0, 0, 0, 0]),
+    (TrimmedMean(0.4), 5, 5, [2]), (TrimmedMean(0.49), 2, 1, [0, 0]), (Krum(1), 6, 4, [0, 1, 1]),
+    (MultiKrum(2), 7, 5, [0, 0, 2])])
+def test_every_rule_says_how_many_answers_it_needs_and_what_it_withstands(rule, chosen, minimum, withstands):
+    """With each number of answers from the minimum on. Catches a median of two, and Krum's theorem for four."""
+    assert rule.minimum(chosen) == minimum
+    assert [rule.withstands(answers, chosen) for answers in range(minimum, chosen + 1)] == withstands
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 8])
@@ -354,7 +374,7 @@ def test_krum_chooses_by_part_0_and_takes_all_parts_of_its_choice():
 @pytest.mark.parametrize("rule", [Krum, MultiKrum])
 def test_krum_knows_how_many_it_needs(rule):
     """Catches n - hostile - 2 clamped to 1."""
-    assert (rule(2).minimum, rule(2).guaranteed) == (5, 7)
+    assert (rule(2).minimum(9), rule(2).guaranteed) == (5, 7)
     assert combined(rule(2), cloud(5)).isfinite().all()
     with pytest.raises(AssertionError, match="4 contributions, of which 5 are needed"):
         combined(rule(2), cloud(4))

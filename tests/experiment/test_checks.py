@@ -4,7 +4,7 @@ import pytest
 from quadratics import UNEQUAL, bowls, federation
 from scenery import federation as networks
 
-from fedsim.aggregation import Krum, Median
+from fedsim.aggregation import Krum, Mean, Median, TrimmedMean
 from fedsim.algorithms import BalancedFedADMM, FedADMM, FedAvg, FedDyn, FedNova, LocalOnly, Scaffold
 from fedsim.experiment.checks import notes, warnings
 from fedsim.federation.attacks import Attack
@@ -30,6 +30,22 @@ def test_krum_without_enough_cars_for_its_theorem_is_told():
     said, = warnings(federation(FedAvg(), bowls(5), aggregator=Krum(), participation=0.8))
     assert "at least 5 cars take part in a round" in said
     assert not list(warnings(federation(FedAvg(), bowls(5), aggregator=Krum())))
+
+
+@pytest.mark.parametrize(("rule", "hostile", "others", "said"), [
+    (Krum(1), {0, 3}, {}, "withstands at most 1 hostile cars among the 5 of a round, and a round may have 2"),
+    (TrimmedMean(0.2), {0, 3}, {}, "withstands at most 1 hostile cars among the 5"),
+    (Median(), {0, 1, 2}, {}, "withstands at most 2 hostile cars among the 5 of a round, and a round may have 3"),
+    (Median(), {0, 1}, {"participation": 0.6}, "at most 1 hostile cars among the 3 of a round, and a round may have 2"),
+    (TrimmedMean(0.1), set(), {}, "--trim-fraction 0.1 of 5 cars drops no car"),
+    (Median(), {0, 1}, {"car_failures": 0.1}, "fewer hostile cars in a round that few cars answer: 1 among 3"),
+    (Median(), {0}, {"car_failures": 0.1}, None), (TrimmedMean(0.2), {0}, {"car_failures": 0.1}, None),
+    (Mean(), {0, 1}, {}, None), (Median(), {0, 1}, {}, None)])
+def test_more_hostile_cars_than_a_rule_withstands_are_told(rule, hostile, others, said):
+    """Catches a warning about Krum alone, and one about the mean, which is there to be compared with."""
+    attack = Attack("scale", frozenset(hostile), 0) if hostile else None
+    found = list(warnings(federation(FedAvg(), bowls(5), aggregator=rule, attack=attack, **others)))
+    assert [said in warning for warning in found] == [True] * (said is not None)
 
 
 def test_the_report_says_how_cars_were_combined():

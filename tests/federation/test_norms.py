@@ -11,15 +11,17 @@ from federations import altered
 from scenery import CLASSES, CPU, SOLO, criterion, federation, on_ranks, scene_set, segnet, training
 from torch import nn
 
-from fedsim.aggregation import GeometricMedian, Median, MultiKrum
+from fedsim.aggregation import GeometricMedian, Krum, Median, MultiKrum
 from fedsim.algorithms import FedADMM, FedAvg, LocalOnly, Scaffold
 from fedsim.evaluation.evaluate import evaluate_own
 from fedsim.federation import local_training
 from fedsim.federation.batchnorm import NORM_RULES
 from fedsim.federation.bundles import to_tensors
 from fedsim.federation.car import recalibrate
+from fedsim.federation.participation import Cohort
 from fedsim.federation.rounds import initial_state, run_round, simulate
 from fedsim.federation.scoring import models, score
+from fedsim.federation.traffic import count_traffic
 from fedsim.models import MOST_GROUPS, build_model
 from fedsim.models.flat import FlatModel, Norms
 
@@ -347,6 +349,16 @@ def test_bytes_are_those_of_what_cars_share(batchnorm):
     assert result.bytes_up == 4 * answered * (d + e + c)
     assert result.bytes_down == 4 * chosen * (d + (0 if rule.own_statistics else c)) + (
         4 * answered * d if rule.recalibrates else 0)
+
+
+def test_a_theta_that_is_not_there_is_not_sent():
+    """Three of four cars answer and Krum needs four. Catches a new theta that cars never receive."""
+    for batchnorm, rule in NORM_RULES.items():
+        made = altered(federation(FedAvg(), SIZES, batchnorm=batchnorm), aggregator=Krum())
+        d, e, c = made.model.theta.numel(), made.model.affine.numel(), made.model.statistics.numel()
+        up, down = count_traffic(made, Cohort([0, 1, 2, 3], answered=[0, 1, 3], combined=[]))
+        assert up == 4 * 3 * (d if rule.recalibrates else d + e + c)
+        assert down == 4 * 4 * (d + (0 if rule.own_statistics else c))
 
 
 def grouped(batchnorm="recalibrate", **others):

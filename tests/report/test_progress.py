@@ -46,6 +46,15 @@ def test_a_round_that_was_not_evaluated_says_so(records):
     assert round_line(records[2], 16).startswith("round  2/16  not evaluated  cars ")
 
 
+def test_a_round_says_who_did_not_answer_and_whether_there_is_a_step():
+    """Catches rounds without a step that look like others."""
+    records = make_records(rounds=2, cars=4, chosen=lambda number: [0, 1, 2] if number == 1 else [])
+    assert "did not answer" not in round_line(records[1], 2)
+    records[1]["failed"], records[2]["failed"] = [3], [1, 3]
+    assert "  1 did not answer  " in round_line(records[1], 2)
+    assert "  2 did not answer, so there is no step  " in round_line(records[2], 2)
+
+
 def run_on_terminal(**variables: str) -> tuple[str, str]:
     """What SCRIPT writes to a terminal on stderr, and to a pipe on stdout."""
     root = Path(__file__).parents[2]

@@ -34,6 +34,15 @@ def cells(text: str, start: str) -> list[str]:
     return row.replace("|", " ").split()
 
 
+def test_rounds_without_a_step_are_counted(summarise):
+    """Catches rounds that nobody answered, or too few, which the rounds hide."""
+    records = make_records(rounds=4, cars=2, chosen=lambda number: [0] if number < 3 else [])
+    for record in records[1:]:
+        record["failed"] = [1]
+    assert cells(summarise(records), "rounds without a step")[-1] == "2"
+    assert "without a step" not in summarise(records[:3])
+
+
 def test_every_class_car_baseline_and_path_is_there(summarise, records):
     text = summarise(records)
     for name in CAMVID_11.names:
