@@ -238,7 +238,10 @@ def test_a_last_batch_too_small_for_the_model_is_refused(refused, tiny_camvid):
     """deeplab pools to a single pixel, of which BatchNorm cannot train on one."""
     arguments = [word for word in on_disk(tiny_camvid) if word not in ("--width", "4")]
     deeplab = ["--model", "torchvision:deeplabv3_mobilenet_v3_large", "--batch-size", "1"]
-    assert "--batch-size" in refused(*arguments, *deeplab)
+    assert "choose another --batch-size, or take --norm group" in refused(*arguments, *deeplab)
+    cars = len([*(tiny_camvid / "train").glob("*.png")])
+    said = refused(*arguments, *deeplab[:2], "--partition", "iid", "--cars", str(cars))
+    assert "car iid-00 has just one; choose fewer cars or another --partition, or take --norm group" in said
 
 
 def test_a_place_for_results_that_cannot_be_one_is_refused(refused, tiny_camvid, tmp_path):

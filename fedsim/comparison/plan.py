@@ -189,9 +189,10 @@ def _write_common(common: Mapping[str, Any], folder: Path) -> None:
         changed = (bool(before) != bool(now) if name == "lrs" else
                    {*(before or {})} != {*(now or {})} if name == "grid" else before != now)
         if changed:
-            absent = "not given"
-            raise SettingsError(f"{flag(name)} is {format_setting(now, absent)}, but {folder} was begun with "
-                                f"{format_setting(before, absent)}: take the same, or another directory with --out")
+            begun = format_setting(before, "")
+            raise SettingsError(f"{flag(name)} is {format_setting(now, 'not given')}, but {folder} was begun "
+                                f"{f'with {begun}' if begun else 'without it'}: take the same, or another directory "
+                                "with --out")
 
 
 def _values_to_try(grid: Grid) -> dict[str, Any]:

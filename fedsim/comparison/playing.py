@@ -113,9 +113,9 @@ class _Child:
         return self._counted - before
 
     def describe_failure(self, status: int) -> str:
-        """Describe a failure by the exit status and the last line that the run has printed."""
-        return (f"{self.job.path.name} failed with status {status}: {self.job.last_words()} (all it has said is in "
-                f"{self.job.log})")
+        """Describe a failure by the exit status and the last line that the run has printed; or say that it diverged."""
+        what = "has diverged" if self.job.has_diverged() else f"failed with status {status}"
+        return f"{self.job.path.name} {what}: {self.job.last_words()} (all it has said is in {self.job.log})"
 
     def kill(self) -> None:
         """Kill the run and its ranks, which torchrun has started in sessions of their own."""

@@ -51,7 +51,7 @@ class Tuning:
 def read_grid(lrs: str | None, texts: Sequence[str]) -> dict[str, list[str]]:
     """Return the values to try, by name, from `--lrs V,V` and `--grid NAME=V,V`. Raises SettingsError."""
     grid: dict[str, list[str]] = {}
-    for option, text in [*([("--lrs", f"lr={lrs}")] if lrs else []), *(("--grid", text) for text in texts)]:
+    for option, text in [*([("--lrs", f"lr={lrs}")] if lrs is not None else []), *(("--grid", text) for text in texts)]:
         name, equals, values = text.partition("=")
         name, typed = name.strip().replace("-", "_"), [value.strip() for value in values.split(",")]
         if not (name and equals and all(typed)):

@@ -21,7 +21,7 @@ from fedsim import errors
 from fedsim.distributed.devices import Place, choose_device, fair_threads
 from fedsim.distributed.meeting import common_prefix
 from fedsim.distributed.presence import Presence
-from fedsim.errors import FedsimError, RankError
+from fedsim.errors import FedsimError, RankError, RunError
 
 T = TypeVar("T")
 
@@ -145,18 +145,29 @@ class World:
         return table.numpy()
 
     def together(self, action: Callable[[], T]) -> T:
-        """Run an action on every rank; if it fails on one, raise the error of the lowest such rank on all."""
-        result, failure = None, b""
+        """Run an action on every rank; if it fails on one, raise the error of the lowest such rank on all.
+
+        So ranks leave together, and each knows why. An exception that is no FedsimError is raised again where it comes
+        from, and reaches the other ranks as a RunError.
+        """
+        result, failure, unexpected = None, b"", None
         try:
             result = action()
         except FedsimError as error:
-            failure = json.dumps([type(error).__name__, str(error)]).encode()
+            kind = RunError if isinstance(error, RankError) else type(error)  # from here on all ranks know of it
+            failure = json.dumps([kind.__name__, str(error)]).encode()
+        except Exception as error:
+            unexpected = error
+            said = f"rank {self.rank}, while {self.doing}: {type(error).__name__}: {' '.join(str(error).split())}"
+            failure = json.dumps([RunError.__name__, said]).encode()
         lengths = self.table({self.rank: [len(failure)]}, self.size, 1)[:, 0]
         failed = np.flatnonzero(lengths)
         if failed.size:
             first = int(failed[0])
-            kind, message = json.loads(self._send_bytes(failure, int(lengths[first]), source=first))
-            raise getattr(errors, kind)(message)
+            name, message = json.loads(self._send_bytes(failure, int(lengths[first]), source=first))
+            if unexpected is not None:
+                raise unexpected
+            raise getattr(errors, name)(message)
         return result  # type: ignore[return-value]
 
     def _send_bytes(self, data: bytes, length: int, source: int) -> bytes:

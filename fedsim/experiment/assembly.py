@@ -89,7 +89,8 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
     if algorithm.pooled:
         shards = [Shard("all cars", np.sort(np.concatenate([shard.indices for shard in shards])))]
     if any(len(shard.indices) % settings.batch_size == 1 % settings.batch_size for shard in shards):
-        world.together(lambda: check_single_scene(settings.model, module, size))
+        alone = next((shard.name for shard in shards if len(shard.indices) == 1), None)
+        world.together(lambda: check_single_scene(settings.model, module, size, alone))
     for warning in dealt.warnings():
         log.warning("%s", warning)
     federation, criterion = _make_federation(settings, methods, world, dealt.train_set, shards, module)

@@ -5,14 +5,16 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from logging import Logger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import Tensor
 
 from fedsim.data.partition import PARTITIONS, SPLIT_FILE
 from fedsim.data.partition.split_file import write_split
@@ -30,6 +32,7 @@ from fedsim.federation.memories import make_memories
 from fedsim.federation.rounds import initial_state, simulate
 from fedsim.federation.scoring import models, score, trivial_baselines
 from fedsim.federation.state import RoundResult, State
+from fedsim.models.flat import Norms
 from fedsim.record.checkpoints import Checkpoints
 from fedsim.record.output_folder import make_dated_folder
 from fedsim.record.overview import Overview, own_code_option
@@ -188,12 +191,13 @@ def _end(experiment: Experiment, journal: "Journal | None", state: State, new: b
     """
     federation = experiment.federation
     federation.world.doing = "writing the models"
+    def save(book: "Journal", name: str, theta: Tensor, norms: Norms) -> None:
+        federation.model.load(theta, norms)
+        book.save_model(name, weights_of(federation.model.module), experiment.model_card())
+
     for name, theta, norms in models(federation, state):
-        if journal:
-            federation.model.load(theta, norms)
-            journal.save_model(name, weights_of(federation.model.module), experiment.model_card())
-    if journal:
-        journal.end()
+        _keep(experiment, journal, partial(save, name=name, theta=theta, norms=norms))
+    _keep(experiment, journal, lambda book: book.end())
     federation.world.doing = "writing the report"
     with _after_the_end(journal):
         if new:
@@ -234,13 +238,16 @@ def _record(experiment: Experiment, journal: "Journal | None", state: State, res
     scored = score(federation, state, experiment.dealt.eval_set, experiment.criterion) if due else None
     seconds = {"local": 0.0, "combine": 0.0} if result is None else dict(result.seconds)
     seconds |= {"evaluate": time.perf_counter() - before, "total": time.perf_counter() - started}
-    if journal:
+
+    def write(book: "Journal") -> None:
         names = experiment.dealt.eval_set.classes.names
         record = round_record(settings.algo, federation, state, result, scored, names, seconds)
         if result is not None and result.trouble:
             remedy = f"; the run may diverge: {REMEDY}" if settings.on_divergence == "warn" else ""
             record["warning"] = f"{result.trouble}{remedy}"
-        journal.write(record, car_details(result, scored, names) if result else {})
+        book.write(record, car_details(result, scored, names) if result else {})
+
+    _keep(experiment, journal, write)
 
 
 def _score_last(experiment: Experiment, journal: "Journal | None", state: State) -> bool:
@@ -253,16 +260,21 @@ def _score_last(experiment: Experiment, journal: "Journal | None", state: State)
         return False
     federation.world.doing = f"scoring round {state.round}"
     scored = score(federation, state, dealt.eval_set, experiment.criterion)
-    if journal:
-        journal.score_last(lambda record: add_score(record, federation, scored, dealt.eval_set.classes.names))
+    names = dealt.eval_set.classes.names
+    _keep(experiment, journal,
+          lambda book: book.score_last(lambda record: add_score(record, federation, scored, names)))
     return True
+
+
+def _keep(experiment: Experiment, journal: "Journal | None", action: Callable[["Journal"], None]) -> None:
+    """Let the coordinator's journal write something. What goes wrong is raised on every rank, so that nobody waits."""
+    experiment.federation.world.together(lambda: action(journal) if journal else None)
 
 
 def _show(experiment: Experiment, journal: "Journal | None", state: State) -> None:
     """Write a panel of what the model of a round says of the shown scenes."""
     shown = _predict_shown(experiment, state)
-    if journal and shown is not None:
-        journal.show(state.round, shown)
+    _keep(experiment, journal, lambda book: book.show(state.round, shown) if shown is not None else None)
 
 
 def _predict_shown(experiment: Experiment, state: State) -> list[np.ndarray] | None:

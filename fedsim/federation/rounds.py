@@ -164,13 +164,24 @@ def combine(federation: Federation, cars: CarsOfRank) -> tuple[Any, float]:
 
 
 def server_step(federation: Federation, state: State, shared: Any, mean: Any, share: float) -> State:
-    """Take the server step at the coordinator, and return the state with the new shared state, on every rank."""
-    method, server = federation.method, state.server
-    if federation.world.is_coordinator:
+    """Take the server step at the coordinator, and return the state with the new shared state, on every rank.
+
+    Raises RunError on every rank if the new theta is not finite.
+    """
+    method, dtype = federation.method, state.shared.theta.dtype
+
+    def take_step() -> tuple[Any, Any]:
+        if not federation.world.is_coordinator:
+            return shared, state.server
         proposed = method.algorithm.update(shared, mean, share)
-        theta, server = method.server.step(shared.theta, proposed.theta, server)
-        shared = proposed._replace(theta=theta)
-    shared = broadcast_shared(federation.world, shared, method.algorithm.server_only, state.shared.theta.dtype)
+        theta, server = method.server.step(shared.theta, proposed.theta, state.server)
+        if not theta.to(dtype).isfinite().all():
+            raise RunError(f"round {state.round}: the server step of {federation.method.algorithm.title} leads to a "
+                           "theta that is not finite, although all that the cars sent is finite; try a smaller --lr")
+        return proposed._replace(theta=theta), server
+
+    stepped, server = federation.world.together(take_step)
+    shared = broadcast_shared(federation.world, stepped, method.algorithm.server_only, dtype)
     return replace(state, server=server, shared=shared)
 
 
@@ -236,13 +247,16 @@ def measure_residuals(federation: Federation, shared: Any, after: State, reports
 def norms_per_weight(federation: Federation, result: RoundResult) -> tuple[float, float | None]:
     """Return the norms that the guard watches: those of the step and of the mean dual, per weight of their cars.
 
-    The mean dual is that of the cars that have taken part so far, or None without dual variables.
+    The mean dual is that of the cars that have taken part so far, or None without dual variables. A server step that
+    changes the penalty moves theta for all cars, and tells nothing: its norm counts as 0.
     """
-    fleet, residuals = federation.fleet, result.residuals
+    fleet, residuals, algorithm = federation.fleet, result.residuals, federation.method.algorithm
     share = sum(fleet.weights[car] for car in result.reports) / fleet.total_weight
-    step = result.step / federation.method.algorithm.step_scale(share) if result.step else 0.0
+    step = result.step / algorithm.step_scale(share) if result.step else 0.0
     if residuals is None:
         return step, None
+    if algorithm.penalty(result.state.shared) != residuals.penalty:
+        step = 0.0
     met = torch.tensor(sum(fleet.weights[car] for car in result.state.memories))
     federation.world.sum_(met)
     return step, residuals.mean_dual * fleet.total_weight / (int(met) or 1)

@@ -173,7 +173,7 @@ class RunDirectory:
         where = f"round {record['round']}, rank 0"
         for key, value in floats_in(record):
             if not math.isfinite(value):
-                raise RunError(f"{where}: {key} is {value}; a smaller --lr usually helps")
+                raise RunError(f"{where}: {key} is {value}; try a smaller --lr")
         try:
             with open(self.metrics, "a", encoding="utf-8") as file:
                 file.write(as_line(record))

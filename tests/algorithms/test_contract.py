@@ -367,6 +367,27 @@ class TestEveryAggregatorInTheLoop:
         assert idle > 0 or rule.minimum(5) == 1
 
 
+class Broken(FedAvg):
+    """FedAvg with a server step that divides by zero."""
+
+    title = "Broken"
+
+    def update(self, shared, mean, participation):
+        return shared._replace(theta=mean / 0)
+
+
+def test_a_server_step_that_is_not_finite_is_not_blamed_on_a_car():
+    """On every rank. Catches a loss of the next round, or a statistic under the new theta, that names a car."""
+    said = "round 1: the server step of Broken leads to a theta that is not finite, although all that the cars sent is"
+
+    def start(world):
+        made = federation(Broken(), bowls(), world=world)
+        return run_round(made, initial_state(made))
+
+    for error in on_ranks(2, start):
+        assert isinstance(error, RunError) and str(error).startswith(said)
+
+
 # Identities by number: the algorithms' relations to each other.
 
 def trajectories(*made, rounds=12):

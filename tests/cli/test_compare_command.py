@@ -160,7 +160,7 @@ def test_a_comparison_goes_on_with_what_it_was_begun_with(tmp_path):
     for given, grid, says in (({"rounds": 3}, {}, "--rounds is 3, but .*x was begun with 2"),
                               ({}, {}, "--rounds is 16"), ({"rounds": 2, "lr": 0.3}, {}, "--lr is 0.3"),
                               ({"rounds": 2, "threads": 2}, {}, "--threads is 2"),
-                              ({"rounds": 2}, {"lr": ["0.1", "0.2"]}, "--lrs is 0.1,0.2, but .* begun with not given"),
+                              ({"rounds": 2}, {"lr": ["0.1", "0.2"]}, "--lrs is 0.1,0.2, but .* begun without it"),
                               ({"rounds": 2}, {"momentum": ["0", "0.9"]}, "--grid is momentum=0,0.9, but .* begun")):
         with pytest.raises(SettingsError, match=says):
             started(given, grid)
@@ -262,6 +262,7 @@ def test_runs_that_are_there_are_compared(compare, matrix, tmp_path):
     (["--algos", "avg", "--lrs", "0.1,"], "--lrs is 0.1,; write values with commas"),
     (["--algos", "avg", "--lrs", "0.1,-1"], "--lr is -1.0"),
     (["--algos", "avg", "--lrs", "0.1"], "--lrs needs at least two"),
+    (["--algos", "avg", "--lrs", ""], "--lrs is ; write values with commas"),
     (["--algos", "avg", "--lrs", "0.1,0.2", "--lr", "0.1"], "leave one of the two out"),
     (["--algos", "avg", "--grid", "mu=0.1,1"], "--grid mu: it is neither an option of avg, nor a setting of local"),
     (["--algos", "avg", "--grid", "rounds=1,2"], "--grid rounds: it is neither an option"),

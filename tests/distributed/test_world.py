@@ -12,7 +12,7 @@ from scenery import SOLO, on_ranks
 
 from fedsim.distributed.devices import Place
 from fedsim.distributed.world import listen_at_home
-from fedsim.errors import DataError
+from fedsim.errors import DataError, RankError, RunError
 
 
 @pytest.mark.parametrize(("at", "own", "expected"), [
@@ -127,6 +127,25 @@ def test_an_error_of_one_rank_is_raised_on_all_and_of_two_the_lowest():
 
     results = on_ranks(3, act)
     assert [(type(error), str(error)) for error in results] == [(DataError, "rank 1 cannot read it")] * 3
+
+
+@pytest.mark.parametrize(("error", "there", "elsewhere"), [
+    (ZeroDivisionError("by  zero"), ZeroDivisionError, "rank 1, while idling: ZeroDivisionError: by zero"),
+    (RankError("car 3: out of memory"), RunError, "car 3: out of memory")])
+def test_whatever_goes_wrong_on_one_rank_is_told_to_all(error, there, elsewhere):
+    """Each rank speaks for itself of a RankError. Catches ranks that lose the one that failed."""
+    def act(world):
+        world.doing = "idling"
+
+        def action():
+            if world.rank == 1:
+                raise error
+
+        return world.together(action)
+
+    first, second, third = on_ranks(3, act)
+    assert type(second) is there and str(second) == str(error)
+    assert [(type(other), str(other)) for other in (first, third)] == [(RunError, elsewhere)] * 2
 
 
 def test_every_rank_gets_its_own_result():

@@ -102,6 +102,17 @@ def test_a_rank_that_ends_in_training_is_named_at_once_and_nothing_is_left(fault
     assert not job.processes()
 
 
+def test_an_error_that_only_the_coordinator_meets_is_said_once(tiny_camvid, tmp_path):
+    """One step with such a rate: cars send finite numbers, and the score is not finite.
+
+    Catches another rank that has lost the coordinator: a comparison would take its words for the reason.
+    """
+    job = start(LAUNCHER, 2, "none", -1, tiny_camvid, tmp_path / "run", "--lr", "1e30", "--norm", "group",
+                "--batch-size", "50")
+    assert job.process.wait(60) == 1
+    assert re.fullmatch(r"fedsim: round 1, rank 0: \S+ is (nan|inf); try a smaller --lr\n", job.errors), job.errors
+
+
 def test_a_signal_to_the_launcher_ends_the_job_with_its_number_and_no_traceback(tiny_camvid, tmp_path):
     job = start(LAUNCHER, 2, "none", -1, tiny_camvid, tmp_path / "run", "--rounds", "100000")
     metrics, deadline = job.out / "metrics.jsonl", time.monotonic() + 60

@@ -263,6 +263,18 @@ def test_a_car_of_great_weight_is_no_divergence(algorithm):
         assert [result.trouble for result in simulate(made, initial_state(made)) if result.trouble] == []
 
 
+def test_a_penalty_that_changes_is_no_divergence():
+    """The balanced penalty re-bases theta for all cars, in a round of one light car. Catches that step."""
+    made = federation(BalancedFedADMM(rho=40.0), bowls(8, images=HEAVY), participation=1 / 8, weighting="images",
+                      rounds=60)
+    state, changes = initial_state(made), 0
+    for result in simulate(made, state):
+        changed = result.state.shared.rho != result.residuals.penalty
+        changes += changed
+        assert (norms_per_weight(made, result)[0] == 0) == changed and not result.trouble
+    assert changes > 0
+
+
 def test_norms_are_judged_per_weight_of_their_cars():
     """Whatever the cars' weights and the number of ranks. Catches a sum over the memories of one rank."""
     def watched(world):
