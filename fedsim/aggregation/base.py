@@ -50,8 +50,11 @@ class Aggregator(Protocol):
         """
         ...
 
-    def withstands(self, answers: int, chosen: int) -> int:
-        """Return how many hostile cars among `answers` the rule withstands in a round of `chosen` cars."""
+    def withstands(self, weights: Sequence[int], chosen: int) -> int:
+        """Return how many hostile cars the rule withstands in a round, whichever they are.
+
+        weights: those of the cars that answer; chosen: the number of the round's cars.
+        """
         ...
 
     @property

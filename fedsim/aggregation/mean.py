@@ -28,7 +28,7 @@ class Mean:
     def minimum(self, chosen: int) -> int:
         return 1
 
-    def withstands(self, answers: int, chosen: int) -> int:
+    def withstands(self, weights: Sequence[int], chosen: int) -> int:
         return 0
 
     def gather(self, like: Sequence[Tensor], owners: Sequence[int], chosen: int, world: World,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, ClassVar
 
 from fedsim.options import check, option
@@ -32,8 +33,8 @@ class _Rule:
     def minimum(self, chosen: int) -> int:
         return min(3, chosen)  # of two that differ, nobody can tell which one is hostile
 
-    def withstands(self, answers: int, chosen: int) -> int:
-        return (answers - 1) // 2
+    def withstands(self, weights: Sequence[int], chosen: int) -> int:
+        return (len(weights) - 1) // 2
 
     def gather(self, like: Sequence[Tensor], owners: Sequence[int], chosen: int, world: World,
                folder: Path | None) -> StoredContributions:
@@ -93,17 +94,20 @@ class TrimmedMean(_Rule):
                              at_least=0, below=0.5)
 
     def minimum(self, chosen: int) -> int:
-        return 2 * self.withstands(chosen, chosen) + 1
+        return 2 * self.count_dropped(chosen) + 1
 
-    def withstands(self, answers: int, chosen: int) -> int:
-        """Return how many contributions are dropped at each end."""
+    def withstands(self, weights: Sequence[int], chosen: int) -> int:
+        return self.count_dropped(chosen)
+
+    def count_dropped(self, chosen: int) -> int:
+        """Return how many contributions are dropped at each end in a round of `chosen` cars."""
         # In floating point 0.29 * 100 is below 29, and 3 / 7 * 7 may be below 3. The bound keeps one at least.
         return min(int(self.fraction * chosen + 1e-9), (chosen - 1) // 2)
 
     def combine(self, stored: StoredContributions) -> list[Tensor]:
         from fedsim.aggregation.rules import trimmed_mean
 
-        dropped = self.withstands(stored.count, stored.chosen)
+        dropped = self.count_dropped(stored.chosen)
         return stored.by_columns(range(stored.count), lambda u: trimmed_mean(u, dropped))
 
 
@@ -128,8 +132,8 @@ class Krum(_ByWeights):
         """The smallest number of contributions for which the paper's theorem holds."""
         return 2 * self.hostile + 3
 
-    def withstands(self, answers: int, chosen: int) -> int:
-        return self.hostile if answers >= self.guaranteed else 0
+    def withstands(self, weights: Sequence[int], chosen: int) -> int:
+        return self.hostile if len(weights) >= self.guaranteed else 0
 
     def count_averaged(self, answers: int) -> int:
         """Return how many of the contributions are averaged."""
@@ -162,6 +166,10 @@ class GeometricMedian(_ByWeights):
     """
 
     name: ClassVar[str] = "geometric-median"
+
+    def withstands(self, weights: Sequence[int], chosen: int) -> int:
+        heaviest = accumulate(sorted(weights, reverse=True))
+        return sum(2 * together < sum(weights) for together in heaviest)
 
     def weigh(self, stored: StoredContributions) -> Tensor:
         from fedsim.aggregation.rules import geometric_median, inner_products, medoid, squared_distances

@@ -105,7 +105,8 @@ def _robustness_warnings(federation: Federation) -> Iterator[str]:
     if guaranteed > taking_part:
         yield (f"--aggregator {rule.name} is proved to withstand hostile cars if at least {guaranteed} cars take "
                f"part in a round, but here {taking_part} take part")
-    withstood = rule.withstands(taking_part, taking_part)
+    weights = sorted(federation.fleet.weights, reverse=True)
+    withstood = rule.withstands(weights[:taking_part], taking_part)
     if isinstance(rule, TrimmedMean) and rule.fraction and not withstood:
         yield (f"--trim-fraction {rule.fraction:g} of {taking_part} cars drops no car, which leaves a mean; take "
                f"at least {1 / taking_part:.3g}")
@@ -114,10 +115,10 @@ def _robustness_warnings(federation: Federation) -> Iterator[str]:
         yield (f"--aggregator {rule.name} withstands at most {withstood} hostile cars among the {taking_part} of a "
                f"round, and a round may have {hostile}")
     least = rule.minimum(taking_part)
-    if schedule.car_failures and rule.withstands(least, taking_part) < min(hostile, withstood):
-        yield (f"--aggregator {rule.name} withstands fewer hostile cars in a round that few cars answer: "
-               f"{rule.withstands(least, taking_part)} among {least}; `withstands` in metrics.jsonl tells the number "
-               "of every round")
+    left = rule.withstands(weights[:least], taking_part)
+    if schedule.car_failures and left < min(hostile, withstood):
+        yield (f"--aggregator {rule.name} withstands fewer hostile cars in a round that few cars answer: {left} among "
+               f"{least}; `withstands` in metrics.jsonl tells the number of every round")
 
 
 def notes(federation: Federation) -> Iterator[str]:

@@ -45,7 +45,8 @@ def round_record(algo: str, federation: Federation, state: State, result: RoundR
         record["failed"] = result.failed
     rule = federation.method.aggregator
     if result is not None and rule.robust:
-        record["withstands"] = rule.withstands(len(result.reports), result.chosen) if result.reports else None
+        weights = [federation.fleet.weights[car] for car in result.reports]
+        record["withstands"] = rule.withstands(weights, result.chosen) if weights else None
     if score is not None:
         record = add_score(record, federation, score, class_names)
     return record | {

@@ -298,7 +298,13 @@ def test_the_trimmed_mean_drops_as_many_whoever_answers():
 def test_every_rule_says_how_many_answers_it_needs_and_what_it_withstands(rule, chosen, minimum, withstands):
     """With each number of answers from the minimum on. Catches a median of two, and Krum's theorem for four."""
     assert rule.minimum(chosen) == minimum
-    assert [rule.withstands(answers, chosen) for answers in range(minimum, chosen + 1)] == withstands
+    assert [rule.withstands([7] * answers, chosen) for answers in range(minimum, chosen + 1)] == withstands
+
+
+def test_the_geometric_median_withstands_less_than_half_of_the_weight():
+    """Catches a number of cars: 3 of these 7 are more than half."""
+    assert [GeometricMedian().withstands(weights, 9) for weights in ([5, 1, 4, 2, 3, 6, 1], [9, 1, 1], [2, 1, 1])
+            ] == [1, 0, 0]
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 8])
