@@ -19,6 +19,7 @@ from fedsim.record.metrics_file import read_metrics
 from fedsim.record.run_directory import RunDirectory
 from fedsim.settings.fields import CHOICES, Settings, read_settings
 from fedsim.system.console import enduring_output
+from fedsim.system.launchers import ending_with_launchers
 from fedsim.system.paths import read_path
 
 __all__ = ["FedsimError", "Result", "Segmenter", "Settings", "load", "read_settings", "run"]
@@ -111,7 +112,7 @@ def _runs(make: Callable[P, Settings]) -> Callable[P, Result]:
         settings = make(*args, **kwargs)
         given = {name: value for name, value in kwargs.items() if value is not None}
         threads = torch.get_num_threads()
-        with enduring_output(), torch.random.fork_rng(range(torch.cuda.device_count())):
+        with enduring_output(), ending_with_launchers(), torch.random.fork_rng(range(torch.cuda.device_count())):
             try:
                 return Result.read(whole_run(settings, given))
             finally:

@@ -5,6 +5,7 @@
     │   ├── SettingsError    an option, or options that contradict each other
     │   ├── DataError        a data set on disk
     │   ├── MachineError     devices, backends, ranks
+    │   │   └── PlaceError     the variables that tell one rank its place
     │   └── OutputError      the run directory
     ├── RunError           a fault during a run that every rank knows of; names round, car and rank: status 1
     │   └── RankError        a fault that only one rank has noticed
@@ -43,6 +44,10 @@ class DataError(UserError):
 
 class MachineError(UserError):
     """A device, backend or number of ranks that this machine does not offer."""
+
+
+class PlaceError(MachineError):
+    """A variable of the environment that does not tell a process its place among the ranks."""
 
 
 class OutputError(UserError):

@@ -2,6 +2,11 @@
 
 import os
 
+if __name__ == "__main__":  # before the long imports
+    from fedsim.system.program import prepare_program
+
+    prepare_program()
+
 # Idle OpenMP threads must sleep: ranks share cores, and a thread that spins slows the others. torch reads this when it
 # is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -10,10 +15,13 @@ import contextlib
 import sys
 from collections.abc import Sequence
 
+import click
+
 from fedsim.cli.options import parse
-from fedsim.errors import FedsimError, MachineError, RankError
+from fedsim.errors import FedsimError, MachineError, PlaceError, RankError
 from fedsim.experiment.run import run
 from fedsim.system.console import enduring_output, open_standard_streams
+from fedsim.system.program import INTERRUPTED, raised_interrupts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,18 +42,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _status(arguments: Sequence[str]) -> int:
     speaks = os.environ.get("RANK", "0") == "0"
     try:
-        with contextlib.nullcontext() if speaks else contextlib.redirect_stdout(open(os.devnull, "w")):
+        with (raised_interrupts(),
+              contextlib.nullcontext() if speaks else contextlib.redirect_stdout(open(os.devnull, "w"))):
             asked = parse(arguments)
             if asked is not None:
                 run(asked.settings, asked.given)
     except FedsimError as error:
         # The first rank of a machine says what this machine lacks: other machines may have it.
         first_here = isinstance(error, MachineError) and os.environ.get("LOCAL_RANK", "0") == "0"
-        if speaks or first_here or isinstance(error, RankError):
+        if speaks or first_here or isinstance(error, PlaceError | RankError):
             print(f"fedsim: {error}", file=sys.stderr, flush=True)
         return error.exit_status
-    except KeyboardInterrupt:
-        return 130  # as a shell reports what Ctrl-C has ended
+    except (KeyboardInterrupt, click.Abort):  # click raises the latter while it reads the command line
+        return INTERRUPTED
     return 0
 
 

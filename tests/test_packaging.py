@@ -59,7 +59,7 @@ def test_the_distribution_and_its_extras_have_a_name_of_their_own(built):
     assert wheel.name.startswith("fedsim_driving-") and "\nName: fedsim-driving\n" in metadata
     required = re.findall(r"^Requires-Dist: ([\w.-]+)", metadata, re.MULTILINE)
     assert "fedsim-driving" in required and "fedsim" not in required
-    assert "fedsim = fedsim.cli:main" in scripts
+    assert "fedsim = fedsim.__main__:main" in scripts
 
 
 def test_the_sdist_holds_what_its_tests_and_documentation_need(built):

@@ -22,7 +22,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_torchrun import digests, records
 
 from fedsim.cli.show import show
-from fedsim.experiment import journal
+from fedsim.experiment import journal, resuming
 from fedsim.experiment import run as whole_run
 from fedsim.experiment.past_run import PastRun
 from fedsim.main import main
@@ -657,3 +657,49 @@ def test_a_run_whose_report_fails_has_ended(tiny_camvid, whole, tmp_path, play, 
     assert (out / "report" / "summary.json").read_bytes() == (whole / "report" / "summary.json").read_bytes()
     if place != "panels":
         check_same(out, whole)
+
+
+@pytest.fixture
+def launched(tiny_camvid, tmp_path, monkeypatch):
+    """Plays a run as the only rank of a torchrun, in a new process as far as fedsim can see; returns the status."""
+    for name in ("RANK", "LOCAL_RANK"):
+        monkeypatch.setenv(name, "0")
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "1")
+
+    def play(restarts: int = 0, parent: str = "boot/1/7/100", **options: object) -> int:
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", str(restarts))
+        monkeypatch.setattr(resuming, "PARENT", parent)
+        resuming._starts.clear()
+        return main(command(tiny_camvid, tmp_path / "run", **options))
+
+    return play
+
+
+def test_a_launch_goes_on_with_its_own_run_that_has_not_ended_and_with_no_other(launched, tmp_path, capsys):
+    """Catches host and number of the parent, which repeat in containers: a new run that is none, with status 0."""
+    assert launched(rounds=1) == 0
+    played = records(tmp_path / "run")
+    refusals = [{}, {"parent": "boot/2/7/101"}, {"seed": 1}, {"restarts": 1, "parent": "boot/2/7/101"},
+                {"restarts": 1, "seed": 1}]
+    assert [launched(**{"rounds": 1} | other) for other in refusals] == [2] * len(refusals)
+    assert capsys.readouterr().err.count("already holds a run") == len(refusals)
+    assert launched(rounds=1, restarts=1) == 0, "its report may be missing"
+    (tmp_path / "run" / "report" / "summary.md").unlink()
+    assert launched(rounds=1) == 0, "it has not ended"
+    assert capsys.readouterr().err == "" and records(tmp_path / "run") == played
+
+
+def test_resume_auto_says_that_nothing_is_left_of_a_run_that_has_ended(tiny_camvid, tmp_path, capsys):
+    """Catches a status of 0 and no word on settings that were given for another run."""
+    run = tmp_path / "run"
+    assert main(command(tiny_camvid, run, algo="avg", rounds=1)) == 0
+    capsys.readouterr()
+    assert main(command(tiny_camvid, run, algo="avg", rounds=1, seed=0, resume="auto")) == 0
+    assert f"{run} has played all 1 rounds: nothing is trained" in capsys.readouterr().out
+    for name, value in (("algo", "admm"), ("seed", 3), ("lr", 0.3)):
+        assert main(command(tiny_camvid, run, **{"algo": "avg", "rounds": 1, "resume": "auto", name: value})) == 2
+        said = capsys.readouterr().err
+        assert f"--{name} is {value}, but {run} was run with" in said
+        assert len(said.splitlines()) == 1

@@ -9,6 +9,7 @@ import click
 from fedsim.cli.command import WIDE, in_a_sentence
 from fedsim.errors import FedsimError
 from fedsim.system.console import enduring_output, open_standard_streams
+from fedsim.system.program import INTERRUPTED, raised_interrupts
 from fedsim.version import __version__
 
 HELP = """Federated learning of driving-scene segmentation, simulated with torch.distributed.
@@ -92,12 +93,13 @@ def main() -> None:
 def _status() -> int:
     """Run a command and return its exit status."""
     try:
-        return int(commands.main(prog_name="fedsim", standalone_mode=False) or 0)
+        with raised_interrupts():
+            return int(commands.main(prog_name="fedsim", standalone_mode=False) or 0)
     except click.ClickException as error:
         _say(in_a_sentence(error))
         return 2
-    except click.Abort:
-        return 130  # as a shell reports what Ctrl-C has ended
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
     except FedsimError as error:
         _say(str(error))
         return error.exit_status

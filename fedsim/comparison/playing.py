@@ -5,19 +5,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 
 import torch
 
 from fedsim.comparison.plan import Job, explain_refusal
 from fedsim.errors import Stopped
-from fedsim.experiment.signals import Signals
+from fedsim.experiment.signals import Signals, stopping_signals
 from fedsim.options import as_arguments
 from fedsim.settings.fields import Settings
+from fedsim.system.children import find_descendants, send
 from fedsim.system.console import LOG, show_steps
+from fedsim.system.launchers import environment_of_child
 
 POLL = 0.2  # seconds
 PATIENCE = 10.0  # seconds in which runs must stop if an error ends the comparison
@@ -40,7 +41,7 @@ def play(jobs: Sequence[Job], at_once: int, what: str) -> list[Job]:
         return []
     running: list[_Child] = []
     told = 0  # signals that the runs under way know of
-    with Signals(*_stopping_signals()) as signals, show_steps(what, steps) as advance, _stop_on_exit(running):
+    with Signals(*stopping_signals()) as signals, show_steps(what, steps) as advance, _stop_on_exit(running):
         while running or (left and not signals.heard):
             while left and len(running) < at_once and not signals.heard:
                 taken = {child.slot for child in running}
@@ -105,7 +106,7 @@ class _Child:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "fedsim", "run", *options, "--out", str(job.path), "--resume", "auto"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-                env=os.environ | ({"CUDA_VISIBLE_DEVICES": devices} if devices else {}))
+                env=os.environ | environment_of_child() | ({"CUDA_VISIBLE_DEVICES": devices} if devices else {}))
 
     def count_new_records(self) -> int:
         """Return the number of rounds that the run has recorded since the last call."""
@@ -121,18 +122,7 @@ class _Child:
         """Kill the run and its ranks, which torchrun has started in sessions of their own."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGSTOP)  # so that it starts no further process
-            for pid in _find_descendants(self.process.pid):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-
-
-def _stopping_signals() -> list[signal.Signals]:
-    """Return the signals that ask a comparison to stop.
-
-    A closed terminal sends SIGHUP to what runs in it. `nohup` lets a process ignore it, and then fedsim does too.
-    """
-    hangs_up = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
-    return [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hangs_up else [])]
+            send(signal.SIGKILL, find_descendants(self.process.pid))
 
 
 @contextmanager
@@ -146,16 +136,3 @@ def _stop_on_exit(running: Sequence[_Child]) -> Iterator[None]:
         limit = time.monotonic() + PATIENCE
         while time.monotonic() < limit and any(child.process.poll() is None for child in running):
             time.sleep(POLL)
-
-
-def _find_descendants(pid: int) -> list[int]:
-    """Return a process and all that it has started, directly or not; without Linux's /proc, the process alone."""
-    children = defaultdict(list)
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # the process has ended
-            parent = path.read_text(errors="replace").rpartition(")")[2].split()[1]
-            children[int(parent)].append(int(path.parent.name))
-    family = [pid]
-    for member in family:  # which grows meanwhile
-        family += children[member]
-    return family

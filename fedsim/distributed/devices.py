@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from fedsim.errors import MachineError
+from fedsim.errors import MachineError, PlaceError
 from fedsim.system.machine import cores
 
 
@@ -22,7 +22,7 @@ class Place:
     def from_environment(cls) -> "Place":
         """Read the place from the variables that torchrun sets.
 
-        Raises MachineError if only some of them are set, or if one is not a number or out of its range.
+        Raises PlaceError if only some of them are set, or if one is not a number or out of its range.
         """
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
         texts = {name: text for name in names if (text := os.environ.get(name)) is not None}
@@ -30,17 +30,31 @@ class Place:
             return cls()
         remedy = f"start ranks with torchrun, which sets {', '.join(names)}, or unset them all"
         if missing := [name for name in names if name not in texts]:
-            raise MachineError(f"{', '.join(texts)} is set but {', '.join(missing)} is not: {remedy}")
+            raise PlaceError(f"{', '.join(texts)} is set but {', '.join(missing)} is not: {remedy}")
         for name, text in texts.items():
-            if not (text.isascii() and text.isdigit()):
-                raise MachineError(f"{name} is {text!r}, which is not a number of ranks: {remedy}")
+            if not (text.isascii() and text.isdigit() and len(text) < 10):
+                raise PlaceError(f"{name} is {text[:40]!r}, which is not a number of ranks: {remedy}")
         place = cls(*map(int, texts.values()))
-        for name, value, most in (("RANK", place.rank, place.size - 1), ("LOCAL_RANK", place.local_rank,
-                                  place.local_size - 1), ("LOCAL_WORLD_SIZE", place.local_size, place.size)):
-            if value > most:
-                raise MachineError(f"{name} is {value}, and with WORLD_SIZE {place.size} and LOCAL_WORLD_SIZE "
-                                   f"{place.local_size} it is at most {max(0, most)}: {remedy}")
+        for name, value, least, most in (
+                ("WORLD_SIZE", place.size, 1, None), ("LOCAL_WORLD_SIZE", place.local_size, 1, place.size),
+                ("RANK", place.rank, 0, place.size - 1), ("LOCAL_RANK", place.local_rank, 0, place.local_size - 1)):
+            if value < least or (most is not None and value > most):
+                limit = f"at least {least}" if value < least else f"at most {most}"
+                raise PlaceError(f"{name} is {value}, and with WORLD_SIZE {place.size} and LOCAL_WORLD_SIZE "
+                                 f"{place.local_size} it is {limit}: {remedy}")
         return place
+
+
+def check_meeting_point() -> None:
+    """Check the variables that say where ranks meet. Raises PlaceError that names the one which is missing or wrong."""
+    remedy = "start ranks with torchrun, which sets it"
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        if not os.environ.get(name):
+            raise PlaceError(f"{name} is {'empty' if name in os.environ else 'not set'}, so this rank does not know "
+                             f"where to meet the others: {remedy}")
+    port = os.environ["MASTER_PORT"]
+    if not (port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 2**16):
+        raise PlaceError(f"MASTER_PORT is {port[:40]!r}, which is not a port from 1 to 65535: {remedy}")
 
 
 def fair_threads(place: Place) -> int:

@@ -1,13 +1,15 @@
-"""Start ranks with torchrun, and exit with the status of the rank that failed.
+"""Start ranks with torchrun, pass signals on to them, and exit with the status of the rank that failed.
 
     python -m fedsim.distributed.torchrun --standalone --nproc_per_node=4 -m fedsim.main --algo admm
 
-torchrun itself exits with status 1 and a traceback of its own after a user's mistake or a signal.
+torchrun itself exits with status 1 and a traceback of its own after a user's mistake or a signal, ends on SIGUSR1, and
+may wait for ever if a second signal comes while it passes on the first. So it runs in a child process.
 """
 
 import inspect
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -15,6 +17,8 @@ from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.run import main
+
+from fedsim.system.children import ASKING, run_in_child
 
 DAY = 24 * 60 * 60  # seconds
 
@@ -33,7 +37,20 @@ def start(ranks: int, arguments: Sequence[str]) -> int:
 def torchrun(arguments: Sequence[str]) -> int:
     """Run torchrun with its own arguments and return the exit status."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # or torchrun warns; fedsim itself shares out the cores
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    status = run_in_child(lambda: _run_agent(arguments))
+    if status >= 0:
+        return status
+    if -status not in ASKING:
+        print(f"fedsim: torchrun was ended by signal {-status}, and its ranks stop too", file=sys.stderr)
+    return 128 - status
+
+
+def _run_agent(arguments: Sequence[str]) -> int:
+    """Run torchrun in this process. Its log is left out: all that it tells is in a sentence here or from a rank."""
+    logging.disable(logging.CRITICAL)
+    # A signal for which torchrun has a handler would not stay ignored in its ranks.
+    heard = [number.name for number in ASKING if signal.getsignal(number) != signal.SIG_IGN]
+    os.environ.setdefault("PET_SIGNALS_TO_HANDLE", ",".join(heard))
     try:
         inspect.unwrap(main)([*arguments])  # without the decorator that logs a traceback
     except ChildFailedError as error:

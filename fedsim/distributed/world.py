@@ -18,12 +18,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from fedsim import errors
-from fedsim.distributed.devices import Place, choose_device, fair_threads
+from fedsim.distributed.devices import Place, check_meeting_point, choose_device, fair_threads
 from fedsim.distributed.meeting import common_prefix
 from fedsim.distributed.presence import Presence
 from fedsim.errors import FedsimError, RankError, RunError
 
 T = TypeVar("T")
+PATIENCE = timedelta(seconds=15)  # to reach a store that is known to be there
 
 
 class World:
@@ -205,19 +206,23 @@ class World:
 
 
 def _meet(place: Place, backend: str, timeout: timedelta) -> Presence:
-    """Form the process group. Raises RankError if not all ranks come."""
+    """Form the process group. Raises PlaceError if a variable does not say where, RankError if not all ranks come."""
+    check_meeting_point()
     # NCCL raises a time-out in the call of the collective only if that call blocks.
     os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
     listen_at_home(place)
     try:
-        store, rank, size = next(dist.rendezvous("env://", place.rank, place.size, timeout=timeout))
+        # torchrun's own store is there before its ranks: if it is not, torchrun has ended.
+        patience = min(timeout, PATIENCE) if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" else timeout
+        store, rank, size = next(dist.rendezvous("env://", place.rank, place.size, timeout=patience))
+        store.set_timeout(timeout)
         prefix = common_prefix(store, rank, size, timeout.total_seconds())
         dist.init_process_group(backend, store=dist.PrefixStore(prefix, store), rank=rank, world_size=size,
                                 timeout=timeout)
         # The heartbeat has a connection of its own: a connection that waits for an answer blocks all other requests.
         own = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False,
                             timeout=timeout, wait_for_workers=False)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise RankError(f"rank {place.rank} could not meet the other ranks: {_first_line(error)}") from error
     return Presence(dist.PrefixStore(f"{prefix}/presence", own), rank, size)
 
@@ -233,6 +238,6 @@ def listen_at_home(place: Place) -> None:
             os.environ.setdefault(name, loopback)
 
 
-def _first_line(error: RuntimeError) -> str:
+def _first_line(error: Exception) -> str:
     """Return the first line of an error's message; torch adds a C++ stack trace after it."""
     return str(error).splitlines()[0]

@@ -1,7 +1,8 @@
 """Runs that continue: which run a command means, and the settings that it continues with."""
 
+import json
 import os
-import platform
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -13,18 +14,22 @@ from fedsim.errors import OutputError, SettingsError
 from fedsim.experiment.identity import FREE
 from fedsim.experiment.past_run import PastRun
 from fedsim.options import flag, options_of
-from fedsim.record.overview import read_environment
+from fedsim.record.overview import Overview, read_environment
+from fedsim.record.part_files import digest_of
 from fedsim.settings.fields import Settings
 from fedsim.settings.methods import make_methods
 from fedsim.settings.registry import check_own_code
+from fedsim.system.launchers import PARENT
 
 OF_THE_COMMAND = ("resume", "out", "config")  # options that name a place, and do not belong to the run itself
 
+_starts: Counter[str] = Counter()  # of runs in this process, by what was asked for
 
-def run_to_continue(settings: Settings) -> Path | None:
+
+def run_to_continue(settings: Settings, launch: str | None = None) -> Path | None:
     """Return the directory of the run to continue; None for a new run. Raises OutputError, SettingsError.
 
-    Ranks that torchrun has started again continue the run that they were playing.
+    Ranks that torchrun has started again continue the run that they were playing. launch: as by `name_launch`.
     """
     if settings.resume == "auto":
         if settings.out is None:
@@ -38,17 +43,25 @@ def run_to_continue(settings: Settings) -> Path | None:
         if not _is_run(path):
             raise OutputError(f"--resume {path}: there is no run in it (no config.toml); name the directory of a run")
         return path
-    return _find_own_run(settings) if launch_id() else None
+    return _find_own_run(settings, launch) if launch else None
 
 
-def launch_id() -> str | None:
-    """Return a name that all ranks of one torchrun share, also after a restart; None without torchrun.
+def name_launch(given: Mapping[str, Any]) -> str | None:
+    """Return a name for this start of a run, which it has again after torchrun has restarted its ranks.
+
+    No other start has it: not that of another launch, although machines and torchrun use names and numbers again, and
+    not the next one of a program that starts several runs. Every call counts as a start. Without torchrun the name is
+    None.
 
     torchrun's count of restarts would not do: on several machines, each machine counts only the restarts that its own
-    ranks have caused. The name that torchrun gives to a launch would not do alone: it may be "none" for all launches.
+    ranks have caused. given: the settings that the user gave.
     """
-    name = os.environ.get("TORCHELASTIC_RUN_ID")
-    return f"{name} {platform.node()} {os.getppid()}" if name else None
+    launch = os.environ.get("TORCHELASTIC_RUN_ID")
+    if not launch:
+        return None
+    asked = json.dumps(dict(given), sort_keys=True, default=str)
+    _starts[asked] += 1
+    return digest_of(os.fsencode(f"{launch} {PARENT} {asked} {_starts[asked]}"))
 
 
 def settings_to_continue(path: Path, given: Mapping[str, Any]) -> Settings:
@@ -74,11 +87,19 @@ def _is_run(path: Path) -> bool:
     return os.path.isfile(path / "config.toml")
 
 
-def _find_own_run(settings: Settings) -> Path | None:
-    """Return the run that this launch has begun; None if it has not made a directory yet."""
+def _find_own_run(settings: Settings, launch: str) -> Path | None:
+    """Return the run that this launch has begun; None if it has not made a directory yet.
+
+    A run that has ended is continued only if torchrun says that it has restarted the ranks: its report may be missing.
+    """
     folders = Path("runs").glob("*") if settings.out is None else [Path(settings.out)]
-    begun = [path for path in folders if _is_run(path) and read_environment(path).get("launch") == launch_id()]
+    begun = [path for path in folders if _is_run(path) and read_environment(path).get("launch") == launch
+             and (_is_restarted() or not Overview.of(path).has_ended)]
     return max(begun, key=lambda path: (path / "config.toml").stat().st_mtime, default=None)
+
+
+def _is_restarted() -> bool:
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") not in ("", "0")
 
 
 def _first_other_option(settings: Settings, wanted: Mapping[str, Any]) -> tuple[str, Any, Any]:

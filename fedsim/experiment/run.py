@@ -25,7 +25,7 @@ from fedsim.experiment.assembly import Experiment, assemble
 from fedsim.experiment.checks import notes, warnings
 from fedsim.experiment.faults import explain_faults
 from fedsim.experiment.identity import check_same, config, identity
-from fedsim.experiment.resuming import launch_id, run_to_continue, settings_to_continue
+from fedsim.experiment.resuming import name_launch, run_to_continue, settings_to_continue
 from fedsim.experiment.signals import RunSignals
 from fedsim.federation.divergence import REMEDY
 from fedsim.federation.memories import make_memories
@@ -57,9 +57,10 @@ def run(settings: Settings, given: Mapping[str, Any]) -> Path:
     after a signal.
     """
     methods = None if settings.resume else compatible.check(settings)
+    launch = name_launch(given)
     world = World.join(settings.device, settings.backend, settings.threads, settings.timeout)
     try:
-        found = world.together(lambda: run_to_continue(settings) if world.is_coordinator else None)
+        found = world.together(lambda: run_to_continue(settings, launch) if world.is_coordinator else None)
         path = json.loads(world.broadcast_text(json.dumps(str(found) if found else None)))
         if path:
             settings = world.together(lambda: settings_to_continue(Path(path), given))
@@ -68,7 +69,7 @@ def run(settings: Settings, given: Mapping[str, Any]) -> Path:
             methods = world.together(lambda: compatible.check(settings))
         experiment = assemble(settings, methods, world, _log(world))
         with ExitStack() as held:
-            directory = _open_directory(experiment, path, given, held)
+            directory = _open_directory(experiment, path, {"launch": launch, "given": sorted(given)}, held)
             with explain_faults(world, settings.algo, experiment.federation.method.algorithm):
                 _train(_make_room(experiment, directory), directory, resumed=bool(path))
         return directory.path
@@ -76,11 +77,11 @@ def run(settings: Settings, given: Mapping[str, Any]) -> Path:
         world.leave()
 
 
-def _open_directory(experiment: Experiment, path: str | None, given: Mapping[str, Any],
+def _open_directory(experiment: Experiment, path: str | None, start: dict[str, Any],
                     held: ExitStack) -> RunDirectory:
     """Return the directory of a new run, or of the one that continues.
 
-    No other process can work on it until `held` is closed.
+    start: what a new run's environment.json tells of its start. No other process can work on it until `held` is closed.
     """
     world, settings = experiment.federation.world, experiment.settings
     if path:
@@ -89,7 +90,7 @@ def _open_directory(experiment: Experiment, path: str | None, given: Mapping[str
             _log(world).warning("%s", warning)
 
     def open_it() -> str:
-        directory = RunDirectory(Path(path)) if path else _new_directory(experiment, given)
+        directory = RunDirectory(Path(path)) if path else _new_directory(experiment, start)
         held.enter_context(directory.lock())
         if path:
             directory.warn(changed)
@@ -99,7 +100,7 @@ def _open_directory(experiment: Experiment, path: str | None, given: Mapping[str
     return RunDirectory(Path(world.broadcast_text(opened)))
 
 
-def _new_directory(experiment: Experiment, given: Mapping[str, Any]) -> RunDirectory:
+def _new_directory(experiment: Experiment, start: dict[str, Any]) -> RunDirectory:
     settings, dealt, size = experiment.settings, experiment.dealt, experiment.federation.world.size
     path = Path(settings.out) if settings.out else make_dated_folder("runs", f"{settings.algo}-{settings.data}")
     if settings.partition not in PARTITIONS:  # a file, of which the run keeps a copy
@@ -107,8 +108,8 @@ def _new_directory(experiment: Experiment, given: Mapping[str, Any]) -> RunDirec
     config_file = shlex.quote(str(path / "config.toml"))
     return RunDirectory.create(
         path, config(settings),
-        experiment.environment() | {"command": shlex.join(sys.argv), "launch": launch_id(), "given": sorted(given),
-                                    "warnings": _collect_warnings(experiment)},
+        experiment.environment() | start | {"command": shlex.join(sys.argv),
+                                            "warnings": _collect_warnings(experiment)},
         header=f"repeat with: fedsim run --ranks {size} --config {config_file}{own_code_option(settings.algo)}",
         write_others=lambda folder: write_split(folder / SPLIT_FILE, dealt.shards, dealt.train_set, settings.data))
 
@@ -145,7 +146,7 @@ def _train(experiment: Experiment, directory: RunDirectory, resumed: bool) -> No
         _check_rounds(state, settings, directory.path)
         federation.world.together(
             lambda: directory.update(config(settings)) if federation.world.is_coordinator else None)
-        _log(federation.world).info("Going on in %s after round %d of %d", directory.path, state.round, settings.rounds)
+        _log(federation.world).info("%s", _say_what_is_left(state, settings, directory.path))
     last = state.round if state.round else -1
     journal = federation.world.together(
         lambda: _open_journal(experiment, directory, last, state) if federation.world.is_coordinator else None)
@@ -220,6 +221,13 @@ def _after_the_end(journal: "Journal | None") -> Iterator[None]:
         raise RunError(f"the report could not be made ({' '.join(said.split())}); the run has ended, its models and "
                        f"records are complete, and {Overview.of(journal.directory.path).resume} makes the report"
                        ) from error
+
+
+def _say_what_is_left(state: State, settings: Settings, path: Path) -> str:
+    if state.round < settings.rounds:
+        return f"Going on in {path} after round {state.round} of {settings.rounds}"
+    return (f"{path} has played all {settings.rounds} rounds: nothing is trained, and its models and report are written "
+            "again. More --rounds go on with it, and another --out starts a new run")
 
 
 def _check_rounds(state: State, settings: Settings, path: Path) -> None:

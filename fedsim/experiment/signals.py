@@ -1,8 +1,8 @@
 """Signals that ask a run to stop, or to write a checkpoint, at the end of the round.
 
-SIGTERM and SIGINT ask a run to stop. SIGUSR1, which schedulers send as a warning, asks for a checkpoint. After a
-SIGINT, a second SIGINT stops the run immediately. So does a SIGTERM, because that is what torchrun sends its ranks on a
-second SIGINT.
+SIGTERM, SIGINT and SIGHUP, which a closed terminal sends, ask a run to stop. SIGUSR1, which schedulers send as a
+warning, asks for a checkpoint. After a SIGINT, a second SIGINT stops the run immediately. So does a SIGTERM, because
+that is what torchrun sends its ranks on a second SIGINT.
 """
 
 import signal
@@ -14,7 +14,7 @@ import numpy as np
 
 from fedsim.distributed.world import World
 
-STOPPING = (signal.SIGTERM, signal.SIGINT)
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Signals:
@@ -42,20 +42,30 @@ class Signals:
         self.heard.append(number)
 
 
+def stopping_signals() -> list[signal.Signals]:
+    """Return the signals that ask this process to stop.
+
+    `nohup` lets a process ignore SIGHUP, and then fedsim does too.
+    """
+    hangs_up = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+    return [number for number in STOPPING if hangs_up or number != signal.SIGHUP]
+
+
 class RunSignals(Signals):
     """The signals that a run obeys at the end of a round."""
 
     def __init__(self) -> None:
-        super().__init__(*STOPPING, signal.SIGUSR1)
+        super().__init__(*stopping_signals(), signal.SIGUSR1)
 
     def agree(self, world: World) -> tuple[int, bool]:
         """Return (the signal that asks to stop or 0, whether to write a checkpoint), the same on all ranks.
 
         Every rank calls it, because a signal may have reached only some of them. It forgets a SIGUSR1.
         """
-        table = world.table({world.rank: [self._stop, signal.SIGUSR1 in self.heard]}, world.size, 2)
-        while signal.SIGUSR1 in self.heard:
+        wishes = self.heard.count(signal.SIGUSR1)
+        for _ in range(wishes):  # one that comes from now on is told the next time
             self.heard.remove(signal.SIGUSR1)
+        table = world.table({world.rank: [self._stop, wishes > 0]}, world.size, 2)
         stop, save = np.max(table, axis=0).astype(int).tolist()
         return stop, bool(save or stop)
 

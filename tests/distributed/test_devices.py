@@ -80,7 +80,8 @@ def test_a_place_is_read_whole_or_not_at_all(monkeypatch):
     ({"WORLD_SIZE": ""}, "WORLD_SIZE is '', which is not a number"), ({"RANK": "one"}, "RANK is 'one'"),
     ({"RANK": "-1"}, "RANK is '-1'"), ({"RANK": "4"}, "RANK is 4, and with WORLD_SIZE 4"),
     ({"LOCAL_RANK": "2"}, "LOCAL_RANK is 2"), ({"LOCAL_WORLD_SIZE": "5"}, "LOCAL_WORLD_SIZE is 5"),
-    ({"WORLD_SIZE": "0"}, "RANK is 3"), ({"RANK": "\u0663"}, "which is not a number")])
+    ({"WORLD_SIZE": "0"}, "WORLD_SIZE is 0"), ({"RANK": "\u0663"}, "which is not a number"),
+    ({"LOCAL_WORLD_SIZE": "0"}, "LOCAL_WORLD_SIZE is 0"), ({"WORLD_SIZE": "9" * 5000}, "which is not a number")])
 def test_a_wrong_variable_of_a_rank_is_named(monkeypatch, changed, says):
     """Catches a traceback, a rank that waits for others that cannot be, and a half-set environment taken for none."""
     right = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}

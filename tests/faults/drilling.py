@@ -51,6 +51,11 @@ class Job:
     def __exit__(self, *error: object) -> None:
         self.kill()
 
+    @property
+    def launcher(self) -> int:
+        """The id of the process that was started here."""
+        return self._process.pid
+
     def wait(self, seconds: float) -> int | None:
         """The exit status; None if it still runs after so many seconds."""
         try:
