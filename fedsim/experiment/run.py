@@ -226,8 +226,8 @@ def _after_the_end(journal: "Journal | None") -> Iterator[None]:
 def _say_what_is_left(state: State, settings: Settings, path: Path) -> str:
     if state.round < settings.rounds:
         return f"Going on in {path} after round {state.round} of {settings.rounds}"
-    return (f"{path} has played all {settings.rounds} rounds: nothing is trained, and its models and report are written "
-            "again. More --rounds go on with it, and another --out starts a new run")
+    return (f"{path} has played all {settings.rounds} rounds: nothing is trained, and its models and report are "
+            "written again. More --rounds go on with it, and another --out starts a new run")
 
 
 def _check_rounds(state: State, settings: Settings, path: Path) -> None:
