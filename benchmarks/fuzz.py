@@ -32,11 +32,14 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import damage  # noqa: E402
 from cache_states import CacheStates  # noqa: E402
 from damage import Damage, Outcome  # noqa: E402
+from pairs import Pairs  # noqa: E402
 from readings import Readings  # noqa: E402
 
-SUBJECTS = {kind: Damage for kind in damage.KINDS} | {"labels": Readings, "cache": CacheStates}
+SUBJECTS = {kind: Damage for kind in damage.KINDS} | {"labels": Readings, "cache": CacheStates,
+                                                               "pairs": Pairs}
 KINDS: dict[str, Callable[[Any, random.Random], Outcome]] = {
-    **damage.KINDS, "labels": Readings.read_labels, "cache": CacheStates.serve_again}
+    **damage.KINDS, "labels": Readings.read_labels, "cache": CacheStates.serve_again,
+    "pairs": Pairs.resume}
 NAMES = {0: "no harm", 1: "refused", 2: "refused", None: "not run"}
 WRONG = "WRONG"
 

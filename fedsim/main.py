@@ -10,6 +10,8 @@ if __name__ == "__main__":  # before the long imports
 # Idle OpenMP threads must sleep: ranks share cores, and a thread that spins slows the others. torch reads this when it
 # is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# A rank that loses another one says so in a sentence, without torch's warnings and their C++ stack traces beside it.
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 import contextlib
 import sys

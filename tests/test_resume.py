@@ -14,12 +14,15 @@ import signal
 import tomllib
 from pathlib import Path
 
+import chosen_options
 import numpy as np
 import pytest
+from chosen_options import to_words
 from PIL import Image
 from safetensors.torch import load_file
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_torchrun import digests, records
+from sameness import events, last_checkpoint, models, records, without_seconds
+from test_torchrun import digests
+from undrawn import draw_nothing
 
 from fedsim.cli.show import show
 from fedsim.experiment import journal, resuming
@@ -31,28 +34,23 @@ from fedsim.record.checkpoints import PART, Checkpoints
 from fedsim.record.overview import Overview
 from fedsim.report import run as run_report
 from fedsim.report import run_figures
-from fedsim.settings.registry import NAMES
 from fedsim.system import files
 
 ROUNDS = 4
 
 
 def command(root, out=None, **others) -> list[str]:
-    """others: settings by name."""
+    """others: settings by name; those that are None are left out."""
     settings = {"algo": "scaffold", "data": "camvid", "data_root": root, "cars": 5, "rounds": ROUNDS, "batch_size": 2,
                 "participation": 0.6, "lr_schedule": "constant", "image_size": "32x24", "width": 4, "threads": 1,
                 "batchnorm": "local-statistics", **({} if out is None else {"out": out}), **others}
-    return [word for name, value in settings.items() for word in ("--" + name.replace("_", "-"), str(value))]
+    return to_words({name: value for name, value in settings.items() if value is not None})
 
 
 @pytest.fixture(scope="module", autouse=True)
 def no_pictures():
-    """Figures take longer than the runs."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("draw_loss", "draw_miou"):
-            patch.setattr(run_figures, name, lambda records, path, *others: path.write_bytes(b""))
-        patch.setattr(run_figures, "draw_segmentation",
-                      lambda images, labels, shown, classes, path, names: path.touch())
+        draw_nothing(patch.setattr)
         yield
 
 
@@ -67,9 +65,14 @@ def whole(tiny_camvid, tmp_path_factory) -> Path:
 @pytest.fixture
 def run(whole, tmp_path) -> Path:
     """A copy of the whole run, killed after the record of round 4 and before its checkpoint, report and weights."""
-    out = Path(shutil.copytree(whole, tmp_path / "run"))
-    for path in [*(out / "checkpoints").glob(f"*-{ROUNDS:06d}.*"), *out.glob("report/*"),
-                 *(out / "checkpoints").glob("*-d?.safetensors"), out / "checkpoints" / "model.safetensors"]:
+    return copy_killed(whole, tmp_path / "run", ROUNDS)
+
+
+def copy_killed(whole: Path, out: Path, rounds: int) -> Path:
+    """Copy a run of so many rounds as it was before its last checkpoint, its report and its weights."""
+    shutil.copytree(whole, out)
+    for path in [*(out / "checkpoints").glob(f"*-{rounds:06d}.*"), *out.glob("report/*"),
+                 *(path for path in (out / "checkpoints").glob("*.safetensors") if not PART.fullmatch(path.name))]:
         path.unlink()
     return out
 
@@ -93,28 +96,6 @@ def refused(play):
         assert status == 2 and ". " not in said and "Error" not in said, said
         return said
     return go
-
-
-TIMED = ("seconds", "pictures_per_second")
-
-
-def without_seconds(run: Path) -> list[dict]:
-    def untimed(values: dict) -> dict:
-        return {key: value for key, value in values.items() if key not in TIMED}
-
-    return [untimed(record) | {"cars": [untimed(entry) for entry in record["cars"]]} for record in records(run)]
-
-
-def events(run: Path) -> dict[str, list]:
-    """Run and tag -> (step, value) of all scalars but times, in TensorBoard's order; steps of pictures."""
-    found = {}
-    for folder in sorted((run / "tensorboard").iterdir()):
-        read = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0})
-        read.Reload()
-        for tag in (tag for tag in read.Tags()["scalars"] if not tag.startswith(TIMED)):
-            found[f"{folder.name}/{tag}"] = [(event.step, event.value) for event in read.Scalars(tag)]
-        found[f"{folder.name}/panel"] = [event.step for tag in read.Tags()["images"] for event in read.Images(tag)]
-    return found
 
 
 def weights(run: Path) -> dict[str, dict]:
@@ -566,32 +547,36 @@ def test_runs_that_are_stopped_can_be_evaluated_only_once_they_have_ended(run):
         PastRun.open(run).directory.weights()
 
 
-@pytest.mark.parametrize("method", [
-    *({"algo": name} for name in NAMES), {"algo": "admm", "rho": "balanced"}, {"algo": "admm", "local_start": "own"},
-    {"algo": "avg", "aggregator": "krum", "attackers": 1}, {"algo": "dyn", "car_states": "disk"}],
-    ids=lambda method: "-".join(map(str, method.values())))
+@pytest.mark.parametrize("method", chosen_options.each_method(), ids=lambda method: "-".join(map(str, method.values())))
 def test_every_method_goes_on_to_the_same_bits(tiny_camvid, tmp_path, play, method):
     """With the network's own types. Catches state of the coordinator alone that is float32 before the first round and
     float64 after it: its checkpoint was refused (FedDyn's h, the balanced penalty's mean dual)."""
-    federated = {"participation": 1.0, "batchnorm": "recalibrate"}
-    assert play(*command(tiny_camvid, tmp_path / "whole", rounds=2, **federated | method)) == (0, "")
-    assert play(*command(tiny_camvid, tmp_path / "run", rounds=1, **federated | method)) == (0, "")
-    assert play("--resume", tmp_path / "run", "--rounds", 2) == (0, "")
-    assert digests(tmp_path / "run") == digests(tmp_path / "whole")
+    whole = tmp_path / "whole"
+    federated = {"algo": "avg", "participation": 1.0, "batchnorm": "recalibrate", "rounds": 2}
+    assert play(*command(tiny_camvid, whole, **federated | method)) == (0, "")
+    run = copy_killed(whole, tmp_path / "run", 2)
+    assert play("--resume", run) == (0, "")
+    assert without_seconds(run) == without_seconds(whole) and models(run) == models(whole)
+    assert last_checkpoint(run) == last_checkpoint(whole)
 
 
-@pytest.mark.parametrize("checkpoint_every", [1, 4])
-def test_a_run_that_has_stopped_because_it_diverges_stays_stopped(tiny_camvid, tmp_path, play, checkpoint_every):
-    """Whatever checkpoints it has. Catches a resume that plays on, because the trouble was told of already."""
+@pytest.mark.parametrize(("action", "checkpoint_every", "says"), [
+    ("stop", 1, "stopped, because it diverged"), ("stop", 4, "stopped, because it diverged"),
+    ("rollback", 50, "diverges again after 3 rounds")])
+def test_a_run_that_has_stopped_because_it_diverges_stays_stopped(tiny_camvid, tmp_path, play, action,
+                                                                  checkpoint_every, says):
+    """Whatever checkpoints it has. Catches a resume that plays on, because the trouble was told of already or because
+    three rounds were undone.
+    """
     out = tmp_path / "run"
     status, said = play(*command(tiny_camvid, out, algo="admm", server_step=3, participation=0.5, rounds=14,
-                                 on_divergence="stop", lr=0.1, checkpoint_every=checkpoint_every))
-    assert status == 1 and "stopped, because the" in said
+                                 on_divergence=action, lr=0.1, checkpoint_every=checkpoint_every))
+    assert status == 1 and "stopped, because " in said
     played = digests(out)
     assert len(played) < 15
     for _ in range(2):
         status, said = play("--resume", out)
-        assert status == 1 and f"round {len(played) - 1}: stopped, because it diverged" in said
+        assert status == 1 and said.startswith(f"round {len(played) - 1}: stopped, because it") and says in said
         assert digests(out) == played and not (out / "report" / "summary.md").exists()
 
 

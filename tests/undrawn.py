@@ -1,0 +1,19 @@
+"""Runs without figures and pages, which take longer than tiny runs."""
+
+import io
+from collections.abc import Callable
+
+from PIL import Image
+
+
+def draw_nothing(put: Callable[[object, str, object], None]) -> None:
+    """Let figures be dots and pages be empty. put: `setattr`, or pytest's, which undoes it later."""
+    from fedsim.report import figures, run, run_figures
+
+    dot = io.BytesIO()
+    Image.new("L", (1, 1)).save(dot, "PNG")
+    put(figures, "_save", lambda figure, target, **options: target.write(dot.getvalue()))
+    for name in ("draw_loss", "draw_miou"):
+        put(run_figures, name, lambda records, path, *others: path.touch())
+    put(run_figures, "draw_segmentation", lambda images, labels, shown, classes, path, names: path.touch())
+    put(run, "write_run_report", lambda *arguments: arguments[-1].touch())
