@@ -115,7 +115,7 @@ def choose(chance: random.Random, folder: Path, fixed: Mapping[str, Any]) -> dic
 
     folder: where the data sets are. fixed: settings that are not drawn.
     """
-    chosen = dict(PLAIN)
+    chosen: dict[str, Any] = dict(PLAIN)
     for name in chance.sample(sorted({*names()} - fixed.keys()), chance.choice([2, 2, 3, 3, 4, 6])):
         value = value_of(name, chance)
         if chance.random() < 0.93:

@@ -131,7 +131,7 @@ def _count_occasions(out: Path, fall: Fall | None) -> Callable[[], int]:
         pass_one()
         collective(self, *others)
 
-    World._collective = counted  # type: ignore[method-assign]
+    World._collective = counted  # type: ignore
     sys.addaudithook(hear)
     return lambda: seen[0]
 

@@ -22,8 +22,7 @@ from layouts import draw, write_cityscapes, write_fastai, write_folder, write_se
 from fedsim.experiment.identity import FREE
 
 SCENES = {"train": [5, 4, 3, 4, 2], "val": [3], "test": [2]}  # of each drive
-# The guard of divergence as one that sees trouble in most rounds, which it hardly ever does in short runs.
-NERVOUS = {"ROUNDS": 1, "GROWTH": 1.0, "JUMP": 1.05}
+NERVOUS = {"ROUNDS": 1, "GROWTH": 0.0}  # the guard of divergence sees trouble in any round that grows
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL, signal.SIGKILL, signal.SIGUSR1)
 GUARD = "fedsim.federation.divergence."
 
@@ -69,10 +68,10 @@ class Pairs:
     def resume(self, chance: random.Random) -> Outcome:
         """Play a run whole, and in legs."""
         rounds = chance.choice([2, 3, 3, 4, 5])
-        nervous = chance.random() < 0.15
+        nervous = chance.random() < 0.2
         fixed = {"lr_schedule": chance.choice(["constant", "constant", "cosine"])}
         if nervous:
-            fixed["on_divergence"] = chance.choice(["stop", "rollback", "rollback", "warn"])
+            fixed |= {"on_divergence": chance.choice(["stop", "rollback", "warn"]), "lr_schedule": "constant"}
         chosen = chosen_options.choose(chance, self.folder, fixed)
         before = {GUARD + name: value for name, value in NERVOUS.items()} if nervous else {}
         for name in ("whole", "run"):
@@ -196,11 +195,13 @@ class Case:
             ends = [leg.changes.get("rounds", self.rounds) for leg in self.legs]
             assert record["global"] if all(due) or (record["round"] == self.rounds and not failed) else (
                 any(due) or record["round"] in ends or not record["global"]), f"score of round {record['round']}"
+        self._compare_events()
+        if failed:
+            return  # the models and the checkpoint, if any, are those of a leg that ended before the round that fails
         assert sameness.models(self.run) == sameness.models(self.whole), "other models"
         mine, other = sameness.last_checkpoint(self.run), sameness.last_checkpoint(self.whole)
         different = [name for name in other if mine.get(name) != other[name]]
-        assert failed or not different and mine.keys() == other.keys(), f"checkpoints differ in {different}"
-        self._compare_events()
+        assert failed or (not different and mine.keys() == other.keys()), f"checkpoints differ in {different}"
 
     def _compare_events(self) -> None:
         """Each step is there once, in order, with the value of the run left alone."""
