@@ -1,9 +1,11 @@
 """Options at random, stops and resumes at random: a short sample of the benchmark `fuzz.py --kinds pairs`."""
 
 import random
+import signal
 
 import chosen_options
 import pytest
+from launches import Fall, launch
 from pairs import Pairs
 
 from fedsim.settings.fields import Settings
@@ -31,3 +33,15 @@ def test_runs_that_are_stopped_and_resumed_anywhere_end_with_the_bits_of_a_run_l
     """
     played = [pairs.resume(random.Random(f"sample-{number}")).status for number in range(CASES)]
     assert played.count(0) > CASES / 2
+
+
+def test_a_rank_that_loses_another_one_says_so_in_a_sentence(pairs):
+    """Catches the warnings of torch's store, with C++ stack traces, when rank 0 is interrupted at the end of a run."""
+    out = pairs.folder / "lost"
+    plain = chosen_options.PLAIN | {"rounds": 1, "data_root": pairs.folder / "camvid"}
+    words = [*chosen_options.to_words(plain), "--quiet", "--out"]
+    whole = launch([*words, out], pairs.folder, out, ranks=2)
+    assert (whole.status, whole.said) == (0, "")
+    out = pairs.folder / "lost-again"
+    ended = launch([*words, out], pairs.folder, out, ranks=2, fall=Fall(signal.SIGINT, 0, whole.occasions - 20))
+    assert ended.status == 1 and ended.said.startswith("fedsim: rank 1 ") and ended.said.count("\n") == 1, ended
