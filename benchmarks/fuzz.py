@@ -9,8 +9,8 @@ checkpoints tell. A command that asks for too much, such as a thousand epochs, i
 The kinds labels and cache are made-up data sets, and data sets and caches that change. fedsim must refuse them in a
 sentence, or read in each pixel what an independent reader (pypng) finds in the files.
 
-The kind pairs is runs with options at random. Each is stopped, killed or prolonged at random and resumed, on one rank or
-on two, and must end with the bits of a run left alone on one rank.
+The kind pairs is runs with options at random. Each is stopped, killed or prolonged at random and resumed, on one rank
+or on two, and must end with the bits of a run left alone on one rank.
 
 The program prints a line for each kind of file: how many damages were refused, how many did no harm, and how many
 ended in any other way. Each of the latter is printed with its seed, and the exit status is then 1.
