@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-BUILD = "import sys; out = sys.argv[1]; from setuptools import build_meta as b; b.build_wheel(out), b.build_sdist(out)"
+BUILD = ("import sys; out = sys.argv[1]; from setuptools import build_meta as b; b.build_wheel(out), "
+         "b.build_sdist(out), b.build_editable(f'{out}/editable')")
 
 
 def kept(folder: str) -> set[str]:
@@ -22,13 +23,17 @@ def kept(folder: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> Path:
-    """A folder with wheel and sdist, built from a copy: building leaves files where it works."""
-    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
+    """A folder with wheel and sdist, built from a copy: building leaves files where it works.
+
+    Beside them is editable/ with what `pip install -e` installs. The copy is in a folder fedsim, as a clone is.
+    """
+    source, out = tmp_path_factory.mktemp("above") / "fedsim", tmp_path_factory.mktemp("dist")
     for name in ("fedsim", "launch", "benchmarks", "docs", "tests"):
         for path in kept(name):
             (source / path).parent.mkdir(parents=True, exist_ok=True)
             (source / path).write_bytes((ROOT / path).read_bytes())
     (source / "data").mkdir()
+    (out / "editable").mkdir()
     for path in (*ROOT.iterdir(), ROOT / "data" / "README.md"):  # data sets are not copied
         if path.is_file():
             (source / path.relative_to(ROOT)).write_bytes(path.read_bytes())
@@ -48,6 +53,18 @@ def test_the_wheel_holds_the_whole_package_and_runs_from_where_it_is_unpacked(bu
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True,
                           env=os.environ | {"PYTHONPATH": str(tmp_path)}, check=True)
     assert done.stdout.startswith(str(tmp_path))
+
+
+def test_an_editable_install_is_found_from_the_folder_above_the_clone(built, tmp_path):
+    """Catches a clone that Python takes for a package without files, because it is named fedsim too."""
+    wheel, = (built / "editable").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    above = Path(next(tmp_path.glob("*.pth")).read_text().strip()).parent
+    script = f"import site; site.addsitedir({str(tmp_path)!r}); import fedsim.cli.run; print(fedsim.__file__)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=above, capture_output=True, text=True,
+                          env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"})
+    assert done.stdout.startswith(str(above / "fedsim")), done.stderr
 
 
 def test_the_distribution_and_its_extras_have_a_name_of_their_own(built):
