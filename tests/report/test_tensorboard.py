@@ -1,5 +1,6 @@
 """Event files, read back as TensorBoard reads them."""
 
+import importlib
 import io
 import re
 import signal
@@ -234,6 +235,32 @@ def test_events_of_rounds_that_come_about_again_are_there_once(tmp_path, last):
     write(tmp_path / "killed", records, 3)
     write(tmp_path / "killed", records[last + 1:], 3, before=records[:last + 1])
     assert everything(tmp_path / "killed") == everything(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("last", [0, 2, 6])
+@pytest.mark.parametrize(("kind", "shown"), [("event_accumulator", "Scalars"), ("plugin_event_accumulator", "Tensors")])
+def test_a_tensorboard_that_is_open_while_a_run_goes_on_shows_every_step_once(tmp_path, kind, shown, last):
+    """Two resumes, which it sees or misses. Catches events that it has read before they were removed."""
+    accumulator = importlib.import_module(f"tensorboard.backend.event_processing.{kind}").EventAccumulator
+    records = make_records(rounds=6, cars=3, chosen=lambda number: [0, 1, 2])
+    for entry in (entry for record in records for entry in record["cars"]):
+        entry["steps"] = 3
+    write(tmp_path / "whole", records, 3)
+    write(tmp_path / "killed", records, 3)
+    open_ones = {run.name: accumulator(str(run), size_guidance={"scalars": 0, "tensors": 0})
+                 for run in (tmp_path / "killed").iterdir()}
+    for end in (min(last + 3, 6), 6):
+        for run in open_ones.values():
+            run.Reload()
+        write(tmp_path / "killed", records[last + 1:end + 1], 3, before=records[:last + 1])
+    for name, run in open_ones.items():
+        run.Reload()
+        again = accumulator(str(tmp_path / "whole" / name), size_guidance={"scalars": 0, "tensors": 0})
+        again.Reload()
+        steps, steps_again = (
+            {tag: [event.step for event in getattr(one, shown)(tag)] for tag in one.Tags()[shown.lower()]}
+            for one in (run, again))
+        assert steps == steps_again and steps
 
 
 def test_a_run_that_starts_again_from_nothing_leaves_nothing_of_what_was(tmp_path, records):

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -25,11 +25,9 @@ class EventFile:
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        # TensorBoard reads a directory's files in order of name: a resumed run's comes after, whatever the clock says.
-        latest = max((float(path.name.removeprefix(PREFIX)) for path in _event_files(directory)), default=0.0)
-        self._file = open(directory / f"{PREFIX}{max(time.time(), latest + 1):.6f}", "xb")  # noqa: SIM115
+        self._file = open(_next_file(directory), "xb")  # noqa: SIM115
         self._records = RecordWriter(self._file)
-        self._records.write(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
+        self._records.write(_version().SerializeToString())
 
     def write(self, step: int, values: Iterable[Summary.Value]) -> None:
         event = Event(wall_time=time.time(), step=step, summary=Summary(value=values))
@@ -53,18 +51,52 @@ def picture(tag: str, png: bytes) -> Summary.Value:
 
 
 def cut(directory: Path, keeps: Callable[[Event], bool]) -> None:
-    """Remove the events for which `keeps` is false from a directory's event files. The directory need not exist."""
+    """Remove the events for which `keeps` is false from a directory's event files. The directory need not exist.
+
+    A TensorBoard that is open has read these events already. So all events that stay are written again, to a file of
+    their own. It begins with the mark of a restart, at which TensorBoard forgets what it has read before. The earlier
+    files are emptied and not removed, because a reader does not get past a file that is gone.
+    """
     from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 
-    for path in _event_files(directory):
-        events = [Event.FromString(data) for data in RawEventFileLoader(str(path)).Load()]
-        kept = [event for event in events if event.file_version or keeps(event)]
-        if len(kept) < len(events):
-            with replacing(path) as new, open(new, "wb") as file:
-                records = RecordWriter(file)
-                for event in kept:
-                    records.write(event.SerializeToString())
-                records.close()
+    kept: list[Event] = []
+    files, removed = _event_files(directory), False
+    for path in files:
+        for event in map(Event.FromString, RawEventFileLoader(str(path)).Load()):
+            if event.HasField("session_log"):  # all that was kept before follows once more
+                kept = []
+            elif not event.file_version:
+                stays = keeps(event)
+                removed |= not stays
+                kept += [event] * stays
+    if removed:
+        _write_file(_next_file(directory), [*[_restart()] * 2, *kept])  # TensorBoard takes the first for the start
+        for path in files:
+            _write_file(path, [])
+
+
+def _restart() -> Event:
+    return Event(wall_time=time.time(), step=0, session_log=SessionLog(status=SessionLog.START))
+
+
+def _write_file(path: Path, events: Iterable[Event]) -> None:
+    """Write an event file whole or not at all."""
+    with replacing(path) as new, open(new, "wb") as file:
+        records = RecordWriter(file)
+        for event in (_version(), *events):
+            records.write(event.SerializeToString())
+        records.close()
+
+
+def _version() -> Event:
+    """Return the event with which every file begins."""
+    return Event(wall_time=time.time(), file_version="brain.Event:2")
+
+
+def _next_file(directory: Path) -> Path:
+    """Return the path of a new file. TensorBoard reads files in order of name, and the clock may have been set back."""
+    latest = max((float(path.name.removeprefix(PREFIX)) for path in _event_files(directory)), default=0.0)
+    return directory / f"{PREFIX}{max(time.time(), latest + 1):.6f}"
 
 
 def _event_files(directory: Path) -> list[Path]:
