@@ -6,13 +6,17 @@
     labels = fedsim.load("runs/admm").labels([picture])
 """
 
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
 from fedsim.version import __version__
+
+TYPE_CHECKING = False  # as typing's: importing that takes time, in which Ctrl-C would print a traceback
 
 __all__ = ["FedsimError", "Result", "Segmenter", "Settings", "__version__", "load", "read_settings", "run"]
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from fedsim.api import FedsimError, Result, Segmenter, Settings, load, read_settings, run
 
 

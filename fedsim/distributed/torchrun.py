@@ -6,6 +6,11 @@ torchrun itself exits with status 1 and a traceback of its own after a user's mi
 may wait for ever if a second signal comes while it passes on the first. So it runs in a child process.
 """
 
+if __name__ == "__main__":  # before the long imports
+    from fedsim.system.program import prepare_program
+
+    prepare_program()
+
 import inspect
 import logging
 import os

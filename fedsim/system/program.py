@@ -3,17 +3,20 @@
 Ctrl-C ends a program at any moment without a traceback, with the status 130, as a shell reports it. While a command
 works, Ctrl-C raises KeyboardInterrupt, so that files are closed or removed. Before and after, and while a module is
 imported, there is nothing to keep, and libraries print tracebacks: the process ends at once.
+
+This module imports little, because Ctrl-C may come while it does.
 """
+
+from __future__ import annotations
 
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
-from typing import Any
 
-from fedsim.system.launchers import end_with_launchers
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Any
 
 INTERRUPTED = 128 + signal.SIGINT  # the exit status that a shell reports after Ctrl-C
 IMPORTING = ("importlib._bootstrap", "_frozen_importlib")  # the same module, under its later and its first name
@@ -26,21 +29,24 @@ def prepare_program() -> None:
 
     A program that was started to ignore Ctrl-C ignores it. SIGUSR1 asks for a checkpoint, and there is none yet.
     """
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    end_with_launchers()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
         sys.unraisablehook = _end_if_interrupted
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    from fedsim.system.launchers import end_with_launchers
+
+    end_with_launchers()
 
 
-@contextmanager
-def raised_interrupts() -> Iterator[None]:
+class raised_interrupts:
     """Let Ctrl-C raise KeyboardInterrupt while the block runs."""
-    global _raises
-    _raises = True
-    try:
-        yield
-    finally:
+
+    def __enter__(self) -> None:
+        global _raises
+        _raises = True
+
+    def __exit__(self, *error: object) -> None:
+        global _raises
         _raises = False
 
 
