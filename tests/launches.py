@@ -29,6 +29,7 @@ class Fall(NamedTuple):
     signal: int
     rank: int
     occasion: int  # at which the rank sends itself the signal, counted from 1
+    near: str = ""  # only files with this in their paths are occasions; "": all files of the run, and collectives
 
 
 class Ended(NamedTuple):
@@ -116,7 +117,7 @@ def _count_occasions(out: Path, fall: Fall | None) -> Callable[[], int]:
     """
     from fedsim.distributed.world import World
 
-    seen, inside, collective = [0], str(out), World._collective
+    seen, inside, collective, near = [0], str(out), World._collective, fall.near if fall else ""
 
     def pass_one() -> None:
         seen[0] += 1
@@ -124,11 +125,12 @@ def _count_occasions(out: Path, fall: Fall | None) -> Callable[[], int]:
             os.kill(os.getpid(), fall.signal)
 
     def hear(event: str, arguments: tuple[Any, ...]) -> None:
-        if event in FILE_EVENTS and str(arguments[0]).startswith(inside):
+        if event in FILE_EVENTS and str(arguments[0]).startswith(inside) and near in str(arguments[0]):
             pass_one()
 
     def counted(self: World, *others: Any) -> None:
-        pass_one()
+        if not near:
+            pass_one()
         collective(self, *others)
 
     World._collective = counted  # type: ignore

@@ -64,11 +64,9 @@ class Journal:
 
     def score_last(self, add_score: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         """Replace the latest record by what `add_score` makes of it."""
-        record = add_score(self._records[-1])
-        self.directory.cut(record["round"] - 1)
-        self.directory.append(record)
-        self._records[-1] = record
-        self._tensorboard.log_score(record)
+        self._records[-1] = add_score(self._records[-1])
+        self.directory.rewrite(self._records)
+        self._tensorboard.log_score(self._records[-1])
 
     def show(self, round_number: int, predictions: list[np.ndarray]) -> None:
         """Write a panel of predictions, (h, w) uint8 for each shown scene."""

@@ -15,8 +15,8 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -170,15 +170,28 @@ class RunDirectory:
 
         Raises RunError naming the round if a number is not finite or the line cannot be written.
         """
+        with self._writing_metrics(record), open(self.metrics, "a", encoding="utf-8") as file:
+            file.write(as_line(record))
+            file.flush()
+            os.fsync(file.fileno())  # the record is on the disk before the checkpoint of its round
+
+    def rewrite(self, records: Sequence[dict]) -> None:
+        """Write all records anew, the last of which has changed. A kill leaves all of the old or all of the new ones.
+
+        Raises RunError as `append` does.
+        """
+        with self._writing_metrics(records[-1]):
+            write_whole(self.metrics, "".join(map(as_line, records)))
+
+    @contextmanager
+    def _writing_metrics(self, record: dict) -> Iterator[None]:
+        """Raise RunError naming the round if a number of the record is not finite or the block cannot write."""
         where = f"round {record['round']}, rank 0"
         for key, value in floats_in(record):
             if not math.isfinite(value):
                 raise RunError(f"{where}: {key} is {value}; try a smaller --lr")
         try:
-            with open(self.metrics, "a", encoding="utf-8") as file:
-                file.write(as_line(record))
-                file.flush()
-                os.fsync(file.fileno())  # the record is on the disk before the checkpoint of its round
+            yield
         except OSError as error:
             raise RunError(f"{where}: cannot write {self.metrics} ({error.strerror})") from error
 
