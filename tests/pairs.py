@@ -33,7 +33,7 @@ GUARD = "fedsim.federation.divergence."
 class Leg:
     """A launch of a run: how it is started, and how it falls."""
 
-    how: str  # the run is named by --resume or "config" too, found by "auto", or begun "again" as torchrun does
+    how: str  # the run is named by --resume or "config" too, found by "auto", or started "again" as torchrun does
     ranks: int
     changes: dict[str, Any] = field(default_factory=dict)  # settings that may change at a resume
     fall: Fall | None = None
@@ -96,6 +96,7 @@ class Case:
         self.name = chance.choice(["", f"launch-{chance.random()}"])
         self.told: list[str] = []  # the commands so far, to be repeated by whoever looks for a fault
         self.legs: list[Leg] = []
+        self.begun_with: list[str] = []  # the command that made the run directory
 
     def play(self) -> Outcome:
         """Play both runs, and compare them."""
@@ -139,23 +140,35 @@ class Case:
 
     def _words(self, leg: Leg) -> list[str]:
         """Return the command of a leg."""
-        whole = to_words(self.chosen | {"rounds": self.rounds} | leg.changes | {"out": self.run})
+        whole = self._whole(leg)
         begun = (self.run / "config.toml").exists()
         own = ["--algo", self.chosen["algo"]] if ":" in str(self.chosen["algo"]) else []
         if not begun or leg.how == "auto":
             return [*whole, *(["--resume", "auto"] if leg.how == "auto" else [])]
-        if leg.how == "again" and self.name and self.legs[-1].fall:
+        if leg.how == "again" and self.name and whole == self.begun_with and not self._has_ended():
             return whole
         config = ["--config", str(self.run / "config.toml")] if leg.how == "config" else []
         return ["--resume", str(self.run), *config, *own, *to_words(leg.changes)]
+
+    def _whole(self, leg: Leg) -> list[str]:
+        return to_words(self.chosen | {"rounds": self.rounds} | leg.changes | {"out": self.run})
+
+    def _has_ended(self) -> bool:
+        """torchrun starts no ranks again that have ended well."""
+        return (self.run / "report" / "summary.md").exists()
 
     def _play_leg(self, leg: Leg, alone: Ended) -> Ended:
         """Play a leg; it ends as it should."""
         if (self.run / "config.toml").exists() and self.chance.random() < 0.25:
             self._try_another(alone)
         before = sorted((self.run / "checkpoints").glob("round-*.json"))
+        begun = (self.run / "config.toml").exists()
+        if leg.how == "again" and leg.fall:
+            leg.changes = self.legs[0].changes if self.legs else leg.changes  # torchrun starts the same command again
         ended = self._launch(self._words(leg), self.run, leg.ranks, leg.fall)
         self.legs.append(leg)
+        if not begun and leg.how != "auto":
+            self.begun_with = self._whole(leg)
         assert "Traceback" not in ended.said and "Error" not in ended.said, ended
         if ended.status == 2 and before and "has played" in ended.said:
             assert leg.changes["rounds"] < int(before[-1].stem[-6:]), ended
