@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec
 
-import torch
 from torch import nn
 
 from fedsim.distributed.devices import Place, choose_device
@@ -21,6 +20,7 @@ from fedsim.settings.fields import CHOICES, Settings, read_settings
 from fedsim.system.console import enduring_output
 from fedsim.system.launchers import ending_with_launchers
 from fedsim.system.paths import read_path
+from fedsim.system.process import at_defaults, kept_randomness, one_at_a_time
 
 __all__ = ["FedsimError", "Result", "Segmenter", "Settings", "load", "read_settings", "run"]
 
@@ -101,9 +101,13 @@ def _runs(make: Callable[P, Settings]) -> Callable[P, Result]:
 
         Every setting of the command line is an argument of the same name, such as algo="admm", cars=4, rounds=3;
         `fedsim.run(**fedsim.read_settings(path))` takes a preset. It prints what the command prints, or less after
-        `logging.getLogger("fedsim").setLevel("WARNING")`. Neither torch's global random state nor its number of threads
-        is changed. SIGINT and SIGTERM end the round under way and raise `fedsim.errors.Stopped`. An algorithm of your
-        own, algo="MODULE:CLASS", is imported: unlike the command, this trusts what a preset says.
+        `logging.getLogger("fedsim").setLevel("WARNING")`. SIGINT and SIGTERM end the round under way and raise
+        `fedsim.errors.Stopped`. An algorithm of your own, algo="MODULE:CLASS", is imported: unlike the command, this
+        trusts what a preset says.
+
+        What the program has set for torch, numpy and Python, such as a default type, `torch.no_grad` or warnings that
+        raise, changes no run. It holds again afterwards, like the states of all random generators. A process plays one
+        run at a time: a call from another thread waits.
 
         Raises UserError before training for a mistake, RunError for a fault in the run.
         """
@@ -111,12 +115,10 @@ def _runs(make: Callable[P, Settings]) -> Callable[P, Result]:
             raise SettingsError(f"there is no setting {unknown[0]!r}; known are {', '.join(known)}")
         settings = make(*args, **kwargs)
         given = {name: value for name, value in kwargs.items() if value is not None}
-        threads = torch.get_num_threads()
-        with enduring_output(), ending_with_launchers(), torch.random.fork_rng(range(torch.cuda.device_count())):
-            try:
-                return Result.read(whole_run(settings, given))
-            finally:
-                torch.set_num_threads(threads)
+        waits, gpus = Place.from_environment().size == 1, settings.device != "cpu"
+        with one_at_a_time("fedsim.run", waits), at_defaults(), kept_randomness(gpus), \
+                enduring_output(), ending_with_launchers():
+            return Result.read(whole_run(settings, given))
 
     run.__signature__ = inspect.signature(make)  # type: ignore[attr-defined]  # what help() shows
     return run

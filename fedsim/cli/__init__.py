@@ -83,7 +83,7 @@ def main() -> None:
         status = _status()
         stdout.finish()
         if stdout.error and not isinstance(stdout.error, BrokenPipeError):
-            _say(f"stdout cannot be written ({stdout.error.strerror}), so a part of the output is lost")
+            _say(f"stdout cannot be written ({stdout.describe_error()}), so a part of the output is lost")
             status = status or 1
         stderr.finish()
     if status:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from fedsim.classes import ClassTable
 from fedsim.comparison.trials import Row, curve, spread
-from fedsim.report.figures import STYLE, class_legend, legend_columns, shorten
+from fedsim.report.figures import class_legend, legend_columns, shorten, styled
 from fedsim.report.palette import LineStyle, line_styles
 from fedsim.report.scenes import Shown, tiles
 
@@ -25,7 +24,7 @@ BARS = 110  # side by side in a panel, counting the gaps between classes
 
 def curves_figure(rows: Sequence[Row]) -> Figure:
     """Draw mIoU over rounds, bytes and local steps: a line for each row, a band from its worst to its best seed."""
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure = Figure(figsize=(9.6, 3.5), layout="constrained")
         panels = figure.subplots(1, len(AXES), sharey=True)
         for axes, (axis, label) in zip(panels, AXES.items(), strict=True):
@@ -45,7 +44,7 @@ def classes_figure(rows: Sequence[Row], classes: Sequence[str]) -> Figure:
     """Draw the IoU of every class after the last round: a bar for each row, with a whisker for the deviation."""
     beside = max(3, BARS // (len(rows) + 2))  # classes in a panel
     groups = [classes[start:start + beside] for start in range(0, len(classes), beside)]
-    with matplotlib.rc_context(STYLE | {"axes.grid.axis": "y"}):
+    with styled(grid="y"):
         figure = Figure(figsize=(9.6, 1.2 + 2.1 * len(groups)), layout="constrained")
         panels = figure.subplots(len(groups), 1, squeeze=False).ravel()
         for axes, group in zip(panels, groups, strict=True):
@@ -74,7 +73,7 @@ def scenes_figure(shown: Shown, predictions: Mapping[str, list[np.ndarray]], cla
     named = max(1, int(tile * len(columns) / 1.2))  # classes side by side in the legend
     legend = 0.14 + 0.15 * -(-(len(classes) + 1) // named)
     page = side + (tile + gap) * len(columns), title + (tall + gap) * count + legend
-    with matplotlib.rc_context(STYLE | {"axes.grid": False}):
+    with styled(grid=None):
         figure = Figure(figsize=page)
         for column, (label, pictures) in enumerate(columns.items()):
             for line, picture in enumerate(pictures):

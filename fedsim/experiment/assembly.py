@@ -32,7 +32,7 @@ from fedsim.models import build_model, check_image_size, check_single_scene
 from fedsim.models.card import ModelCard
 from fedsim.models.flat import FlatModel
 from fedsim.models.loss import CrossEntropy, class_counts, class_weights
-from fedsim.seeds import seed_torch
+from fedsim.seeds import OwnDraws
 from fedsim.settings.fields import Settings
 from fedsim.settings.methods import Methods
 
@@ -156,9 +156,9 @@ def _draw_attack(settings: Settings, cars: int) -> Attack | None:
 def make_module(settings: Settings, classes: int, size: tuple[int, int]) -> nn.Module:
     """Return the untrained network. Its weights depend on the seed alone. Raises SettingsError."""
     check_image_size(settings.model, size)
-    seed_torch(settings.seed, "initial weights")
     try:
-        return build_model(settings.model, classes, settings.width, settings.norm)
+        with OwnDraws(settings.seed, "initial weights"):
+            return build_model(settings.model, classes, settings.width, settings.norm)
     except RuntimeError as error:  # torch's allocator raises it
         if "memory" not in str(error):
             raise

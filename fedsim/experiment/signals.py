@@ -31,7 +31,8 @@ class Signals:
     def __enter__(self) -> Self:
         listens = threading.current_thread() is threading.main_thread()
         for number in self._numbers if listens else ():
-            self._before[number] = signal.signal(number, self._hear)
+            if signal.getsignal(number) is not None:  # a handler that is no Python function could not be put back
+                self._before[number] = signal.signal(number, self._hear)
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -21,7 +21,7 @@ def build_model(name: str, classes: int, width: int | None, norm: str = "batch")
 
     width: channels of the first stage, the others in proportion; None keeps the network's own. norm: "group" replaces
     BatchNorm by group normalisation (Wu & He 2018, arXiv:1803.08494), which has no statistics that cars would share.
-    Weights come from torch's global generator. Raises SettingsError for an unknown name or an impossible width.
+    Weights are drawn as torch draws them. Raises SettingsError for an unknown name or an impossible width.
     """
     model = _build(name, classes, width)
     if norm == "group":

@@ -8,8 +8,10 @@ Nothing here touches pyplot, so no display is needed and a caller's own figures 
 import io
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -25,10 +27,22 @@ STYLE: dict[Any, Any] = {
     "font.family": "sans-serif", "font.size": 9, "axes.titlesize": 9, "legend.fontsize": 8,
     "text.parse_math": False,  # a name may hold a dollar sign
     "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8,
-    "axes.grid": True, "grid.color": "#e4e4e4", "grid.linewidth": 0.6, "axes.axisbelow": True,
+    "grid.color": "#e4e4e4", "grid.linewidth": 0.6, "axes.axisbelow": True,
     "legend.frameon": False, "lines.solid_capstyle": "round", "savefig.dpi": 200,
     "svg.fonttype": "none", "svg.hashsalt": "fedsim",  # text as text; the same figure, the same file
 }
+
+
+@contextmanager
+def styled(grid: Literal["both", "x", "y"] | None = "both") -> Iterator[None]:
+    """Draw in the look of all figures, whatever a program or a matplotlibrc has set.
+
+    grid: the axes whose ticks have lines across the figure.
+    """
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE | {"axes.grid": grid is not None, "axes.grid.axis": grid or "both"})
+        yield
 
 
 def save_png(figure: Figure, target: Path | io.BytesIO, **options: Any) -> None:
@@ -50,7 +64,7 @@ def to_svg(figure: Figure) -> str:
 def _save(figure: Figure, target: Path | io.StringIO | io.BytesIO, **options: Any) -> None:
     for text in figure.findobj(Text):
         text.set_text(printable(text.get_text()))
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+    with styled(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in letters that the font lacks has boxes
         figure.savefig(target, **options)
 

@@ -6,14 +6,13 @@ Importing this imports matplotlib, which takes long: import it when there is som
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from fedsim.classes import ClassTable
-from fedsim.report.figures import STYLE, save_png
+from fedsim.report.figures import save_png, styled
 
 LEAST = 1e-4  # smaller shares have its colour; a share of 0 is grey
 NAMED_CARS = 60  # if there are more cars, only some are named
@@ -28,7 +27,7 @@ def draw_heat_map(cars: Sequence[str], classes: ClassTable, shares: np.ndarray, 
 def heat_map(cars: Sequence[str], classes: ClassTable, shares: np.ndarray) -> Figure:
     """Draw the shares (cars, C) of each car's labelled pixels on a logarithmic scale."""
     count, numbered = len(cars), len(cars) <= NAMED_CARS and len(classes) <= NUMBERED_CLASSES
-    with matplotlib.rc_context(STYLE | {"axes.grid": False}):
+    with styled(grid=None):
         size = (2.6 + (0.42 if numbered else 0.24) * len(classes), 1.5 + min(0.24 * count, 9.0))
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot()

@@ -6,7 +6,6 @@ Importing this imports matplotlib, which takes long: import it when there is som
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -14,7 +13,7 @@ from fedsim.data.conditions import perturb
 from fedsim.data.perturbations import PERTURBATIONS, SEVERITIES, Perturbation
 from fedsim.data.scene_set import SceneSet, Source
 from fedsim.evaluation.robustness import Robustness
-from fedsim.report.figures import STYLE, save_png
+from fedsim.report.figures import save_png, styled
 from fedsim.report.palette import LineStyle
 from fedsim.report.scenes import read_own_picture
 
@@ -30,7 +29,7 @@ def draw_robustness(results: Mapping[str, Robustness], lines: Sequence[LineStyle
     kinds = list(next(iter(results.values())).kinds())
     columns = min(COLUMNS, max(3, len(kinds)))
     rows = -(-len(kinds) // columns)
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure = Figure(figsize=(1.75 * columns, 1.5 * rows + 0.55), layout="constrained")
         panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
         for axes, kind in zip(panels, kinds, strict=False):
@@ -61,7 +60,7 @@ def draw_contact_sheet(scenes: SceneSet, source: Source, split: str, seed: int, 
         pictures[kind] = perturb(image, [name], Perturbation(kind, SHOWN_SEVERITY), seed)[0]
     height, width = image.shape[2:]
     rows = -(-len(pictures) // COLUMNS)
-    with matplotlib.rc_context(STYLE | {"axes.grid": False}):
+    with styled(grid=None):
         figure = Figure(figsize=(2.0 * COLUMNS, (2.0 * height / width + 0.22) * rows), layout="constrained")
         for axes, (title, picture) in zip(figure.subplots(rows, COLUMNS).ravel(), pictures.items(), strict=True):
             axes.imshow(picture.transpose(1, 2, 0), interpolation="nearest")

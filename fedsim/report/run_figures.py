@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -17,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from fedsim.classes import ClassTable
-from fedsim.report.figures import STYLE, class_legend, legend_columns, save_png, shorten
+from fedsim.report.figures import class_legend, legend_columns, save_png, shorten, styled
 from fedsim.report.palette import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, line_style
 from fedsim.report.scenes import Pictures, tiles
 from fedsim.report.words import format_number
@@ -45,7 +44,7 @@ def loss_figure(records: list[dict]) -> Figure:
 
     records: lines of metrics.jsonl. A car that does not take part in every round has a mark in each round of its own.
     """
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure = Figure(figsize=(6.6, 3.8), layout="constrained")
         axes = figure.add_subplot()
         draw_cars(axes, records, "loss")
@@ -72,7 +71,7 @@ def miou_figure(records: list[dict], baselines: dict[str, float]) -> Figure:
 
     baselines: name -> mIoU of a trivial answer; each has a dashed line.
     """
-    with matplotlib.rc_context(STYLE):
+    with styled():
         # The padding, in inches, keeps the last number of one axis from the other's first.
         figure = Figure(figsize=(6.6, 3.2), layout=ConstrainedLayoutEngine(w_pad=0.1))
         left, right = figure.subplots(1, 2, sharey=True)
@@ -119,7 +118,7 @@ def draw_segmentation(images: Pictures, labels: Pictures, predictions: Pictures,
     tile_height = tile * height / width
     page_height = title + 3 * tile_height + 2 * gap + 0.08 + 0.15 * legend_rows + 0.06
     margin = (page_width - tile * count - gap * (count - 1)) / 2
-    with matplotlib.rc_context(STYLE | {"axes.grid": False}):
+    with styled(grid=None):
         figure = Figure(figsize=(page_width, page_height))
         for row, row_title in enumerate(("scene", "truth", "prediction")):
             bottom = page_height - title - (row + 1) * tile_height - row * gap
@@ -145,7 +144,7 @@ def cars_figure(records: list[dict]) -> Figure | None:
     if not keys:
         return None
     rows = -(-len(keys) // 2)
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure = Figure(figsize=(6.6, 2.3 * rows + 0.5), layout="constrained")
         panels = figure.subplots(rows, 2, squeeze=False).ravel()
         for axes, key in zip(panels, keys, strict=False):
@@ -164,7 +163,7 @@ def residual_figure(records: list[dict]) -> Figure | None:
     """Draw FedADMM's residuals, on a logarithmic scale, and its penalty against rounds; None for other algorithms."""
     if not any(number_in(record, key) is not None for record in records for key in RESIDUALS):
         return None
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure = Figure(figsize=(6.6, 2.8), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(3, 2))
         for index, (key, name) in enumerate(RESIDUALS.items()):
@@ -191,7 +190,7 @@ def class_figure(records: list[dict], classes: ClassTable) -> Figure | None:
     ious = np.array([[number_in(record["global"]["class_iou"], name) for record in scored]
                      for name in classes.names], dtype=np.float64)  # (C, scored rounds), NaN: in neither
     count = len(classes)
-    with matplotlib.rc_context(STYLE | {"axes.grid": False}):
+    with styled(grid=None):
         figure = Figure(figsize=(6.6, 1.1 + 0.2 * count), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
         left.set_facecolor("#bbbbbb")

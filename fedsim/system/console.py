@@ -8,8 +8,9 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import UnsupportedOperation
 from typing import Any, TextIO
 
 from fedsim.system.names import printable
@@ -23,32 +24,52 @@ SECONDS_BETWEEN_LINES = 30.0  # if progress cannot be shown as a bar
 class Enduring:
     """A text stream that drops what it cannot write, and keeps the first error.
 
-    A reader that has gone, a full disk or a closed terminal must not cost a command its files.
+    A reader that has gone, a full disk, or a stream that a program has closed or made itself must not cost a command
+    its files.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self.error: OSError | None = None
+    def __init__(self, stream: TextIO | None) -> None:
+        """stream: None drops everything, as Python has it where a program was started without the stream."""
+        self._stream: Any = stream
+        self.error: Exception | None = None
 
     def write(self, text: str) -> int:
         """Write text, or drop it. Return the number of its characters."""
-        try:
-            return self._stream.write(text)
-        except UnicodeEncodeError as error:  # a name that is no UTF-8, or letters that the terminal does not know
-            self._stream.write(printable(text).encode(error.encoding, "replace").decode(error.encoding))
-            return len(text)
-        except OSError as error:
-            self.error = self.error or error
-            return len(text)
+        if not isinstance(text, str):
+            raise TypeError(f"write() takes text, not {type(text).__name__}")
+        self._endure(lambda: self._write(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write several texts."""
+        for line in lines:
+            self.write(line)
 
     def flush(self) -> None:
         """Flush the stream, or drop what it holds."""
-        try:
-            self._stream.flush()
-        except OSError as error:
-            self.error = self.error or error
+        self._endure(lambda: getattr(self._stream, "flush", bool)())
+
+    def isatty(self) -> bool:
+        """Return whether the stream is a terminal; a stream that cannot tell is none."""
+        with suppress(Exception):
+            return bool(self._stream.isatty())
+        return False
+
+    def fileno(self) -> int:
+        """Return the stream's descriptor. Raises OSError if it has none."""
+        with suppress(Exception):
+            return int(self._stream.fileno())
+        raise UnsupportedOperation("fileno")
+
+    @property
+    def encoding(self) -> str:
+        """The encoding of the text, in which a table is drawn too."""
+        return getattr(self._stream, "encoding", None) or "utf-8"
 
     def __getattr__(self, name: str) -> Any:
+        # To an ASCII stream that has a buffer, click writes UTF-8 through the buffer, past this stream.
+        if name == "buffer" and self.encoding.lower() in ("ascii", "us-ascii", "ansi_x3.4-1968", "646"):
+            raise AttributeError(name)
         return getattr(self._stream, name)
 
     def finish(self) -> None:
@@ -56,20 +77,39 @@ class Enduring:
         self.flush()
         if self.error:
             with suppress(OSError), open(os.devnull, "w") as nowhere:
-                os.dup2(nowhere.fileno(), self._stream.fileno())
+                os.dup2(nowhere.fileno(), self.fileno())
+
+    def describe_error(self) -> str:
+        """Return what was wrong at the first error, in words of the system if it has any."""
+        return str(getattr(self.error, "strerror", None) or self.error)
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+        except UnicodeEncodeError as error:  # a name that is no UTF-8, or letters that the terminal does not know
+            self._stream.write(printable(text).encode(error.encoding, "replace").decode(error.encoding))
+
+    def _endure(self, action: Callable[[], object]) -> None:
+        if self._stream is None:
+            return
+        try:
+            action()
+        except Exception as error:  # ValueError if it is closed; a stream of a program's own may raise anything
+            self.error = self.error or error
 
 
 @contextmanager
 def enduring_output() -> Iterator[tuple[Enduring, Enduring]]:
     """Let sys.stdout and sys.stderr drop what they cannot write while the block runs; yield the two."""
     before = sys.stdout, sys.stderr
-    # A stream is None if the program was started without it.
-    out, err = (Enduring(stream or open(os.devnull, "w", encoding="utf-8")) for stream in before)  # noqa: SIM115
+    out, err = Enduring(sys.stdout), Enduring(sys.stderr)
     sys.stdout, sys.stderr = out, err  # type: ignore[assignment]
     try:
         yield out, err
     finally:
-        sys.stdout, sys.stderr = before
+        # Another thread may have led them elsewhere meanwhile.
+        sys.stdout, sys.stderr = (stream if now is ours else now for stream, ours, now in zip(
+            before, (out, err), (sys.stdout, sys.stderr), strict=True))
         out.flush()
         err.flush()
 
@@ -102,11 +142,14 @@ class _Words(logging.Formatter):
 
 
 def _prepare(log: logging.Logger) -> None:
-    handler = _Printed()
-    handler.setFormatter(_Words())
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    log.propagate = False  # a notebook's root logger would say everything twice
+    """Let the log print, unless a program has given it a handler; a level that a program has set stays."""
+    if not log.handlers:
+        handler = _Printed()
+        handler.setFormatter(_Words())
+        log.addHandler(handler)
+        log.propagate = False  # a notebook's root logger would say everything twice
+    if log.level == logging.NOTSET:
+        log.setLevel(logging.INFO)
 
 
 _prepare(LOG)
