@@ -116,8 +116,8 @@ def _runs(make: Callable[P, Settings]) -> Callable[P, Result]:
         settings = make(*args, **kwargs)
         given = {name: value for name, value in kwargs.items() if value is not None}
         waits, gpus = Place.from_environment().size == 1, settings.device != "cpu"
-        with one_at_a_time("fedsim.run", waits), at_defaults(), kept_randomness(gpus), \
-                enduring_output(), ending_with_launchers():
+        with (one_at_a_time("fedsim.run", waits), at_defaults(), kept_randomness(gpus), enduring_output(),
+              ending_with_launchers()):
             return Result.read(whole_run(settings, given))
 
     run.__signature__ = inspect.signature(make)  # type: ignore[attr-defined]  # what help() shows
