@@ -1,7 +1,7 @@
 """The journal of a run: all that the coordinator writes during the run and at its end."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,16 +34,19 @@ class Journal:
         last: the round that the run continues from, -1 for a new run; records of later rounds are removed. notes:
         sentences that a reader of the scores needs. pixels: (cars, C) labelled pixels of every car and class in
         training. duals: whether the algorithm has dual variables. shown: loads the scenes of the panels, when the first
-        panel is made. Raises OutputError.
+        panel is made. Raises OutputError if metrics.jsonl cannot be written.
         """
         self.directory, self._classes, self._split, self._notes = directory, classes, settings["eval_split"], notes
         self._cars, self._pixels, self._make_shown = cars, pixels, shown
         self._records: list[dict[str, Any]] = directory.cut(last)
         self._models: list[Path] = []
         self._progress = Progress(settings["rounds"])
-        self._tensorboard = TensorBoard(directory.tensorboard, [car.name for car in cars], self._records)
-        self._tensorboard.describe(pages.lay_out_charts(duals), pages.tabulate_partition(cars, classes, pixels))
-        self._tensorboard.compare(pages.list_settings(str(directory.path), settings))
+        self._tensorboard: TensorBoard | None = None
+        with self._for_eyes_alone():
+            board = TensorBoard(directory.tensorboard, [car.name for car in cars], self._records)
+            self._tensorboard = board
+            board.describe(pages.lay_out_charts(duals), pages.tabulate_partition(cars, classes, pixels))
+            board.compare(pages.list_settings(str(directory.path), settings))
 
     @cached_property
     def _shown(self) -> Shown:
@@ -53,7 +56,9 @@ class Journal:
         """Write the record of a round, to metrics.jsonl first: the other files can be made again from it."""
         self.directory.append(record)
         self._records.append(record)
-        self._tensorboard.log_round(record, details)
+        with self._for_eyes_alone():
+            if self._tensorboard:
+                self._tensorboard.log_round(record, details)
         self._progress.show(record)
         if "warning" in record:
             LOG.warning("round %d: %s", record["round"], record["warning"])
@@ -66,12 +71,16 @@ class Journal:
         """Replace the latest record by what `add_score` makes of it."""
         self._records[-1] = add_score(self._records[-1])
         self.directory.rewrite(self._records)
-        self._tensorboard.log_score(self._records[-1])
+        with self._for_eyes_alone():
+            if self._tensorboard:
+                self._tensorboard.log_score(self._records[-1])
 
     def show(self, round_number: int, predictions: list[np.ndarray]) -> None:
         """Write a panel of predictions, (h, w) uint8 for each shown scene."""
-        _, images, labels = self._shown
-        self._tensorboard.log_panel(round_number, panel(images, labels, predictions, self._classes))
+        with self._for_eyes_alone():
+            if self._tensorboard:
+                _, images, labels = self._shown
+                self._tensorboard.log_panel(round_number, panel(images, labels, predictions, self._classes))
 
     def save_model(self, name: str, weights: dict[str, Tensor], metadata: dict[str, str]) -> None:
         """Write a model's weights to a file that is loaded without running code."""
@@ -96,9 +105,11 @@ class Journal:
         from fedsim.report.run_figures import draw_loss, draw_miou, draw_segmentation
 
         self._progress.close()
-        self._tensorboard.describe(pages.draw_partition(self._cars, self._classes, self._pixels))
-        self._tensorboard.compare(pages.mark_end())
-        self._tensorboard.close()
+        with self._for_eyes_alone():
+            if self._tensorboard:
+                self._tensorboard.describe(pages.draw_partition(self._cars, self._classes, self._pixels))
+                self._tensorboard.compare(pages.mark_end())
+                self._tensorboard.close()
         outcome = self._outcome(baselines, [])
         loss, miou, segmentation, page = (self.directory.report / name for name in (
             "loss.png", "miou.png", "segmentation.png", "index.html"))
@@ -122,5 +133,21 @@ class Journal:
     def close(self) -> None:
         """Close the terminal's bar and the event files, whatever ended the run."""
         self._progress.close()
-        with suppress(OSError):  # a full disk has been reported already
-            self._tensorboard.close()
+        self._close_tensorboard()
+
+    def _close_tensorboard(self) -> None:
+        if self._tensorboard:
+            with suppress(OSError):  # a full disk has been reported already
+                self._tensorboard.close()
+
+    @contextmanager
+    def _for_eyes_alone(self) -> Iterator[None]:
+        """Go on without TensorBoard's files if they cannot be written: metrics.jsonl has all the numbers."""
+        try:
+            yield
+        except OSError as error:
+            self._close_tensorboard()
+            self._tensorboard = None
+            where = f" ({error.filename})" if error.filename else ""
+            LOG.warning("the files of TensorBoard cannot be written: %s%s; the run goes on without them, and "
+                        "metrics.jsonl has all the numbers", error.strerror or error, where)

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -13,19 +15,24 @@ B = ["--cars", "2", "--width", "4", "--image-size", "32x24", "--threads", "1", "
 FULL = "fedsim: stdout cannot be written (No space left on device), so a part of the output is lost\n"
 
 
-def start(sink: str, *words: object, module: str = "fedsim") -> subprocess.CompletedProcess[str]:
-    """Run a command whose stdout is a pipe without a reader, a full device, or closed; or whose stderr is closed."""
-    command = [sys.executable, "-m", module, *map(str, words)]
+def start(sink: str, *words: object, module: str = "fedsim",
+          more: Mapping[str, str] = MappingProxyType({})) -> subprocess.CompletedProcess[str]:
+    """Run a command whose stdout is a pipe without a reader, a full device, or closed; or whose stderr is closed.
+
+    more: variables of its environment.
+    """
+    command, env = [sys.executable, "-m", module, *map(str, words)], os.environ | more
     if sink in ("closed", "no stderr"):
         shut = 1 if sink == "closed" else 2
-        return subprocess.run(["sh", "-c", f'exec "$@" {shut}>&-', "sh", *command], capture_output=True, text=True)
+        return subprocess.run(["sh", "-c", f'exec "$@" {shut}>&-', "sh", *command], capture_output=True, text=True,
+                              env=env)
     if sink == "full":
         with open("/dev/full", "w") as full:
-            return subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+            return subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=env)
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        return subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+        return subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, env=env)
     finally:
         os.close(writer)
 
@@ -99,3 +106,42 @@ def test_a_run_in_python_goes_on_without_its_output(tiny_camvid, tmp_path, monke
         with pytest.raises(OSError):
             full.close()
     assert len(result.metrics) == 2 and Path(result.report).is_file()
+
+
+@pytest.mark.parametrize("trouble", ["at the start", "in a round"])
+def test_tensorboards_files_that_cannot_be_written_end_no_training(tiny_camvid, tmp_path, capsys, monkeypatch, trouble):
+    """They are for eyes alone: the records have all the numbers. Catches a run of days that ends for a picture."""
+    from fedsim.main import main
+    from fedsim.report.tensorboard.board import TensorBoard
+
+    full = OSError(28, "No space left on device", "events")
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise full
+
+    monkeypatch.setattr(TensorBoard, "__init__" if trouble == "at the start" else "log_round", fail)
+    run = tmp_path / "run"
+    assert main([*B, "--data", "camvid", "--data-root", str(tiny_camvid), "--out", str(run)]) == 0
+    said = capsys.readouterr()
+    assert said.out.count("TensorBoard cannot be written: No space left on device (events); the run goes on") == 1
+    assert said.err == "" and len((run / "metrics.jsonl").read_text().splitlines()) == 2
+    assert (run / "report" / "summary.md").is_file()
+
+
+def test_a_comparison_and_an_export_are_written_before_words(tiny_camvid, tmp_path):
+    run, ascii_only = tmp_path / "run", {"PYTHONIOENCODING": "ascii"}
+    assert start("closed", *B, "--data", "camvid", "--data-root", tiny_camvid, "--out", run,
+                 module="fedsim.main").returncode == 0
+    for sink, status, said in (("full", 1, FULL), ("no reader", 0, "")):
+        done = start(sink, "compare", run, "--out", tmp_path / f"comparison {sink}", more=ascii_only)
+        assert (done.returncode, done.stderr) == (status, said)
+        assert (tmp_path / f"comparison {sink}" / "index.html").is_file()
+    done = start("full", "export", run, "--format", "torch", "--out", tmp_path / "model.pt2", more=ascii_only)
+    assert (done.returncode, (tmp_path / "model.pt2").is_file()) == (1, True) and done.stderr.endswith(FULL)
+
+
+def test_click_does_not_write_past_an_ascii_stream():
+    """Catches help that goes to the stream's buffer as UTF-8, where an error is none of ours."""
+    for sink, status, said in (("full", 1, FULL), ("no reader", 0, "")):
+        done = start(sink, "list", "--help", more={"PYTHONIOENCODING": "ascii"})
+        assert (done.returncode, done.stderr) == (status, said)
