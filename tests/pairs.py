@@ -96,20 +96,27 @@ class Case:
         self.name = chance.choice(["", f"launch-{chance.random()}"])
         self.told: list[str] = []  # the commands so far, to be repeated by whoever looks for a fault
         self.legs: list[Leg] = []
+        self.ends: set[int] = set()  # rounds that were the last of a leg
         self.begun_with: list[str] = []  # the command that made the run directory
 
     def play(self) -> Outcome:
-        """Play both runs, and compare them."""
-        alone = self._launch([*to_words(self.chosen | {"rounds": self.rounds, "evaluate_every": 1}),
-                              "--out", self.whole], self.whole)
-        if alone.status == 2:
-            return self._refused(alone)
-        assert alone.status in (0, 1) and len(alone.said.splitlines()) == alone.status, alone
-        for _ in range(self.chance.choice([1, 1, 2, 3])):
-            self._play_leg(self._draw_leg(alone.occasions), alone)
-        last = self._draw_leg(0)
-        ended = self._play_leg(Leg(last.how, last.ranks, last.changes | {"rounds": self.rounds}), alone)
-        assert ended.status == alone.status, ended
+        """Play both runs, stage by stage, and compare them. A cosine is another one after a run is prolonged."""
+        stages = [self.rounds]
+        if self.chosen["lr_schedule"] == "cosine" and self.chance.random() < 0.3:
+            stages.insert(0, self.chance.randint(1, self.rounds))
+        for self.rounds in stages:
+            alone = self._launch([*to_words(self.chosen | {"rounds": self.rounds, "evaluate_every": 1}), "--out",
+                                  self.whole, "--resume", "auto"], self.whole)
+            if alone.status == 2:
+                return self._refused(alone)
+            assert alone.status in (0, 1) and len(alone.said.splitlines()) == alone.status, alone
+            for _ in range(self.chance.choice([1, 1, 2, 3])):
+                self._play_leg(self._draw_leg(alone.occasions), alone)
+            last = self._draw_leg(0)
+            ended = self._play_leg(Leg(last.how, last.ranks, last.changes | {"rounds": self.rounds}), alone)
+            assert ended.status == alone.status, ended
+            if alone.status:
+                break
         self._compare(bool(alone.status))
         return Outcome(alone.status, alone.said)
 
@@ -167,6 +174,7 @@ class Case:
             leg.changes = self.legs[0].changes if self.legs else leg.changes  # torchrun starts the same command again
         ended = self._launch(self._words(leg), self.run, leg.ranks, leg.fall)
         self.legs.append(leg)
+        self.ends.add(leg.changes.get("rounds", self.rounds))
         if not begun and leg.how != "auto":
             self.begun_with = self._whole(leg)
         assert "Traceback" not in ended.said and "Error" not in ended.said, ended
@@ -208,9 +216,8 @@ class Case:
             assert record == expected, difference(record, expected)
             every = [leg.changes.get("evaluate_every", self.chosen.get("evaluate_every", 1)) for leg in self.legs]
             due = [record["round"] % one == 0 for one in every]
-            ends = [leg.changes.get("rounds", self.rounds) for leg in self.legs]
             assert record["global"] if all(due) or (record["round"] == self.rounds and not failed) else (
-                any(due) or record["round"] in ends or not record["global"]), f"score of round {record['round']}"
+                any(due) or record["round"] in self.ends or not record["global"]), f"score of round {record['round']}"
         self._compare_events()
         if failed:
             return  # the models and the checkpoint, if any, are those of a leg that ended before the round that fails
