@@ -13,7 +13,7 @@ from sameness import records
 
 from fedsim.settings.fields import Settings
 
-CASES = 10  # about a second each
+CASES = 8  # of a second each, on an idle machine
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +31,8 @@ def test_each_setting_has_values_to_draw():
 
 
 def test_runs_that_are_stopped_and_resumed_anywhere_end_with_the_bits_of_a_run_left_alone(pairs):
-    """On one rank or two. Seen to fail with h of FedDyn in float32 before its first round, with a stop that a resume
-    forgets, and with an attacker's noise drawn from torch's generator.
+    """On one rank or two. Seen to fail with a checkpoint that has the statistics of round 0. The benchmark was seen to
+    fail within 40 cases with h of FedDyn in float32 before its first round, and with a stop that a resume forgets.
     """
     played = [pairs.resume(random.Random(f"sample-{number}")).status for number in range(CASES)]
     assert played.count(0) > CASES / 2
