@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     One rank speaks for all ranks. Another rank speaks only of what it alone has noticed.
     """
+    os.environ["MPLBACKEND"] = "agg"  # no figure needs a display, and an unknown name ends the import of matplotlib
     open_standard_streams()
     with enduring_output() as (stdout, stderr):
         status = _status(sys.argv[1:] if arguments is None else arguments)
