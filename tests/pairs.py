@@ -181,7 +181,7 @@ class Case:
         if ended.status == 2 and before and "has played" in ended.said:
             assert leg.changes["rounds"] < int(before[-1].stem[-6:]), ended
             one_sentence(2, ended.said)
-        elif ended.status == 1 and leg.fall and leg.ranks > 1 and ended.said.startswith("fedsim: rank "):
+        elif ended.status == 1 and leg.fall and leg.ranks > 1 and re.search(r"rank \d waited", ended.said):
             one_sentence(1, ended.said)  # of the rank that has lost the other one
         elif ended.status in (1, 2):
             assert ended.status == alone.status and plain(ended.said) == plain(alone.said), (ended, alone)
