@@ -10,7 +10,7 @@ from torch import Tensor
 from fedsim.aggregation import AGGREGATORS
 from fedsim.algorithms import Local
 from fedsim.cli.command import Command
-from fedsim.experiment.checks import check_algorithm
+from fedsim.experiment.algorithm_trial import check_algorithm
 from fedsim.federation.bundles import to_tensors
 from fedsim.options import Option, options_of
 from fedsim.report.words import ABSENT
@@ -60,8 +60,9 @@ def algorithms(own: tuple[str, ...]) -> None:
 def describe(name: str) -> AlgorithmRow:
     """Describe an algorithm. Raises SettingsError if it is unknown or wrong."""
     kind = registry.algorithm_class(name)
-    algorithm, theta = kind(), torch.zeros(1)
-    check_algorithm(algorithm, theta, name)
+    algorithm, theta = kind(), torch.linspace(-1, 1, 16)
+    if ":" in name:
+        check_algorithm(algorithm, theta, name)
     shared = algorithm.begin_round(algorithm.init_shared(theta), 1.0)
     memory = algorithm.init_memory(theta)
     sent = algorithm.contribute(Local(theta, 1, 1, 1.0), shared, memory)[0]

@@ -18,9 +18,12 @@ from fedsim.data.partition.schemes import Shard
 from fedsim.data.scene_set import SceneSet
 from fedsim.distributed.world import World
 from fedsim.errors import SettingsError
-from fedsim.experiment.checks import check_algorithm, check_cars, warnings
+from fedsim.experiment.algorithm_trial import check_algorithm
+from fedsim.experiment.checks import check_cars, warnings
 from fedsim.experiment.dealing import alpha_of, cars_of, deal, source_of
 from fedsim.experiment.identity import config, current_versions
+from fedsim.experiment.network_trial import check_network
+from fedsim.experiment.watched import watch
 from fedsim.federation.attacks import Attack, Mislabelled, hostile_cars
 from fedsim.federation.batchnorm import NORM_RULES
 from fedsim.federation.federation import Car, Federation, Fleet, Method, Schedule
@@ -32,7 +35,7 @@ from fedsim.models import build_model, check_image_size, check_single_scene
 from fedsim.models.card import ModelCard
 from fedsim.models.flat import FlatModel
 from fedsim.models.loss import CrossEntropy, class_counts, class_weights
-from fedsim.seeds import OwnDraws
+from fedsim.seeds import OwnDraws, seed_torch
 from fedsim.settings.fields import Settings
 from fedsim.settings.methods import Methods
 
@@ -83,14 +86,20 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
                             f"start {cars} ranks, or raise --cars to {world.size}")
     source = world.together(lambda: source_of(settings, cars))
     size = settings.input_size() or source.image_size
-    module = world.together(lambda: make_module(settings, len(source.classes), size))
+    rule = NORM_RULES[settings.batchnorm or "recalibrate"]
+
+    def build() -> nn.Module:
+        return make_module(settings, len(source.classes), size)
+
+    module = world.together(lambda: check_network(settings.model, build, len(source.classes), size, world.device,
+                                                  rule.recalibrates))
     dealt = deal(settings, source, cars, world, log)
     shards = dealt.shards
     if algorithm.pooled:
         shards = [Shard("all cars", np.sort(np.concatenate([shard.indices for shard in shards])))]
     if any(len(shard.indices) % settings.batch_size == 1 % settings.batch_size for shard in shards):
         alone = next((shard.name for shard in shards if len(shard.indices) == 1), None)
-        world.together(lambda: check_single_scene(settings.model, module, size, alone))
+        world.together(lambda: check_single_scene(settings.model, build(), size, alone))
     for warning in dealt.warnings():
         log.warning("%s", warning)
     federation, criterion = _make_federation(settings, methods, world, dealt.train_set, shards, module)
@@ -109,7 +118,7 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
 def _make_federation(settings: Settings, methods: Methods, world: World, train_set: SceneSet, shards: list[Shard],
                 module: nn.Module) -> tuple[Federation, CrossEntropy]:
     """Return the federation, and the loss that its cars train with and its model is scored by."""
-    algorithm = methods.algorithm
+    algorithm = watch(methods.algorithm, settings.algo, world)
     homes = place_cars([len(shard.indices) for shard in shards], world.size)
     mine = [car for car, home in enumerate(homes) if home == world.rank]
     criterion = _make_loss(settings, world, train_set, [shards[car] for car in mine])
@@ -130,9 +139,12 @@ def _make_federation(settings: Settings, methods: Methods, world: World, train_s
         cars=tuple(Car(shard.name, len(shard.indices)) for shard in shards), homes=tuple(homes),
         weights=tuple(len(shard.indices) if weighting == "images" else 1 for shard in shards),
         scenes={car: scenes_of(car) for car in mine})
-    world.together(lambda: check_algorithm(algorithm, model.theta.clone(), settings.algo))
-    memories = make_memories(algorithm.init_memory(model.theta), mine, folder=None)
     training = _make_training(settings, criterion, len(train_set.classes))
+    if ":" in settings.algo:
+        length = training.optimizer.step_length(settings.lr, 2, methods.algorithm.damping)
+        world.together(lambda: check_algorithm(methods.algorithm, model.theta.clone(), settings.algo, length,
+                                               methods.aggregator.robust))
+    memories = make_memories(algorithm.init_memory(model.theta), mine, folder=None)
     return Federation(world, model, training, method, schedule, fleet, memories), criterion
 
 
@@ -156,6 +168,7 @@ def _draw_attack(settings: Settings, cars: int) -> Attack | None:
 def make_module(settings: Settings, classes: int, size: tuple[int, int]) -> nn.Module:
     """Return the untrained network. Its weights depend on the seed alone. Raises SettingsError."""
     check_image_size(settings.model, size)
+    seed_torch(settings.seed, "initial weights")  # for functions that take no generator, such as torch.randn_like
     try:
         with OwnDraws(settings.seed, "initial weights"):
             return build_model(settings.model, classes, settings.width, settings.norm)

@@ -1,16 +1,12 @@
 """Mistakes and warnings that show once a federation is put together."""
 
 from collections.abc import Iterator
-from typing import Any
-
-from torch import Tensor
 
 from fedsim.aggregation import Aggregator, TrimmedMean
-from fedsim.algorithms import Algorithm, FedADMM, Local
-from fedsim.errors import FedsimError, SettingsError
-from fedsim.federation.bundles import from_tensors, to_tensors
+from fedsim.algorithms import FedADMM
+from fedsim.errors import SettingsError
+from fedsim.experiment.watched import unwatched
 from fedsim.federation.federation import Federation
-from fedsim.federation.memories import make_memories
 from fedsim.federation.participation import number_of_cars
 from fedsim.settings.fields import Settings
 
@@ -30,62 +26,10 @@ def check_cars(settings: Settings, aggregator: Aggregator, cars: int) -> None:
                             f"{taking_part} take part; raise --cars or --participation")
 
 
-def check_algorithm(algorithm: Algorithm, theta: Tensor, name: str) -> None:
-    """Play the algorithm's functions through once on a theta (d,), to check the types of what they return.
-
-    Raises SettingsError if one is wrong, as it may be in a user's own algorithm.
-    """
-    try:
-        wrong = _what_is_wrong(algorithm, theta)
-    except FedsimError as error:
-        wrong = str(error)
-    except Exception as error:  # whatever a user's own code does
-        wrong = f"it raises {type(error).__name__}: {' '.join(str(error).split())}"
-    if wrong:
-        raise SettingsError(f"--algo {name}: {wrong}")
-
-
-def _what_is_wrong(algorithm: Algorithm, theta: Tensor) -> str | None:
-    shared = algorithm.init_shared(theta)
-    if not _is_shared(shared, theta):
-        return "init_shared must return a NamedTuple with a theta, of tensors shaped as theta and numbers"
-    shared, memory = algorithm.begin_round(shared, 1.0), algorithm.init_memory(theta)
-    if not _is_shared(shared, theta):
-        return "begin_round must return a shared state like the one that it was given"
-    if algorithm.start(shared, memory).shape != theta.shape:
-        return "start must return a tensor shaped as theta"
-    correction = algorithm.correction(theta, shared, memory)
-    if correction is not None and correction.shape != theta.shape:
-        return f"correction returns a tensor of shape {tuple(correction.shape)}, not theta's {tuple(theta.shape)}"
-    sent = algorithm.contribute(Local(theta, 2, 1, 1.0), shared, memory)
-    if type(sent) is not tuple or len(sent) != 2:
-        return "contribute must return a pair: what the car sends, and its new memory"
-    if type(sent[0]) is tuple or not _are_parts(sent[0], theta):
-        return "what contribute sends must be a tensor shaped as theta, or a NamedTuple of such tensors and floats"
-    make_memories(memory, [0], None).save(0, sent[1], None)
-    mean = from_tensors([part.double() for part in to_tensors(sent[0])], sent[0])
-    for participation in (1.0, 0.5):
-        after = algorithm.update(shared, mean, participation)
-        if type(after) is not type(shared) or not _is_shared(after, theta):
-            return "update must return a shared state like the one that it was given"
-    return None
-
-
-def _is_shared(shared: Any, theta: Tensor) -> bool:
-    return hasattr(shared, "_fields") and isinstance(getattr(shared, "theta", None), Tensor) and all(
-        isinstance(value, int | float) or (isinstance(value, Tensor) and value.shape == theta.shape)
-        for value in shared)
-
-
-def _are_parts(sent: Any, theta: Tensor) -> bool:
-    parts = to_tensors(sent)
-    return bool(parts) and parts[0].shape == theta.shape and all(part.shape in (theta.shape, ()) for part in parts)
-
-
 def warnings(federation: Federation) -> Iterator[str]:
     """Yield what a user should know about a combination that works, but not as its paper says."""
     method = federation.method
-    algorithm, chosen = method.algorithm, method.aggregator
+    algorithm, chosen = unwatched(method.algorithm), method.aggregator
     bent = [f"--aggregator {chosen.name}"] if chosen.robust else []
     bent += ["--clip-norm"] if method.clip_norm is not None else []
     if bent and algorithm.rests_on_mean:

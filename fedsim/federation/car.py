@@ -96,6 +96,11 @@ class CarsOfRank:
         except torch.OutOfMemoryError as error:
             raise RankError(f"round {self.number}: car {car} on rank {federation.world.rank} ran out of memory on "
                             f"{federation.model.device}; try a smaller --batch-size or --width") from error
+        for constant in federation.model.constants:
+            if not constant.is_unchanged():
+                raise RankError(f"round {self.number}: while car {car} trained on rank {federation.world.rank}, the "
+                                f"network changed its {constant.name}, which is neither a trainable parameter nor a "
+                                "running statistic, so it would reach the next car; keep it as it is")
         steps = len(trained.losses)
         length = federation.training.optimizer.step_length(self.lr, steps, algorithm.damping)
         return Local(trained.w, steps, len(scenes[car]), length), trained

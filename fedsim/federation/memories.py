@@ -29,7 +29,7 @@ class Memories:
 
     def __init__(self, initial_memory: Any, cars: Sequence[int], folder: Path | None) -> None:
         self.initial_memory, self.folder = initial_memory, folder
-        self.kinds = _kinds(initial_memory)
+        check_memory(initial_memory, initial_memory)
         self.first_row = {car: 2 * index for index, car in enumerate(cars)}
         self.tables: list[Rows] = []  # one for each tensor of a memory, in order
         self.saved: dict[int, Saved] = {}  # row -> what it holds
@@ -77,16 +77,10 @@ class Memories:
 
     def _check(self, car: int, memory: Any) -> None:
         """Refuse a memory that differs from the initial one in more than its numbers."""
-        if is_alike(memory, self.initial_memory):
-            return  # nearly always; only another memory needs to be described in words
         try:
-            kinds = _kinds(memory)
+            check_memory(memory, self.initial_memory, f"car {car}")
         except SettingsError as error:
-            raise RankError(f"car {car}: {error}") from error
-        if kinds != self.kinds:
-            name = next(name for name in self.kinds | kinds if self.kinds.get(name) != kinds.get(name))
-            raise RankError(f"car {car} does not keep what the algorithm's init_memory returns: {name} is "
-                            f"{kinds.get(name, 'missing')} and was {self.kinds.get(name, 'missing')}")
+            raise RankError(str(error)) from error
 
 
 def make_memories(initial_memory: Any, cars: Sequence[int], folder: Path | None) -> Memories:
@@ -107,8 +101,26 @@ def memory_bytes(initial_memory: Any) -> int:
 
     Raises SettingsError if a part is not allowed in a memory.
     """
-    _kinds(initial_memory)
+    check_memory(initial_memory, initial_memory)
     return sum(part.numel() * part.itemsize for part in parts_of(initial_memory) if isinstance(part, Tensor))
+
+
+def check_memory(memory: Any, initial_memory: Any, who: str = "a car") -> None:
+    """Raise SettingsError if a memory differs from the initial one in more than its numbers, or cannot be kept.
+
+    who: whose memory it is, in words.
+    """
+    if memory is not initial_memory and is_alike(memory, initial_memory):
+        return  # nearly always; only another memory needs to be described in words
+    was = _kinds(initial_memory)
+    try:
+        kinds = _kinds(memory)
+    except SettingsError as error:
+        raise SettingsError(f"{who}: {error}") from error
+    if kinds != was:
+        name = next(name for name in was | kinds if was.get(name) != kinds.get(name))
+        raise SettingsError(f"{who} does not keep what the algorithm's init_memory returns: {name} is "
+                            f"{kinds.get(name, 'missing')} and was {was.get(name, 'missing')}")
 
 
 def _kinds(memory: Any) -> dict[str, str]:

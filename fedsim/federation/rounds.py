@@ -23,6 +23,8 @@ from fedsim.federation.state import CarReport, Residuals, RoundResult, State
 from fedsim.federation.traffic import count_traffic
 from fedsim.models.flat import norm
 
+NUMBERS = (bool, int, float)  # in this order, because True is a whole number too
+
 
 def initial_state(federation: Federation) -> State:
     """Return the state of round 0: the coordinator's untrained model, on every rank."""
@@ -194,10 +196,16 @@ def broadcast_shared(world: World, shared: Any, server_only: tuple[str, ...], dt
     for name, value in shared._asdict().items():
         if name not in server_only:
             tensor = isinstance(value, Tensor)
-            wire = value.to(dtype, copy=True) if tensor else torch.tensor([value], dtype=torch.float64)
+            wire = value.to(dtype, copy=True) if tensor else _to_wire(value)
             world.broadcast_(wire)
-            fields[name] = wire if tensor else type(value)(float(wire))
+            fields[name] = wire if tensor else NUMBERS[int(wire[1])](float(wire[0]))
     return shared._replace(**fields)
+
+
+def _to_wire(number: float) -> Tensor:
+    """Return a number with its type, because a server step may turn a whole number into a float."""
+    kind = next(place for place, kind in enumerate(NUMBERS) if isinstance(number, kind))
+    return torch.tensor([number, kind], dtype=torch.float64)
 
 
 def keep_memories(federation: Federation, state: State, cars: CarsOfRank) -> State:

@@ -49,6 +49,10 @@ class Segmenter:
             raise OutputError(f"the model card of {file} is damaged: it describes no network that can be built "
                               f"({str(error).splitlines()[0]}); get the file anew") from error
         fill(module, state, file)
+        if any(buffer.is_meta for buffer in module.buffers()):  # a constant that no file holds: it is computed again
+            with torch.random.fork_rng([]):
+                module = card.network()
+            fill(module, state, file)
         module = module.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         return cls(module.requires_grad_(False), card, file, device)
 

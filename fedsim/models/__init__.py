@@ -1,6 +1,5 @@
 """The networks by name: SegNet's variants and torchvision's segmentation models."""
 
-import copy
 import difflib
 
 import torch
@@ -51,13 +50,14 @@ def check_image_size(name: str, image_size: tuple[int, int]) -> None:
 def check_single_scene(name: str, model: nn.Module, image_size: tuple[int, int], car: str | None) -> None:
     """Raise SettingsError if the network cannot train on a single scene. BatchNorm cannot, if a layer is one pixel.
 
-    car: the name of a car that has one scene in all; None if only the last batch of a car is so small.
+    model: a network that is not needed afterwards, because its running statistics change. car: the name of a car that
+    has one scene in all; None if only the last batch of a car is so small.
     """
     width, height = image_size
     try:
         with torch.no_grad():
-            copy.deepcopy(model).train()(torch.zeros(1, 3, height, width))
-    except ValueError as error:
+            model.train()(torch.zeros(1, 3, height, width))
+    except Exception as error:  # BatchNorm's ValueError, or whatever a network of a user's own raises
         why, remedy = ("a car's last batch would have just one", "another --batch-size") if car is None else (
             f"car {car} has just one", "fewer cars or another --partition")
         raise SettingsError(f"{name} cannot train on a single scene, and {why}; choose {remedy}, or take --norm group"

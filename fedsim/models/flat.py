@@ -3,7 +3,7 @@
 All trainable parameters are views into `parameters`, their gradients into `gradient`, running means and variances into
 `statistics`. So a federated algorithm is vector arithmetic, a message is one tensor and loading a model is one copy. If
 cars keep their own BatchNorm weights, these are at the end of `parameters`, and the federation shares only what is
-before them.
+before them. Everything else that a module holds is constant: no car changes it.
 """
 
 from collections.abc import Iterator
@@ -19,10 +19,27 @@ def norm(vector: Tensor) -> float:
 
 
 class Norms(NamedTuple):
-    """The numbers of a model's BatchNorm layers that are not among its shared parameters."""
+    """The numbers of a model's BatchNorm layers that are not among its shared parameters.
+
+    InstanceNorm layers that track running statistics are treated like BatchNorm layers.
+    """
 
     affine: Tensor  # (e,) their weights and biases, if cars do not share them; else empty
     statistics: Tensor  # (2, c) running means and variances
+
+
+class Constant(NamedTuple):
+    """A tensor of a module that no car changes."""
+
+    name: str  # qualified, as the module's state has it
+    owner: nn.Module
+    tensor: Tensor
+    version: int  # of the tensor, when the model was made
+
+    def is_unchanged(self) -> bool:
+        """Return whether the layer still has this tensor, and nobody has written to it."""
+        return (getattr(self.owner, self.name.rpartition(".")[2]) is self.tensor
+                and self.tensor._version == self.version)
 
 
 class FlatModel:
@@ -32,6 +49,7 @@ class FlatModel:
     affine: (e,) weights and biases of BatchNorm layers that each car keeps for itself; e = 0 unless `own_norms`.
     parameters, gradient: (d + e,) both together.
     statistics: (2, c) float32, running means in row 0 and running variances in row 1; c = 0 without BatchNorm.
+    constants: all other tensors that are registered with the module: buffers and frozen parameters.
 
     Frozen parameters are left out, and tied ones appear once. Convolution weights keep channels_last strides inside the
     vector, because PyTorch's convolutions are fastest with them.
@@ -39,7 +57,8 @@ class FlatModel:
 
     def __init__(self, module: nn.Module, device: torch.device, own_norms: bool = False) -> None:
         self.module = module.to(device)
-        self.norms = list(_batch_norms(module))
+        module.train()  # although it is: a module may keep layers in eval mode from then on
+        self.norms = list(norm_layers(module))
         own = {id(p) for layer in self.norms for p in layer.parameters()} if own_norms else set()
         trainable = sorted((p for p in module.parameters() if p.requires_grad), key=lambda p: id(p) in own)
         size = sum(p.numel() for p in trainable)
@@ -64,8 +83,14 @@ class FlatModel:
             for row, name in enumerate(("running_mean", "running_var")):
                 view = self.statistics[row, here]
                 view.copy_(getattr(layer, name))
-                setattr(layer, name, view)
+                # Through `data` each has a count of writes of its own. Writes to one layer's statistics would otherwise
+                # spoil the backward pass of a layer in eval mode, which has read its own.
+                setattr(layer, name, view.data)
             offset = here.stop
+        self.counts = torch.zeros(len(self.norms), device=device, dtype=torch.int64)
+        for place, layer in enumerate(self.norms):
+            layer.num_batches_tracked = self.counts[place].data
+        self.constants = list(constants(module))
 
     @property
     def device(self) -> torch.device:
@@ -78,7 +103,11 @@ class FlatModel:
             self.load_norms(norms)
 
     def load_norms(self, norms: Norms) -> None:
-        """Copy norms into the model."""
+        """Copy norms into the model.
+
+        The layers count batches from 0 again, so the count of a car does not depend on the cars before it.
+        """
+        self.counts.zero_()
         self.affine.copy_(norms.affine)
         self.statistics.copy_(norms.statistics)
 
@@ -87,11 +116,22 @@ class FlatModel:
         return Norms(self.affine.clone(), self.statistics.clone())
 
 
-def _batch_norms(module: nn.Module) -> Iterator[nn.modules.batchnorm._BatchNorm]:
+def norm_layers(module: nn.Module) -> Iterator[nn.modules.batchnorm._NormBase]:
     """Yield the layers with running statistics, found by their type, because a layer's name can be anything."""
     for layer in module.modules():
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_mean is not None:
+        if isinstance(layer, nn.modules.batchnorm._NormBase) and layer.running_mean is not None:
             yield layer
+
+
+def constants(module: nn.Module) -> Iterator[Constant]:
+    """Yield the buffers that are not running statistics, and the frozen parameters."""
+    norms = set(norm_layers(module))
+    for prefix, layer in module.named_modules():
+        own = [*layer.named_buffers(recurse=False),
+               *((name, p) for name, p in layer.named_parameters(recurse=False) if not p.requires_grad)]
+        for name, tensor in own:
+            if not (layer in norms and name in ("running_mean", "running_var", "num_batches_tracked")):
+                yield Constant(f"{prefix}.{name}".lstrip("."), layer, tensor, tensor._version)
 
 
 def _view_as(segment: Tensor, shape: torch.Size) -> Tensor:

@@ -83,6 +83,13 @@ def is_empty(state: State, tensors: Tensors) -> bool:
     return not any(tensor.numel() for tensor in (*initial.values(), *tensors.values()))
 
 
+def restored(bundle: Any, like: Any) -> Any:
+    """Return what a checkpoint gives back of a bundle. It must be of the same form as `like`. Raises InvalidPart."""
+    tensors: Tensors = {}
+    _add(tensors, "state", bundle)
+    return _take(tensors, "state", like)
+
+
 def max_part_bytes(state: State) -> int:
     """Return an upper bound, in bytes, on the tensors of any part except its watch. state: that of round 0."""
     bundles = [*_global(state).values(), state.initial_memory]

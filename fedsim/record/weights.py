@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from fedsim.errors import OutputError
 from fedsim.system.files import replacing
 
-UNSAVED = "num_batches_tracked"
-
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the state of a network, on the CPU, and the metadata in a file. Raises OutputError if it is damaged."""
@@ -41,13 +39,20 @@ def fill(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
         raise OutputError(f"{path} holds the weights of another network than its run or its model card describes "
                           f"({min(wrong)} differs); take the file that the run wrote")
     counts = {name: torch.zeros_like(tensor, device="cpu") for name, tensor in module.state_dict().items()
-              if name.endswith(UNSAVED)}
+              if name in _counts(module)}
     module.load_state_dict(state | counts, assign=True)
 
 
 def weights_of(module: nn.Module) -> dict[str, Tensor]:
     """Return a network's state without BatchNorm's count of batches, which depends on the cars of a rank."""
-    return {name: tensor for name, tensor in module.state_dict().items() if not name.endswith(UNSAVED)}
+    counts = _counts(module)
+    return {name: tensor for name, tensor in module.state_dict().items() if name not in counts}
+
+
+def _counts(module: nn.Module) -> set[str]:
+    """Return the names of the counts of batches in a network's state."""
+    return {f"{name}.num_batches_tracked".lstrip(".") for name, layer in module.named_modules()
+            if isinstance(layer, nn.modules.batchnorm._NormBase)}
 
 
 def save_weights(state: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:

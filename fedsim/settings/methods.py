@@ -64,7 +64,9 @@ def make_methods(settings: Settings) -> Methods:
                       _make(aggregator, given))
     except BadOption as error:
         raise SettingsError(error.typed) from error
-    except Exception as error:  # a user's own check
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a user's own check does
         raise SettingsError(f"--algo {settings.algo}: {kind.__name__} refuses its options "
                             f"({type(error).__name__}: {' '.join(str(error).split())})") from error
 

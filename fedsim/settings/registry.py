@@ -115,7 +115,9 @@ def _own_class(name: str) -> type[Algorithm]:
         sys.path.insert(0, where)
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # whatever a user's module does when it is imported
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a user's module does when it is imported
         raise SettingsError(f"--algo {name}: importing {module_name or 'nothing'} failed "
                             f"({type(error).__name__}: {' '.join(str(error).split())}); it is looked for in the "
                             "working directory and on PYTHONPATH") from error
@@ -130,7 +132,9 @@ def _own_class(name: str) -> type[Algorithm]:
     try:
         kind()
         options = options_of(kind)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise SettingsError(f"--algo {name}: {class_name}() failed ({type(error).__name__}: "
                             f"{' '.join(str(error).split())}); give every option a default") from error
     hidden = [option.field for option in options.values() if callable(getattr(Algorithm, option.field, None))]

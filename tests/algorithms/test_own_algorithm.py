@@ -10,14 +10,18 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import scenery
 import torch
-from quadratics import bowls, federation, play
+from own_algorithms import LATE_FAULTS
+from quadratics import SOLO, bowls, federation, play
+from scenery import on_ranks
 from test_bad_input import FAST, refused  # noqa: F401 a fixture
 from test_torchrun import command, digests, start
 
 from fedsim.algorithms import FedAvg
 from fedsim.cli.algorithms import describe
-from fedsim.errors import SettingsError
+from fedsim.errors import RankError, SettingsError
+from fedsim.experiment.watched import watch
 from fedsim.main import main
 from fedsim.settings.compatible import check
 from fedsim.settings.fields import Settings
@@ -236,14 +240,52 @@ def test_adam_goes_with_a_subclass_of_fedadmm_that_has_a_penalty(package):
         check(Settings(algo=f"{module}:Mine", optimizer="adam"))
 
 
-def test_what_fails_in_training_is_told_with_its_place(package, tiny_camvid, tmp_path, capsys):
-    """File and line of the user's code. Catches a traceback."""
-    module = package("mine", HEAD + "class Mine(FedAvg):\n    def update(self, shared, mean, participation):\n"
-                             "        return shared._replace(theta=mean / (1 if bool((mean == shared.theta).all())"
-                             " else [][0]))")
-    assert main(command(tiny_camvid, tmp_path / "run", "--algo", f"{module}:Mine")) == 1
+@pytest.mark.parametrize("fault", ["late: an OSError", "late: an exit", "late: an interrupt"])
+def test_what_fails_in_training_is_told_with_its_place(package, tiny_camvid, tmp_path, capsys, fault):
+    """File and line of the user's code. Catches a traceback, an end without a word, a fault of fedsim's own files."""
+    module = package("mine", LATE_FAULTS[fault].source())
+    assert main([*command(tiny_camvid, tmp_path / "run", "--algo", f"{module}:Mine"), "--rounds", "6"]) == 1
     told = capsys.readouterr().err
-    assert len(told.splitlines()) == 1 and "raises IndexError" in told and "mypackage/mine.py:5" in told
+    assert len(told.splitlines()) == 1 and LATE_FAULTS[fault].says in told and "round 5" in told
+    assert f"--algo {module}:Mine: it raises" in told and "mypackage/mine.py:" in told
+
+
+@pytest.mark.parametrize("fault", [name for name in LATE_FAULTS if "raises" not in LATE_FAULTS[name].says])
+def test_what_is_wrong_in_a_late_round_is_told_with_its_place(package, fault):
+    """A wrong result, or a write to what others hold. Catches a run that goes on, and a car that is blamed."""
+    module = package("mine", LATE_FAULTS[fault].source())
+    own = watch(algorithm_class(f"{module}:Mine")(), f"{module}:Mine", SOLO)
+    made = scenery.federation(own, [2, 1])
+    state = play(made, 4)
+    with pytest.raises(RankError) as told:
+        play(made, 1, state)
+    said = str(told.value)
+    assert f"--algo {module}:Mine: " in said and LATE_FAULTS[fault].says in said and "mypackage/mine.py:" in said
+
+
+def test_a_whole_number_may_become_a_float_on_every_rank(package):
+    """Catches ranks that take the coordinator's number for one of the type that they have."""
+    module = package("mine", HEAD + """
+class Count(NamedTuple):
+    theta: object
+    factor: float
+
+class Mine(FedAvg):
+    def init_shared(self, theta): return Count(theta, 1)
+    def correction(self, w, shared, memory): return shared.factor * w
+    def update(self, shared, mean, participation): return Count(mean, shared.factor / 2)
+""")
+    own = algorithm_class(f"{module}:Mine")()
+    shared, other = on_ranks(2, lambda world: play(scenery.federation(own, [2, 1], world=world), 2).shared)
+    assert shared.factor == other.factor == 0.25 and torch.equal(shared.theta, other.theta)
+
+
+@pytest.mark.parametrize("code", ["raise SystemExit(3)",
+                                  "class Mine(FedAvg):\n    def __init__(self): raise SystemExit",
+                                  "class Mine(FedAvg):\n    def __init__(self): raise GeneratorExit"])
+def test_code_that_ends_the_program_is_told_too(refused, package, code):  # noqa: F811
+    """When it is imported, and when its class is called. Catches an exit without a word."""
+    assert "Exit" in refused("--algo", f"{package('mine', HEAD + code)}:Mine", *FAST, own_code=True)
 
 
 def test_a_module_that_is_not_there_is_refused(refused):  # noqa: F811
