@@ -1,12 +1,16 @@
 """A program may call fedsim in any state: its settings change no run and no label, and none of them is changed."""
 
 import os
+import random
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from callers import STATES, Callers, in_threads
 
 import fedsim
@@ -42,6 +46,25 @@ def test_labels_are_the_same_in_every_state_and_a_refused_run_keeps_it_too(calle
 def test_runs_in_threads_are_played_one_after_another(callers):
     """Catches weights, and numbers of threads, that runs take from each other."""
     callers.check(lambda: in_threads([callers.check_run] * 2 + [callers.check_labels] * 4), ["float64"])
+
+
+def test_whatever_ends_a_run_the_program_keeps_its_state(callers, monkeypatch, tmp_path):
+    """Catches variables that ranks set when they meet, and generators that an algorithm of one's own seeds."""
+    def fail(*settings: object) -> None:
+        os.environ["GLOO_SOCKET_IFNAME"] = os.environ["HOME"] = "lo"
+        random.seed(1)
+        np.random.seed(1)
+        torch.manual_seed(1)
+        torch.set_num_threads(3)
+        warnings.simplefilter("error")
+        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            fedsim.run(out=str(tmp_path / "run"))
+
+    monkeypatch.setattr("fedsim.api.whole_run", fail)
+    callers.check(interrupted, ["bfloat16", "inference", "older precision"])
 
 
 def test_a_run_inside_a_run_and_two_at_once_on_several_ranks_are_refused(monkeypatch, tmp_path):

@@ -140,6 +140,7 @@ class _Shared:
     @staticmethod
     def _take(stack: ExitStack) -> None:
         stack.enter_context(_no_warning_raises())
+        stack.enter_context(_kept_environment())
         stack.enter_context(_any_plot_backend())
         for setting in (*_PLAIN, *_OF_LIBRARIES):
             stack.callback(setting.use_default())
@@ -160,6 +161,18 @@ def _no_warning_raises() -> Iterator[None]:
         warnings.resetwarnings()
         warnings.filters.extend(tamed)  # type: ignore[attr-defined]
         yield
+
+
+@contextmanager
+def _kept_environment() -> Iterator[None]:
+    """Put back the environment variables: ranks that meet set some, and a program hands its own to its children."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update({name: value for name, value in before.items() if os.environ.get(name) != value})
 
 
 @contextmanager
