@@ -18,6 +18,9 @@ type, closed streams or several threads. They must give the numbers of an undist
 The kind own is algorithms and networks of a user's own, made up at random. Right ones must give the same bits on one
 rank and on two, and after a resume. Wrong ones must be refused in a sentence with the place.
 
+The kind environments is a command with odd variables, locales, homes, terminals and streams. fedsim must refuse it in a
+sentence, or do what it does elsewhere.
+
 The program prints a line for each kind of file: how many damages were refused, how many did no harm, and how many
 ended in any other way. Each of the latter is printed with its seed, and the exit status is then 1.
 """
@@ -42,15 +45,17 @@ import damage  # noqa: E402
 from cache_states import CacheStates  # noqa: E402
 from callers import Callers  # noqa: E402
 from damage import Damage, Outcome  # noqa: E402
+from environments import Environments  # noqa: E402
 from own_parts import OwnParts  # noqa: E402
 from pairs import Pairs  # noqa: E402
 from readings import Readings  # noqa: E402
 
 SUBJECTS = {kind: Damage for kind in damage.KINDS} | {"labels": Readings, "cache": CacheStates, "pairs": Pairs,
-                                                      "callers": Callers, "own": OwnParts}
+                                                      "callers": Callers, "own": OwnParts,
+                                                      "environments": Environments}
 KINDS: dict[str, Callable[[Any, random.Random], Outcome]] = {
     **damage.KINDS, "labels": Readings.read_labels, "cache": CacheStates.serve_again, "pairs": Pairs.resume,
-    "callers": Callers.call_at_random, "own": OwnParts.play}
+    "callers": Callers.call_at_random, "own": OwnParts.play, "environments": Environments.play}
 NAMES = {0: "no harm", 1: "refused", 2: "refused", None: "not run"}
 WRONG = "WRONG"
 

@@ -72,9 +72,9 @@ def refuse_torchrun(command: str) -> bool:
 
     A command that starts ranks itself would play the same runs once for each of torchrun's ranks.
     """
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
+    if not os.environ.get("TORCHELASTIC_RUN_ID"):
         return False
-    if os.environ.get("RANK", "0") != "0":
+    if os.environ.get("RANK", "0").lstrip("0").isdigit():  # a rank that is not the first
         return True
     raise MachineError(f"fedsim {command} starts ranks itself and cannot be started by torchrun: leave torchrun out, "
                        "or start torchrun --nproc_per_node=N -m fedsim.main")

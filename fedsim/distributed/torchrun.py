@@ -25,6 +25,7 @@ from torch.distributed.run import main
 
 from fedsim.system.children import ASKING, run_in_child
 
+PATIENCE = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"  # the variable that says how long ranks may take to stop
 DAY = 24 * 60 * 60  # seconds
 
 
@@ -34,13 +35,20 @@ def start(ranks: int, arguments: Sequence[str]) -> int:
     Ranks that are asked to stop may end their round, however long it takes. They meet at the loopback address: the name
     of a machine need not resolve.
     """
-    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(DAY))
+    os.environ.setdefault(PATIENCE, str(DAY))
+    for name in [name for name in os.environ if name.startswith("PET_")]:  # options of another torchrun
+        del os.environ[name]
     return torchrun(["--standalone", "--local-addr=127.0.0.1", f"--nproc_per_node={ranks}", "-m", "fedsim.main",
                      *arguments])
 
 
 def torchrun(arguments: Sequence[str]) -> int:
     """Run torchrun with its own arguments and return the exit status."""
+    patience = os.environ.get(PATIENCE, "30")
+    if not (patience.isascii() and patience.isdigit()):
+        print(f"fedsim: {PATIENCE} is {patience[:40]!r}, which is not a number of seconds: unset it, or set one",
+              file=sys.stderr)
+        return 2
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # or torchrun warns; fedsim itself shares out the cores
     status = run_in_child(lambda: _run_agent(arguments))
     if status >= 0:
@@ -69,6 +77,10 @@ def _run_agent(arguments: Sequence[str]) -> int:
         return 1
     except SignalException as error:  # torchrun has passed it on to the ranks, and they have ended
         return 128 + error.sigval
+    except Exception as error:  # an option or a variable that it cannot use, or a port that is in use
+        reason = " ".join(str(error).splitlines()[:1])
+        print(f"fedsim: torchrun cannot start the ranks ({type(error).__name__}: {reason})", file=sys.stderr)
+        return 2
     return 0
 
 

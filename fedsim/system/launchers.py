@@ -63,7 +63,7 @@ def end_with_launchers(quiet: bool = False) -> threading.Event:
     """
     global _watching
     over, watched = threading.Event(), _launchers()
-    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun has started this process
+    if os.environ.get("TORCHELASTIC_RUN_ID"):  # torchrun has started this process
         watched.append(PARENT)
     if watched and _watching != os.getpid():
         _watching = os.getpid()

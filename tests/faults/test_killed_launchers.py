@@ -228,3 +228,14 @@ def test_two_runs_in_one_launch_are_two_runs_also_after_a_restart(tmp_path):
     first, second = (tmp_path / f"{attempt}.txt" for attempt in "01")
     assert first.read_text().split() == second.read_text().split()[:1]
     assert len(set(second.read_text().split())) == 2 == len(list((tmp_path / "runs").iterdir()))
+
+
+@pytest.mark.parametrize(("variables", "words", "says"), [
+    ({"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "soon"}, ["--standalone"], "TORCH_ELASTIC_SHUTDOWN_TIMEOUT is 'soon'"),
+    ({}, ["--nnodes=x"], "torchrun cannot start the ranks (ValueError: "),
+    ({"PET_NNODES": "2:1"}, [], "torchrun cannot start the ranks")])
+def test_what_torchrun_cannot_use_is_told_in_a_sentence(variables, words, says):
+    """Catches torchrun's own traceback."""
+    done = python("-m", "fedsim.distributed.torchrun", *words, "-m", "fedsim.main", **variables)
+    _, said = done.communicate(timeout=60)
+    assert done.returncode == 2 and says in said and len(said.splitlines()) == 1, said
