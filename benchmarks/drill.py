@@ -2,16 +2,17 @@
 
     python benchmarks/drill.py [--kills 50] [--algos avg admm scaffold adam] [--ranks 1 2 4] [--seed 0]
 
-A run is tiny: 5 cars on pictures of noise. torchrun starts it on one of the numbers of ranks, and SIGKILL ends either
-one rank or the whole job. If it is one rank, torchrun starts all ranks again. If it is the whole job, this program
-starts it again with --resume auto, perhaps on another number of ranks.
+A run is tiny: 5 cars on pictures of noise. torchrun starts it on one of the numbers of ranks, and SIGKILL ends one
+rank, torchrun alone, or the whole job. If it is one rank, torchrun starts all ranks again. If it is torchrun, its ranks
+must end by themselves within 20 seconds. Then, and if it is the whole job, this program starts it again with --resume
+auto, perhaps on another number of ranks.
 
 The moment of a kill is drawn uniformly. One kill in three falls within the duration of the undisturbed run, counted
 from the start or from the kill before. So it may hit ranks that are still starting, or that have not noticed yet that
 another one is lost. The other kills fall within the duration of the undisturbed run's rounds, counted from the first
 training.
 
-The program prints a line for each kill: what the killed rank was doing, or rank 0 if the whole job was killed. A run
+The program prints a line for each kill: what the killed rank was doing, or rank 0 if it was not one rank. A run
 is equal if its records hold every round once, each with the digest of the model that the undisturbed run has. The
 exit status is 1 if a run is not equal.
 """
@@ -39,6 +40,8 @@ SCENES = {"train": [5, 4, 3, 4, 2], "val": [6]}  # scenes of each drive
 # First words of what a rank is doing -> the place of a kill in the summary; any other words: the start.
 PLACES = {"training": "training", "combining": "combining", "scoring": "scoring",
           "writing the checkpoint": "checkpoint", "writing the report": "report"}
+TARGETS = ("a rank", "torchrun", "whole job")
+LONELY = 20  # seconds in which ranks end after torchrun
 LONGEST = 150  # seconds that a run may take after its last kill
 
 
@@ -46,7 +49,7 @@ class Kill(NamedTuple):
     """A kill of a run."""
 
     algo: str
-    whole: bool  # True: of the whole job; False: of one rank
+    target: str  # one of TARGETS
     place: str  # one of PLACES' values, or "start"
 
 
@@ -94,7 +97,7 @@ class Drill:
         try:
             while not self._ends(job, last=len(kills) == most):
                 kills.append(self._kill(job, algo))
-                if kills[-1].whole:
+                if kills[-1].target != "a rank":
                     job = self._start(algo, out)
             status = job.wait(LONGEST)
         finally:
@@ -135,16 +138,26 @@ class Drill:
 
     def _kill(self, job: Job, algo: str) -> Kill:
         ranks = job.ranks()
-        whole = not ranks or self.draws.random() < 0.5
-        rank = min(ranks, default=0) if whole else self.draws.choice(sorted(ranks))
+        target = self.draws.choice(TARGETS) if ranks else "whole job"
+        rank = self.draws.choice(sorted(ranks)) if target == "a rank" else min(ranks, default=0)
         process = ranks.get(rank, 0)
-        if whole:
+        if target == "whole job":
             job.kill()
         else:
-            send(signal.SIGKILL, [process])
-        text, who = activity(job, process), "all ranks" if whole else f"rank {rank}"
+            send(signal.SIGKILL, [process if target == "a rank" else job.launcher])
+        if target == "torchrun":
+            self._wait_for_lonely_ranks(job)
+        text, who = activity(job, process), f"rank {rank}" if target == "a rank" else target
         print(f"{job.out.name:12} {who:9} of {len(ranks)}, {text}", flush=True)
-        return Kill(algo, whole, place_of(text))
+        return Kill(algo, target, place_of(text))
+
+    def _wait_for_lonely_ranks(self, job: Job) -> None:
+        limit = time.monotonic() + LONELY
+        while job.processes():
+            if time.monotonic() > limit:
+                raise RuntimeError(f"ranks outlive torchrun by {LONELY} s:\n{job.log.read_text()[-3000:]}")
+            time.sleep(0.05)
+        job.kill()
 
 
 def place_of(text: str) -> str:
@@ -181,13 +194,14 @@ def play(arguments: list[str]) -> int:
 
 def print_summary(outcomes: list[tuple[Kill, bool]]) -> None:
     """Print how many kills fell at each place, and how many of their runs are equal."""
-    print(f"\n{'':12}{'a rank':>10}{'whole job':>12}{'equal':>8}{'not equal':>12}")
+    print(f"\n{'':12}{''.join(f'{target:>12}' for target in TARGETS)}{'equal':>8}{'not equal':>12}")
     rows = {place: [(kill, equal) for kill, equal in outcomes if kill.place == place]
             for place in ("start", *PLACES.values())}
     for name, row in (*rows.items(), ("all", outcomes)):
-        counts = Counter(kill.whole for kill, _ in row)
+        counts = Counter(kill.target for kill, _ in row)
         equal = sum(equal for _, equal in row)
-        print(f"{name:12}{counts[False]:10}{counts[True]:12}{equal:8}{len(row) - equal:12}")
+        columns = "".join(f"{counts[target]:12}" for target in TARGETS)
+        print(f"{name:12}{columns}{equal:8}{len(row) - equal:12}")
     by_algo = Counter(kill.algo for kill, _ in outcomes)
     print("kills by algorithm:", ", ".join(f"{algo} {count}" for algo, count in by_algo.items()))
 

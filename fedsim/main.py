@@ -23,6 +23,7 @@ from fedsim.cli.options import parse
 from fedsim.errors import FedsimError, MachineError, PlaceError, RankError
 from fedsim.experiment.run import run
 from fedsim.system.console import enduring_output, open_standard_streams
+from fedsim.system.launchers import ending_with_launchers
 from fedsim.system.program import INTERRUPTED, raised_interrupts
 
 
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     os.environ["MPLBACKEND"] = "agg"  # no figure needs a display, and an unknown name ends the import of matplotlib
     open_standard_streams()
-    with enduring_output() as (stdout, stderr):
+    with enduring_output() as (stdout, stderr), ending_with_launchers():
         status = _status(sys.argv[1:] if arguments is None else arguments)
         stdout.finish()
         stderr.finish()
