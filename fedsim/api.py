@@ -18,9 +18,9 @@ from fedsim.record.metrics_file import read_metrics
 from fedsim.record.run_directory import RunDirectory
 from fedsim.settings.fields import CHOICES, Settings, read_settings
 from fedsim.system.console import enduring_output
-from fedsim.system.launchers import ending_with_launchers
+from fedsim.system.launchers import follow_launchers
 from fedsim.system.paths import read_path
-from fedsim.system.process import at_defaults, kept_randomness, one_at_a_time
+from fedsim.system.process import keep_randomness, take_turn, use_defaults
 
 __all__ = ["FedsimError", "Result", "Segmenter", "Settings", "load", "read_settings", "run"]
 
@@ -116,8 +116,8 @@ def _runs(make: Callable[P, Settings]) -> Callable[P, Result]:
         settings = make(*args, **kwargs)
         given = {name: value for name, value in kwargs.items() if value is not None}
         waits, gpus = Place.from_environment().size == 1, settings.device != "cpu"
-        with (one_at_a_time("fedsim.run", waits), at_defaults(), kept_randomness(gpus), enduring_output(),
-              ending_with_launchers()):
+        with (take_turn("fedsim.run", waits), use_defaults(), keep_randomness(gpus), enduring_output(),
+              follow_launchers()):
             return Result.read(whole_run(settings, given))
 
     run.__signature__ = inspect.signature(make)  # type: ignore[attr-defined]  # what help() shows

@@ -23,8 +23,8 @@ from fedsim.cli.options import parse
 from fedsim.errors import FedsimError, MachineError, PlaceError, RankError
 from fedsim.experiment.run import run
 from fedsim.system.console import enduring_output, open_standard_streams
-from fedsim.system.launchers import ending_with_launchers
-from fedsim.system.program import INTERRUPTED, raised_interrupts
+from fedsim.system.launchers import follow_launchers
+from fedsim.system.program import INTERRUPTED, raise_interrupts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     os.environ["MPLBACKEND"] = "agg"  # no figure needs a display, and an unknown name ends the import of matplotlib
     open_standard_streams()
-    with enduring_output() as (stdout, stderr), ending_with_launchers():
+    with enduring_output() as (stdout, stderr), follow_launchers():
         status = _status(sys.argv[1:] if arguments is None else arguments)
         stdout.finish()
         stderr.finish()
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _status(arguments: Sequence[str]) -> int:
     speaks = os.environ.get("RANK", "0") == "0"
     try:
-        with (raised_interrupts(),
+        with (raise_interrupts(),
               contextlib.nullcontext() if speaks else contextlib.redirect_stdout(open(os.devnull, "w"))):
             asked = parse(arguments)
             if asked is not None:

@@ -15,7 +15,7 @@ from callers import STATES, Callers, in_threads
 
 import fedsim
 from fedsim.errors import SettingsError
-from fedsim.system.process import one_at_a_time
+from fedsim.system.process import take_turn
 
 GROUPS = [
     ["float64", "no_grad", "older precision", "warnings raise", "stdout None", "plots"],
@@ -69,13 +69,13 @@ def test_whatever_ends_a_run_the_program_keeps_its_state(callers, monkeypatch, t
 
 def test_a_run_inside_a_run_and_two_at_once_on_several_ranks_are_refused(monkeypatch, tmp_path):
     """Both would wait for ever."""
-    with one_at_a_time("fedsim.run", waits=True), pytest.raises(SettingsError, match="is called inside of"):
+    with take_turn("fedsim.run", waits=True), pytest.raises(SettingsError, match="is called inside of"):
         fedsim.run(out=str(tmp_path / "inner"))
     place = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
     entered, ended = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with one_at_a_time("fedsim.run", waits=True):
+        with take_turn("fedsim.run", waits=True):
             entered.set()
             ended.wait()
 
@@ -94,10 +94,10 @@ def test_a_run_inside_a_run_and_two_at_once_on_several_ranks_are_refused(monkeyp
 
 def test_a_forked_process_has_a_turn_of_its_own():
     """Catches a process that waits for a thread that it does not have."""
-    with one_at_a_time("fedsim.run", waits=True):
+    with take_turn("fedsim.run", waits=True):
         child = os.fork()
         if not child:
-            with one_at_a_time("fedsim.run", waits=False):
+            with take_turn("fedsim.run", waits=False):
                 os._exit(7)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 

@@ -18,7 +18,7 @@ from fedsim.options import as_arguments
 from fedsim.settings.fields import Settings
 from fedsim.system.children import find_descendants, send
 from fedsim.system.console import LOG, show_steps
-from fedsim.system.launchers import environment_of_child
+from fedsim.system.launchers import make_child_environment
 
 POLL = 0.2  # seconds
 PATIENCE = 10.0  # seconds in which runs must stop if an error ends the comparison
@@ -106,7 +106,7 @@ class _Child:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "fedsim", "run", *options, "--out", str(job.path), "--resume", "auto"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-                env=os.environ | environment_of_child() | ({"CUDA_VISIBLE_DEVICES": devices} if devices else {}))
+                env=os.environ | make_child_environment() | ({"CUDA_VISIBLE_DEVICES": devices} if devices else {}))
 
     def count_new_records(self) -> int:
         """Return the number of rounds that the run has recorded since the last call."""

@@ -16,7 +16,7 @@ from fedsim.algorithms import Algorithm, Local
 from fedsim.errors import SettingsError
 from fedsim.experiment.watched import NEEDED, Watched, is_same
 from fedsim.federation.bundles import from_tensors, parts_of, to_tensors
-from fedsim.record.snapshot import InvalidPart, restored
+from fedsim.record.snapshot import InvalidPart, restore_bundle
 
 ROUNDS = (((0,), 0.5), ((1,), 0.5), ((0, 1), 1.0))  # the cars of each round, and their share of all weight
 SHORT = 2**12  # numbers of a vector
@@ -162,7 +162,7 @@ class _Trial:
     def _resume(self, method: str, what: str, bundle: Any, like: Any) -> Any:
         """Return a bundle as a run that continues reads it from a checkpoint."""
         try:
-            back = restored(bundle, like)
+            back = restore_bundle(bundle, like)
         except (InvalidPart, RuntimeError, OverflowError) as error:
             raise self.watched.fault(method, f"{what} does not come back from a checkpoint: {error}") from error
         if not is_same(bundle, back):

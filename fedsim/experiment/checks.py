@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from fedsim.aggregation import Aggregator, TrimmedMean
 from fedsim.algorithms import FedADMM
 from fedsim.errors import SettingsError
-from fedsim.experiment.watched import unwatched
+from fedsim.experiment.watched import unwrap
 from fedsim.federation.federation import Federation
 from fedsim.federation.participation import number_of_cars
 from fedsim.settings.fields import Settings
@@ -29,7 +29,7 @@ def check_cars(settings: Settings, aggregator: Aggregator, cars: int) -> None:
 def warnings(federation: Federation) -> Iterator[str]:
     """Yield what a user should know about a combination that works, but not as its paper says."""
     method = federation.method
-    algorithm, chosen = unwatched(method.algorithm), method.aggregator
+    algorithm, chosen = unwrap(method.algorithm), method.aggregator
     bent = [f"--aggregator {chosen.name}"] if chosen.robust else []
     bent += ["--clip-norm"] if method.clip_norm is not None else []
     if bent and algorithm.rests_on_mean:

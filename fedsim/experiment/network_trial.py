@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from fedsim.errors import FedsimError, SettingsError
 from fedsim.experiment.blame import describe, is_ctrl_c
 from fedsim.experiment.watched import is_same
-from fedsim.federation.batchnorm import statistics_of_the_batch
+from fedsim.federation.batchnorm import use_batch_statistics
 from fedsim.models.flat import FlatModel, constants, norm_layers
 from fedsim.record.weights import weights_of
 from fedsim.seeds import seed_torch
@@ -180,7 +180,7 @@ class _Trial:
         before = self.start[1].statistics
         frozen = self.model.statistics == before  # such as those of a layer that stays in eval mode
         found = []
-        with statistics_of_the_batch(self.model), torch.no_grad():
+        with use_batch_statistics(self.model), torch.no_grad():
             for beginning in (0.5, 1.0):
                 self.model.statistics.copy_(before.where(frozen, beginning))
                 seed_torch(1, "trial")

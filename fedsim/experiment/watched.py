@@ -258,7 +258,7 @@ def watch(algorithm: Algorithm, name: str, world: World) -> Algorithm:
     return Watched(algorithm, blame) if ":" in name else algorithm
 
 
-def unwatched(algorithm: Algorithm) -> Algorithm:
+def unwrap(algorithm: Algorithm) -> Algorithm:
     """Return the algorithm itself, which may be watched."""
     return algorithm.own if isinstance(algorithm, Watched) else algorithm
 

@@ -110,7 +110,7 @@ def recalibrated_moments(model: FlatModel, scenes: CarScenes, *, batch_size: int
     positions = draw.permutation(len(scenes))[:count]
     total = torch.zeros_like(model.statistics, dtype=torch.float64)
     model.module.train()
-    with statistics_of_the_batch(model):
+    with use_batch_statistics(model):
         for first in range(0, count, batch_size):
             batch = positions[first : first + batch_size]
             model.module(scenes.batch(batch)[0])
@@ -119,7 +119,7 @@ def recalibrated_moments(model: FlatModel, scenes: CarScenes, *, batch_size: int
 
 
 @contextmanager
-def statistics_of_the_batch(model: FlatModel) -> Iterator[None]:
+def use_batch_statistics(model: FlatModel) -> Iterator[None]:
     """Set BatchNorm's momentum to 1 for a while, so that running statistics are those of the latest batch."""
     usual = [norm.momentum for norm in model.norms]
     try:

@@ -17,7 +17,7 @@ from fedsim.models.card import ModelCard
 from fedsim.record.run_directory import RunDirectory
 from fedsim.record.weights import fill, read_weights
 from fedsim.system.paths import read_path
-from fedsim.system.process import at_defaults
+from fedsim.system.process import use_defaults
 
 CPU = torch.device("cpu")
 MOST_NUMBERS = 2**25  # most numbers in a picture's upsampled logits: 128 MiB, 3 megapixels with 11 classes
@@ -33,7 +33,7 @@ class Segmenter:
     device: torch.device
 
     @classmethod
-    @at_defaults()
+    @use_defaults()
     def load(cls, path: Path, device: torch.device = CPU) -> "Segmenter":
         """Load the global model of a run's directory, or the model in a .safetensors file that a run has written.
 
@@ -93,7 +93,7 @@ class Segmenter:
         """Resize a picture (h, w, 3) uint8 as in training; return (3, H, W) uint8 for `segment`."""
         return resize_picture(image, self.card.input_size).transpose(2, 0, 1)
 
-    @at_defaults()
+    @use_defaults()
     @torch.inference_mode()
     def segment(self, pictures: np.ndarray, sizes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
         """Segment a batch of pictures (B, 3, H, W) uint8 that `prepare` made.

@@ -26,6 +26,7 @@ from fedsim.data.partition import SPLIT_FILE
 from fedsim.errors import OutputError, RunError
 from fedsim.record.metrics_file import as_line, check_records, floats_in, read_metrics
 from fedsim.record.output_folder import LOCK, cannot_make, hold_lock, make_empty_folder, not_empty
+from fedsim.system.console import LOG
 from fedsim.system.files import beside, write_whole
 
 CAR = re.compile(r"car-(\d+)-")  # how the name of a car's own model begins
@@ -104,8 +105,15 @@ class RunDirectory:
     def weights(self) -> list[Path]:
         """Return the file of the global model, or the files of the cars' own models, in the order of cars.
 
-        Raises OutputError if there are no weights yet.
+        A run that goes on after its end keeps the models of that end until the next one, and a warning says so. Raises
+        OutputError if there are no weights yet.
         """
+        files = self._find_weights()
+        if not self.summary.exists():
+            LOG.warning("%s has gone on and has not ended again: its models are those of its earlier end", self.path)
+        return files
+
+    def _find_weights(self) -> list[Path]:
         folder = self.checkpoints
         own = folder / "model.safetensors"
         if own.exists():

@@ -83,7 +83,7 @@ def is_empty(state: State, tensors: Tensors) -> bool:
     return not any(tensor.numel() for tensor in (*initial.values(), *tensors.values()))
 
 
-def restored(bundle: Any, like: Any) -> Any:
+def restore_bundle(bundle: Any, like: Any) -> Any:
     """Return what a checkpoint gives back of a bundle. It must be of the same form as `like`. Raises InvalidPart."""
     tensors: Tensors = {}
     _add(tensors, "state", bundle)

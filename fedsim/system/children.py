@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from fedsim.system.launchers import end_with_launchers, environment_of_child
+from fedsim.system.launchers import end_with_launchers, make_child_environment
 
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # to stop
 OBEYED = (signal.SIGINT, signal.SIGTERM)  # even if this process was started to ignore them
@@ -31,7 +31,7 @@ def run_in_child(work: Callable[[], int]) -> int:
     before = {number: signal.signal(number, lambda number, _: heard.append(number)) for number in numbers}
     sys.stdout.flush()
     sys.stderr.flush()
-    launchers = environment_of_child()
+    launchers = make_child_environment()
     child = os.fork()
     if child == 0:
         os.environ.update(launchers)
@@ -77,7 +77,7 @@ def _be_child(work: Callable[[], int], mask: Iterable[int], numbers: Iterable[in
             # What it starts ignores SIGUSR1 until it listens to it.
             signal.signal(number, signal.SIG_IGN if number == signal.SIGUSR1 else signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        os.environ.update(environment_of_child())
+        os.environ.update(make_child_environment())
         end_with_launchers(quiet=True)
         status = work()
     except SystemExit as asked:

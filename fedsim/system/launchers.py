@@ -48,7 +48,7 @@ def lives(name: str) -> bool:
     return True
 
 
-def environment_of_child() -> dict[str, str]:
+def make_child_environment() -> dict[str, str]:
     """Return the variable that makes a fedsim which this process starts end when this process ends."""
     return {VARIABLE: " ".join([*_launchers(), name_process(os.getpid())])}
 
@@ -72,7 +72,7 @@ def end_with_launchers(quiet: bool = False) -> threading.Event:
 
 
 @contextmanager
-def ending_with_launchers() -> Iterator[None]:
+def follow_launchers() -> Iterator[None]:
     """End this process after any of its launchers as long as the block runs."""
     over = end_with_launchers()
     try:

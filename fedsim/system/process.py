@@ -98,7 +98,7 @@ _OF_THREAD = [
 
 
 @contextmanager
-def at_defaults() -> Iterator[None]:
+def use_defaults() -> Iterator[None]:
     """Run the block with the settings that a command has, in this thread and in the process.
 
     Threads share the settings of the process. If several are in such a block, the first one takes them to their
@@ -196,7 +196,7 @@ def _any_plot_backend() -> Iterator[None]:
 
 
 @contextmanager
-def kept_randomness(gpus: bool) -> Iterator[None]:
+def keep_randomness(gpus: bool) -> Iterator[None]:
     """Put back, after the block, the states of all generators that a program shares: torch's, numpy's, Python's.
 
     gpus: whether the block may use GPUs. The number of torch's threads is put back too.
@@ -213,7 +213,7 @@ def kept_randomness(gpus: bool) -> Iterator[None]:
 
 
 @contextmanager
-def one_at_a_time(what: str, waits: bool) -> Iterator[None]:
+def take_turn(what: str, waits: bool) -> Iterator[None]:
     """Run the block when no other thread of this process runs it.
 
     what: the name of the work, for messages. waits: whether a call waits for another thread. Raises SettingsError if it

@@ -38,7 +38,7 @@ def prepare_program() -> None:
     end_with_launchers()
 
 
-class raised_interrupts:
+class raise_interrupts:
     """Let Ctrl-C raise KeyboardInterrupt while the block runs."""
 
     def __enter__(self) -> None:

@@ -17,7 +17,7 @@ from drilling import Job, digests, options, send
 from fedsim.main import main
 from fedsim.system.children import find_children, find_descendants
 from fedsim.system.files import is_locked
-from fedsim.system.launchers import VARIABLE, environment_of_child, lives, name_process
+from fedsim.system.launchers import VARIABLE, lives, make_child_environment, name_process
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 20  # seconds in which ranks end after their launcher
@@ -197,7 +197,7 @@ def test_a_process_has_a_name_that_does_not_come_again():
     boot, space, number, started = own.split("/")
     assert lives(own) and not lives(f"{boot}/{space}/{number}/{int(started) - 1}")
     assert lives(f"other/{space}/{number}/1") and lives(f"{boot}/other/{number}/1"), "it cannot be seen from here"
-    assert environment_of_child()[VARIABLE].split()[-1] == own
+    assert make_child_environment()[VARIABLE].split()[-1] == own
 
 
 SEVERAL = """

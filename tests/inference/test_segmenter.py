@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from fedsim.inference import segmenter
 from fedsim.inference.segmenter import CPU, Segmenter
 from fedsim.models.flat import FlatModel
 from fedsim.record.weights import fill, read_weights, save_weights
+from fedsim.system.console import LOG
 
 RANDOM = np.random.default_rng(0)
 
@@ -71,6 +73,18 @@ def test_labels_are_those_that_a_run_is_scored_by(runs, tiny_camvid):
         expected = np.concatenate([segment(flat, scenes, batch) for batch in batches_of(scenes)])
         found = np.stack(model.labels(pictures))
         assert found.dtype == np.uint8 and np.array_equal(found, expected)
+
+
+def test_the_model_of_an_earlier_end_is_told(runs, tmp_path, monkeypatch):
+    """Once for a run that goes on. Catches a model that is taken for that of the latest round."""
+    said: list[str] = []
+    monkeypatch.setattr(LOG, "warning", lambda text, *values: said.append(text % values))
+    shutil.copytree(runs / "avg", tmp_path / "avg")
+    Segmenter.load(tmp_path / "avg")
+    assert said == []
+    (tmp_path / "avg" / "report" / "summary.md").unlink()
+    Segmenter.load(tmp_path / "avg")
+    assert said == [f"{tmp_path / 'avg'} has gone on and has not ended again: its models are those of its earlier end"]
 
 
 def test_the_card_tells_what_a_reader_must_know(runs, tiny_camvid):
