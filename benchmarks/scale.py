@@ -83,6 +83,7 @@ def perceptron_federation(algo: str, cars: int, folder: Path | None = None) -> A
     from fedsim.distributed.world import World
     from fedsim.federation.federation import Car, Federation, Fleet, Method, Schedule
     from fedsim.federation.local_training import LocalTraining
+    from fedsim.federation.local_work import Epochs
     from fedsim.federation.memories import make_memories
     from fedsim.federation.optimizers import SGD
     from fedsim.models.flat import FlatModel
@@ -100,7 +101,7 @@ def perceptron_federation(algo: str, cars: int, folder: Path | None = None) -> A
     module = nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10))
     model, algorithm = FlatModel(module, world.device), classes[algo.split(",")[0]]()
     return Federation(
-        world=world, model=model, training=LocalTraining((1, 1), 8, SGD(), F.cross_entropy, Unchanged, 0),
+        world=world, model=model, training=LocalTraining(Epochs(1, 1), 8, SGD(), F.cross_entropy, Unchanged, 0),
         method=Method(algorithm, Median() if algo.endswith("median") else Mean()),
         schedule=Schedule(rounds=10**6, lr=1e-3, cosine=False, participation=1.0, seed=0),
         fleet=Fleet((Car("car", 8),) * cars, (0,) * cars, (8,) * cars, dict.fromkeys(range(cars), Fixed())),

@@ -18,6 +18,7 @@ from fedsim.distributed.devices import Place
 from fedsim.distributed.world import World
 from fedsim.federation.federation import Car, Federation
 from fedsim.federation.local_training import LocalTraining
+from fedsim.federation.local_work import Epochs, LocalWork
 from fedsim.federation.optimizers import SGD
 from fedsim.federation.participation import place_cars
 from fedsim.federation.rounds import initial_state, run_round
@@ -127,6 +128,7 @@ def minimiser(cars: list, weighting: str = "uniform") -> Tensor:
 def federation(algorithm: Algorithm, cars: list, *, steps: int = 5, lr: float = 0.05, momentum: float = 0.0,
                participation: float = 1.0, weighting: str | None = None, cosine: bool = False,
                theta: Tensor | None = None, rounds: int = 10_000, epochs: tuple[int, int] | None = None,
+               work: LocalWork | None = None,
                world: World = SOLO, **others: Any) -> Federation:
     """Make a federation of full-batch steps. others: further fields of its groups, such as the aggregator."""
     linear = isinstance(cars[0], Rows)
@@ -138,7 +140,7 @@ def federation(algorithm: Algorithm, cars: list, *, steps: int = 5, lr: float = 
     homes = place_cars([len(car) for car in cars], world.size)
     return federations.build(
         world=world, model=FlatModel(module, torch.device("cpu")), algorithm=algorithm,
-        training=LocalTraining(epochs or (steps, steps), 10**6, SGD(momentum),
+        training=LocalTraining(work or Epochs(*epochs or (steps, steps)), 10**6, SGD(momentum),
                                nn.functional.mse_loss if linear else half_square, Unchanged, 3),
         cars=tuple(Car(f"car-{i}", len(car)) for i, car in enumerate(cars)), homes=tuple(homes),
         scenes={i: car for i, car in enumerate(cars) if homes[i] == world.rank}, rounds=rounds, lr=lr, cosine=cosine,

@@ -19,6 +19,7 @@ from fedsim.distributed.world import World
 from fedsim.federation.batchnorm import NORM_RULES
 from fedsim.federation.federation import Car, Federation
 from fedsim.federation.local_training import LocalTraining
+from fedsim.federation.local_work import Epochs, LocalWork
 from fedsim.federation.optimizers import SGD
 from fedsim.federation.participation import place_cars
 from fedsim.models import build_model
@@ -66,8 +67,9 @@ def criterion() -> CrossEntropy:
 
 
 def training(epochs: int = 1, batch_size: int = 2, momentum: float = 0.0,
-             augment: str = "flip") -> LocalTraining:
-    return LocalTraining((epochs, epochs), batch_size, SGD(momentum), criterion(), augmentation(augment), seed=5)
+             augment: str = "flip", work: LocalWork | None = None) -> LocalTraining:
+    return LocalTraining(work or Epochs(epochs, epochs), batch_size, SGD(momentum), criterion(), augmentation(augment),
+                         seed=5)
 
 
 def federation(algorithm: Algorithm, sizes: list[int], *, world: World = SOLO, batchnorm: str = "recalibrate",

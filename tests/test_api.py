@@ -72,6 +72,16 @@ def test_numbers_may_stand_for_words_and_paths_for_text(tmp_path):
     assert len(fedsim.run(resume=out, rounds=2, rho=0.1).metrics) == 3
 
 
+def test_centralised_training_sees_as_many_pictures_as_all_cars(tmp_path):
+    """By steps and by parts of an epoch. Catches a central run that takes the steps of one car."""
+    for number, work in enumerate(({"local_steps": 3}, {"local_epochs": 0.1})):
+        avg, central = (fedsim.run(algo=algo, cars=2, **work, **SMALL, out=str(tmp_path / f"{algo}-{number}"))
+                        for algo in ("avg", "central"))
+        for one, other in zip(avg.metrics, central.metrics, strict=True):
+            assert one["pictures"] == other["pictures"]
+            assert other["sequential_steps"] == 2 * one["sequential_steps"]
+
+
 def test_the_program_keeps_its_random_numbers_and_its_threads(tmp_path):
     torch.manual_seed(7)
     expected, threads = torch.rand(3), torch.get_num_threads()

@@ -55,7 +55,7 @@ OUT_OF_RANGE = [
     ("--threads", "3000000000"), ("--width", "10000000"),
     *((name, value) for name in ("--lr", "--timeout") for value in ("0", "-1", "nan", "inf")),
     *(("--participation", value) for value in ("0", "-0.5", "1.5", "nan")),
-    *(("--local-epochs", value) for value in ("5:1", "0:2", "1:", "1:2:3", "many", "1.5")),
+    *(("--local-epochs", value) for value in ("5:1", "0:2", "1:", "1:2:3", "many", "0.5:2", "0", "0.0", "-1", "1e-1")),
     *((name, value) for name in ("--clip-norm", "--server-step", "--server-tau")
       for value in ("0", "-1", "nan", "inf")),
     *(("--mu", value) for value in ("-1", "nan", "inf")),

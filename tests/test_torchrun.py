@@ -36,7 +36,7 @@ JOBS = {
     "robust": ["--algo", "scaffold", "--aggregator", "geometric-median", "--clip-norm", "3", "--attackers", "1",
                "--attack", "gaussian", "--batchnorm", "local", "--local-epochs", "1:2", "--car-failures", "0.2"],
     "disk": ["--algo", "dyn", "--car-states", "disk", "--participation", "0.6", "--batchnorm", "local-statistics"],
-    "yogi": ["--algo", "nova", "--server-optimizer", "yogi", "--norm", "group", "--local-epochs", "1:2"],
+    "yogi": ["--algo", "nova", "--server-optimizer", "yogi", "--norm", "group", "--local-epochs", "0.4"],
     "krum": ["--algo", "fedprox", "--aggregator", "multi-krum", "--attackers", "1", "--attack", "label-flip",
              "--car-states", "disk", "--batchnorm", "average"],
     "balanced": ["--algo", "admm", "--rho", "balanced", "--local-start", "own", "--car-failures", "0.3"],

@@ -28,6 +28,7 @@ from fedsim.federation.attacks import Attack, Mislabelled, hostile_cars
 from fedsim.federation.batchnorm import NORM_RULES
 from fedsim.federation.federation import Car, Federation, Fleet, Method, Schedule
 from fedsim.federation.local_training import LocalTraining
+from fedsim.federation.local_work import Epochs, LocalWork, PartOfEpoch, Steps
 from fedsim.federation.memories import make_memories
 from fedsim.federation.optimizers import SGD, Adam
 from fedsim.federation.participation import place_cars
@@ -102,7 +103,8 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
         world.together(lambda: check_single_scene(settings.model, build(), size, alone))
     for warning in dealt.warnings():
         log.warning("%s", warning)
-    federation, criterion = _make_federation(settings, methods, world, dealt.train_set, shards, module)
+    federation, criterion = _make_federation(settings, methods, world, dealt.train_set, shards, module,
+                                             _make_work(settings, len(dealt.shards) if algorithm.pooled else 1))
     log.info(f"{len(shards)} car(s) on {world.size} rank(s), {world.device.type} with {world.threads} thread(s) per "
              f"rank, {world.backend} ({world.backend_reason}); {settings.model} with "
              f"{federation.model.parameters.numel():,} parameters")
@@ -116,7 +118,7 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
 
 
 def _make_federation(settings: Settings, methods: Methods, world: World, train_set: SceneSet, shards: list[Shard],
-                module: nn.Module) -> tuple[Federation, CrossEntropy]:
+                     module: nn.Module, work: LocalWork) -> tuple[Federation, CrossEntropy]:
     """Return the federation, and the loss that its cars train with and its model is scored by."""
     algorithm = watch(methods.algorithm, settings.algo, world)
     homes = place_cars([len(shard.indices) for shard in shards], world.size)
@@ -139,7 +141,7 @@ def _make_federation(settings: Settings, methods: Methods, world: World, train_s
         cars=tuple(Car(shard.name, len(shard.indices)) for shard in shards), homes=tuple(homes),
         weights=tuple(len(shard.indices) if weighting == "images" else 1 for shard in shards),
         scenes={car: scenes_of(car) for car in mine})
-    training = _make_training(settings, criterion, len(train_set.classes))
+    training = _make_training(settings, work, criterion, len(train_set.classes))
     if ":" in settings.algo:
         length = training.optimizer.step_length(settings.lr, 2, methods.algorithm.damping)
         world.together(lambda: check_algorithm(methods.algorithm, model.theta.clone(), settings.algo, length,
@@ -189,8 +191,16 @@ def _make_loss(settings: Settings, world: World, train_set: SceneSet, shards: li
     return CrossEntropy(torch.from_numpy(class_weights(settings.class_weights, counts.numpy())).to(world.device))
 
 
-def _make_training(settings: Settings, criterion: CrossEntropy, classes: int) -> LocalTraining:
+def _make_work(settings: Settings, cars: int) -> LocalWork:
+    """Return the work of a car in a round. cars: the number of cars whose steps it takes, one but for pooled scenes."""
+    if settings.local_steps is not None:
+        return Steps(settings.local_steps * cars)
+    least, most = settings.epochs()
+    return Epochs(int(least), int(most)) if least == int(least) else PartOfEpoch(least)
+
+
+def _make_training(settings: Settings, work: LocalWork, criterion: CrossEntropy, classes: int) -> LocalTraining:
     optimizer = (SGD(settings.momentum, settings.weight_decay) if settings.optimizer == "sgd"
                  else Adam(settings.weight_decay))
-    return LocalTraining(settings.epochs(), settings.batch_size, optimizer, criterion,
+    return LocalTraining(work, settings.batch_size, optimizer, criterion,
                          augmentation(settings.augment), settings.seed, classes)

@@ -15,6 +15,7 @@ from fedsim.federation.attacks import Attack
 from fedsim.federation.batchnorm import NORM_RULES, NormRule
 from fedsim.federation.bundles import to_tensors
 from fedsim.federation.local_training import LocalTraining
+from fedsim.federation.local_work import count_batches
 from fedsim.federation.memories import Memories, memory_bytes
 from fedsim.federation.state import State
 from fedsim.models.flat import FlatModel
@@ -93,20 +94,20 @@ class Federation:
     def step_length(self, lr: float) -> float | None:
         """Return how far a round's local steps go along a unit gradient, or None if the optimiser has no such length.
 
-        It is the mean over all cars and over all numbers of epochs that they may draw, and not that of one round's
+        It is the mean over all cars and over all numbers of steps that they may take, and not that of one round's
         draw. A penalty that followed the draw would change in every round, and memories that belong to different
         penalties have no common solution.
         """
-        least, most = self.training.epochs
-        batches = Counter(self.training.batches(car.images) for car in self.fleet.cars)
-        total = 0.0
-        for epochs in range(least, most + 1):
-            for count, cars in batches.items():
-                length = self.training.optimizer.step_length(lr, epochs * count)
+        choices = [(self.training.work.choices(batches), cars) for batches, cars in Counter(
+            count_batches(car.images, self.training.batch_size) for car in self.fleet.cars).items()]
+        total, draws = 0.0, len(choices[0][0])
+        for draw in range(draws):
+            for steps, cars in choices:
+                length = self.training.optimizer.step_length(lr, steps[draw])
                 if length is None:
                     return None
                 total += cars * length
-        return total / len(self.fleet.cars) / (most - least + 1)
+        return total / len(self.fleet.cars) / draws
 
     @cached_property
     def contribution_like(self) -> Any:

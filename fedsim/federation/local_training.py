@@ -1,4 +1,4 @@
-"""Local training of one car: its epochs, batches and gradient steps on its own scenes."""
+"""Local training of one car: its batches and gradient steps on its own scenes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +10,10 @@ from torch import Tensor
 from fedsim.data.augment import Unchanged
 from fedsim.data.car_scenes import CarScenes
 from fedsim.evaluation.metrics import Tally
+from fedsim.federation.local_work import LocalWork, Turn
 from fedsim.federation.optimizers import SGD, Adam
 from fedsim.models.flat import FlatModel
-from fedsim.seeds import seed_torch, stream
+from fedsim.seeds import seed_torch
 
 Correction = Callable[[Tensor], Tensor | None]  # w (d,) -> what is added to the gradient (d,)
 Criterion = Callable[[Tensor, Tensor], Tensor]  # logits (B, C, H, W), labels (B, H, W) -> mean loss
@@ -22,7 +23,7 @@ Criterion = Callable[[Tensor, Tensor], Tensor]  # logits (B, C, H, W), labels (B
 class LocalTraining:
     """The settings of local training, the same for all cars and algorithms."""
 
-    epochs: tuple[int, int]  # least and most in a round; the number is drawn for every car and round
+    work: LocalWork  # of a car in a round
     batch_size: int
     optimizer: SGD | Adam
     criterion: Criterion
@@ -30,20 +31,17 @@ class LocalTraining:
     seed: int
     classes: int | None = None  # number of classes whose predictions are tallied; None for labels without classes
 
-    def epochs_in(self, round_number: int, car: int) -> int:
-        """Draw the number of epochs that a car trains in a round, uniformly between least and most."""
-        least, most = self.epochs
-        if least == most:
-            return least
-        return int(stream(self.seed, "local epochs", round_number, car).integers(least, most + 1))
+    def turn(self, images: int, round_number: int, car: int) -> Turn:
+        """Return the round of a car with `images` scenes, for `work`."""
+        return Turn(self.seed, round_number, car, images, self.batch_size)
 
     def steps(self, images: int, round_number: int, car: int) -> int:
         """Return the number of gradient steps that a car with `images` scenes takes in a round."""
-        return self.epochs_in(round_number, car) * self.batches(images)
+        return self.work.steps(self.turn(images, round_number, car))
 
-    def batches(self, images: int) -> int:
-        """Return the number of batches in an epoch. The last batch may be smaller."""
-        return -(-images // self.batch_size)
+    def pictures(self, images: int, round_number: int, car: int) -> int:
+        """Return the number of pictures that a car with `images` scenes trains on in a round, counted each time."""
+        return self.work.pictures(self.turn(images, round_number, car))
 
 
 class Trained(NamedTuple):
@@ -66,27 +64,24 @@ def train_locally(model: FlatModel, scenes: CarScenes, training: LocalTraining, 
     if not model.module.training:  # train() walks through all layers, which would slow tiny cars down
         model.module.train()
     seed_torch(training.seed, "model", round_number, car)
-    order = stream(training.seed, "shuffle", round_number, car)
     augment = training.augmentation(training.seed, round_number, car)
     step = training.optimizer.start()
     losses: list[Tensor] = []
     gradient_norms: list[Tensor] = []
     tally = Tally(training.classes, model.device) if training.classes else None
-    for _ in range(training.epochs_in(round_number, car)):
-        positions = order.permutation(len(scenes))
-        for first in range(0, len(scenes), training.batch_size):
-            images, labels = scenes.batch(positions[first : first + training.batch_size], augment)
-            model.gradient.zero_()
-            outputs = model.module(images)
-            loss = training.criterion(outputs, labels)
-            loss.backward()
-            gradient_norms.append(torch.linalg.vector_norm(model.theta_gradient))
-            if tally:
-                tally.add(labels, outputs.detach().max(1).indices)  # argmax takes longer
-            extra = correction(model.theta)
-            if extra is not None:
-                model.theta_gradient.add_(extra)
-            step(model.parameters, model.gradient, lr)
-            losses.append(loss.detach())
+    for positions in training.work.positions(training.turn(len(scenes), round_number, car)):
+        images, labels = scenes.batch(positions, augment)
+        model.gradient.zero_()
+        outputs = model.module(images)
+        loss = training.criterion(outputs, labels)
+        loss.backward()
+        gradient_norms.append(torch.linalg.vector_norm(model.theta_gradient))
+        if tally:
+            tally.add(labels, outputs.detach().max(1).indices)  # argmax takes longer
+        extra = correction(model.theta)
+        if extra is not None:
+            model.theta_gradient.add_(extra)
+        step(model.parameters, model.gradient, lr)
+        losses.append(loss.detach())
     return Trained(model.theta.clone(), torch.stack(losses).cpu(), torch.stack(gradient_norms).cpu(),
                    tally.confusion() if tally else None)

@@ -148,12 +148,12 @@ def stop_unless_finite(federation: Federation, number: int, what: str, finite: d
 
 def count_work(federation: Federation, state: State, chosen: list[int]) -> State:
     """Return the state with the round and its work counted. A car that never answers has worked too."""
-    number, training = state.round + 1, federation.training
-    work = [(training.epochs_in(number, car), federation.fleet.cars[car].images) for car in chosen]
+    number, work = state.round + 1, federation.training.work
+    turns = [federation.training.turn(federation.fleet.cars[car].images, number, car) for car in chosen]
     return replace(
         state, round=number,
-        pictures=state.pictures + sum(epochs * images for epochs, images in work),
-        sequential_steps=state.sequential_steps + max(epochs * training.batches(images) for epochs, images in work))
+        pictures=state.pictures + sum(work.pictures(turn) for turn in turns),
+        sequential_steps=state.sequential_steps + max(work.steps(turn) for turn in turns))
 
 
 def combine(federation: Federation, cars: CarsOfRank) -> tuple[Any, float]:

@@ -101,5 +101,5 @@ def _car(federation: Federation, car: int, result: RoundResult) -> dict[str, Any
 
 
 def _pictures(federation: Federation, car: int, result: RoundResult) -> int:
-    """Return how many pictures the car has trained on in the round, counted once per epoch."""
-    return federation.training.epochs_in(result.state.round, car) * federation.fleet.cars[car].images
+    """Return how many pictures the car has trained on in the round, counted each time."""
+    return federation.training.pictures(federation.fleet.cars[car].images, result.state.round, car)

@@ -97,6 +97,9 @@ def _check_without_federation(settings: Settings) -> None:
 
 
 def _check_training(settings: Settings, algorithm: Algorithm) -> None:
+    if settings.local_steps is not None and settings.local_epochs != type(settings).local_epochs:
+        raise SettingsError("--local-epochs and --local-steps both say how much a car trains in a round: leave one of "
+                            "them out")
     if settings.optimizer == "adam" and settings.momentum != type(settings).momentum:
         raise SettingsError("--momentum belongs to --optimizer sgd; adam has its own: leave it out")
     if settings.optimizer == "adam" and algorithm.needs_step_length:

@@ -84,8 +84,13 @@ class CommonSettings:
         choices=("sign-flip", "gaussian", "scale", "label-flip"))
 
     local_epochs: str = setting("Local training", "1",
-        "Local epochs of a car in a round, or LEAST:MOST: then each car draws its own number in every round.",
-        metavar="N|LEAST:MOST")
+        "Local epochs of a car in a round; or LEAST:MOST: then each car draws its own number in every round; or a "
+        "number such as 0.25: then the next round goes on in the order of scenes where this one ends.",
+        metavar="N|LEAST:MOST|X.Y")
+    local_steps: int | None = setting("Local training", None,
+        "Local steps of each car in a round, in place of --local-epochs; the next round goes on in the order of "
+        "scenes where this one ends. central takes as many for each car, so it sees as many pictures. Default: by "
+        "epochs.")
     batch_size: int = setting("Local training", 2, "Scenes in a local step.")
     optimizer: str = setting("Local training", "sgd",
         "Local optimiser; it starts anew in every round.", choices=("sgd", "adam"))
@@ -160,7 +165,7 @@ class CommonSettings:
             value = getattr(self, name)
             if value is not None and value not in allowed:
                 raise SettingsError(f"{flag(name)} is {value!r}; choose from {', '.join(allowed)}")
-        for name in ("cars", "rounds", "batch_size", "evaluate_every", "checkpoint_every"):
+        for name in ("cars", "rounds", "local_steps", "batch_size", "evaluate_every", "checkpoint_every"):
             _check(self, name, lambda value: value >= 1, "at least 1")
         _check(self, "width", lambda value: 1 <= value <= MOST_CHANNELS, f"at least 1 and at most {MOST_CHANNELS}")
         _check(self, "threads", lambda value: 1 <= value <= MOST_THREADS, f"at least 1 and at most {MOST_THREADS}")
@@ -173,8 +178,8 @@ class CommonSettings:
         _check(self, "participation", lambda value: 0 < value <= 1, "above 0 and at most 1")
         _check(self, "attackers", lambda value: value >= 0, "at least 0")
         least, most = self.epochs()
-        # One text for each meaning: 3 for 3:3.
-        object.__setattr__(self, "local_epochs", f"{least}:{most}" if least < most else str(least))
+        # One text for each meaning: 3 for 3:3 and for 3.0.
+        object.__setattr__(self, "local_epochs", f"{least}:{most}" if least < most else number_text(least))
         self.input_size()
 
     def _spread_options(self) -> None:
@@ -201,13 +206,14 @@ class CommonSettings:
         """Return the options of methods that are set, by name."""
         return {name: value for name in FLAGGED if (value := getattr(self, name)) is not None} | dict(self.option)
 
-    def epochs(self) -> tuple[int, int]:
-        """Return the least and the most local epochs of a round."""
-        match = re.fullmatch(r"([1-9]\d{0,5})(?::([1-9]\d{0,5}))?", self.local_epochs)
-        least, most = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-        if not 1 <= least <= most:
-            raise SettingsError(f"--local-epochs is {self.local_epochs}; it must be a number of at least 1, or "
-                                "LEAST:MOST, e.g. 1:5")
+    def epochs(self) -> tuple[float, float]:
+        """Return the least and the most local epochs of a round. They are equal if the number is no whole one."""
+        whole = re.fullmatch(r"([1-9]\d{0,5}):([1-9]\d{0,5})", self.local_epochs)
+        single = re.fullmatch(r"\d{1,6}(\.\d{0,9})?|\.\d{1,9}", self.local_epochs)
+        least, most = map(int, whole.groups()) if whole else (float(self.local_epochs),) * 2 if single else (0, 0)
+        if not 0 < least <= most:
+            raise SettingsError(f"--local-epochs is {self.local_epochs}; it must be a number above 0, e.g. 2 or 0.25, "
+                                "or LEAST:MOST, e.g. 1:5")
         return least, most
 
     def input_size(self) -> tuple[int, int] | None:

@@ -72,8 +72,7 @@ def paper_of(name: str, made, rounds) -> list[np.ndarray]:
 
     def matched(cars, steps, lr):
         """kappa / h of the default penalty: h is the mean step length over all cars and numbers of epochs."""
-        least, most = made.training.epochs
-        return 0.7 / np.mean([papers.unit_length(count, beta) * lr for count in range(least, most + 1)])
+        return 0.7 / np.mean([papers.unit_length(count, beta) * lr for count in made.training.work.choices(1)])
 
     common = (theta, gradients, p, rounds, beta)
     if not isinstance(server, Plain):

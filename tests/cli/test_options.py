@@ -283,7 +283,8 @@ def test_a_split_file_that_is_gone_is_looked_for_beside_the_settings(tmp_path):
 def test_a_penalty_needs_no_quotes_in_a_preset(preset):
     assert check(parse(preset("rho = 0.25"))).algorithm.rho == 0.25
     assert check(parse(preset('rho = "auto"'))).algorithm.rho is None
-    assert parse(preset("local_epochs = 3")).epochs() == (3, 3)
+    assert parse(preset("local_epochs = 3")).epochs() == (3, 3) == parse(preset('local_epochs = "3.0"')).epochs()
+    assert parse(preset("local_epochs = 0.25")).epochs() == (0.25, 0.25) == parse(["--local-epochs", ".250"]).epochs()
     assert parse(preset('local_epochs = "1:5"')).epochs() == (1, 5)
 
 
