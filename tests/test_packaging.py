@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
 from pathlib import Path
@@ -61,8 +62,10 @@ def test_an_editable_install_is_found_from_the_folder_above_the_clone(built, tmp
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)
     above = Path(next(tmp_path.glob("*.pth")).read_text().strip()).parent
-    script = f"import site; site.addsitedir({str(tmp_path)!r}); import fedsim.cli.run; print(fedsim.__file__)"
-    done = subprocess.run([sys.executable, "-c", script], cwd=above, capture_output=True, text=True,
+    # Without `site`, the files .pth of this environment are not read: it may have fedsim installed in the same way.
+    script = (f"import site, sys; site.addsitedir({str(tmp_path)!r}); "
+              f"sys.path.append({sysconfig.get_path('purelib')!r}); import fedsim.cli.run; print(fedsim.__file__)")
+    done = subprocess.run([sys.executable, "-S", "-c", script], cwd=above, capture_output=True, text=True,
                           env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"})
     assert done.stdout.startswith(str(above / "fedsim")), done.stderr
 

@@ -463,25 +463,6 @@ def test_a_full_disk_ends_the_run_in_a_sentence_and_the_checkpoint_before_is_who
     check_same(out, whole)
 
 
-def test_full_event_files_end_the_run_in_a_sentence(tiny_camvid, whole, tmp_path, play, monkeypatch):
-    """TensorBoard's buffers are written when they please. Catches an OSError on its way to the user."""
-    from fedsim.report.tensorboard.board import TensorBoard
-
-    out, real = tmp_path / "run", TensorBoard.log_round
-
-    def log_round(self, record, losses):
-        if record["round"] == 3:
-            raise FULL
-        return real(self, record, losses)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TensorBoard, "log_round", log_round)
-        status, said = play(*command(tiny_camvid, out))
-    assert (status, said) == (1, "rank 0, while scoring round 3: No space left on device")
-    assert play("--resume", out) == (0, "")
-    check_same(out, whole)
-
-
 def test_a_directory_that_is_removed_during_the_run_ends_it_in_a_sentence(tiny_camvid, tmp_path, play, monkeypatch):
     out, real = tmp_path / "run", whole_run.simulate
 

@@ -81,6 +81,7 @@ def main() -> None:
     """
     # Set before torch is imported: idle OpenMP threads must sleep, because several runs may share the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a machine without a name is no warning
     os.environ["MPLBACKEND"] = "agg"  # no figure needs a display, and an unknown name ends the import of matplotlib
     open_standard_streams()
     with enduring_output() as (stdout, stderr):

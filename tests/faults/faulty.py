@@ -1,4 +1,4 @@
-"""FedAvg, but one rank falls out while it trains a car in round 3.
+"""FedAvg, but one rank falls out while it trains a car in round 4: the trial before training has three.
 
 FAULT_RANK says which, FAULT how: by a signal it sends itself, such as SIGSTOP, or by "exit".
 """
@@ -24,7 +24,7 @@ class Faulty(FedAvg):
         return Counted(mean, shared.rounds + 1)
 
     def start(self, shared: Counted, memory: Any) -> Any:
-        if shared.rounds == 2 and os.environ["RANK"] == os.environ["FAULT_RANK"]:
+        if shared.rounds == 3 and os.environ["RANK"] == os.environ["FAULT_RANK"]:
             time.sleep(0.3)  # a car takes longer than a rank takes to say which it trains
             if os.environ["FAULT"] == "exit":
                 os._exit(0)

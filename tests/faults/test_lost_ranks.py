@@ -1,6 +1,6 @@
 """Ranks that stop, die or leave in training: the others say who it was, and nothing of the job is left.
 
-The jobs are started by the real torchrun, on two and four ranks. FedAvg, with a fault from faulty.py in round 3.
+The jobs are started by the real torchrun, on two and four ranks. FedAvg, with a fault from faulty.py in round 4.
 """
 
 import json
@@ -44,7 +44,7 @@ class Job(NamedTuple):
         """The car that a rank trains first in a round."""
         partition = json.loads((self.out / "environment.json").read_text())["partition"]
         number, name = next((number, car["name"]) for number, car in enumerate(partition) if car["rank"] == rank)
-        return f"training car {number} ({name}) in round 3"
+        return f"training car {number} ({name}) in round 4"
 
 
 def read(path: Path) -> bytes:
@@ -56,7 +56,7 @@ def read(path: Path) -> bytes:
 
 def start(launcher: list[str], ranks: int, fault: str, fault_rank: int, data: Path, out: Path, *options: str) -> Job:
     program = ["--standalone", f"--nproc_per_node={ranks}", "-m", "fedsim.main",
-               *command(data, out, "--algo", "faulty:Faulty", "--timeout", str(TIMEOUT)), *options]
+               *command(data, out, "--algo", "faulty:Faulty", "--timeout", str(TIMEOUT)), "--rounds", "4", *options]
     told = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "FAULT": fault, "FAULT_RANK": str(fault_rank)}
     with out.with_suffix(".errors").open("w") as errors:
         process = subprocess.Popen([sys.executable, *launcher, *program], stdout=subprocess.DEVNULL, stderr=errors,
