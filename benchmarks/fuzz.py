@@ -26,6 +26,7 @@ ended in any other way. Each of the latter is printed with its seed, and the exi
 """
 
 import argparse
+import io
 import os
 import random
 import sys
@@ -34,6 +35,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -72,7 +74,8 @@ def main() -> None:
         os.environ["FEDSIM_CACHE"] = f"{folder}/cache"
         subject_of = cache(lambda kind: kind(Path(folder)))  # made when it is needed first
         for kind in asked.kinds:
-            subject = subject_of(SUBJECTS[kind])
+            with redirect_stdout(io.StringIO()):  # what runs print is not read here
+                subject = subject_of(SUBJECTS[kind])
             started = time.perf_counter()
             counts = Counter(outcome_of(subject, kind, f"{asked.seed}-{number}") for number in range(asked.cases))
             wrong += counts[WRONG]
@@ -84,7 +87,8 @@ def main() -> None:
 def outcome_of(subject: Any, kind: str, seed: str) -> str:
     """Apply a damage, and return in words how fedsim took it."""
     try:
-        return NAMES[KINDS[kind](subject, random.Random(seed)).status]
+        with redirect_stdout(io.StringIO()):
+            return NAMES[KINDS[kind](subject, random.Random(seed)).status]
     except Exception:
         print(f"{kind}, {seed}:\n{traceback.format_exc()}", flush=True)
         return WRONG

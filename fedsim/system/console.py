@@ -50,13 +50,13 @@ class Enduring:
         self._endure(lambda: getattr(self._stream, "flush", bool)())
 
     def isatty(self) -> bool:
-        """Return whether the stream is a terminal; a stream that cannot tell is none."""
+        """Return whether the stream is a terminal. A stream that cannot tell counts as no terminal."""
         with suppress(Exception):
             return bool(self._stream.isatty())
         return False
 
     def fileno(self) -> int:
-        """Return the stream's descriptor. Raises OSError if it has none."""
+        """Return the stream's descriptor. Raises OSError if it has no descriptor."""
         with suppress(Exception):
             return int(self._stream.fileno())
         raise UnsupportedOperation("fileno")
