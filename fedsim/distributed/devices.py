@@ -30,7 +30,7 @@ class Place:
             return cls()
         remedy = f"start ranks with torchrun, which sets {', '.join(names)}, or unset them all"
         if missing := [name for name in names if name not in texts]:
-            raise PlaceError(f"{', '.join(texts)} is set but {', '.join(missing)} is not: {remedy}")
+            raise PlaceError(f"{', '.join(missing)} must be set beside {', '.join(texts)}: {remedy}")
         for name, text in texts.items():
             if not (text.isascii() and text.isdigit() and len(text) < 10):
                 raise PlaceError(f"{name} is {text[:40]!r}, which is not a number of ranks: {remedy}")

@@ -76,7 +76,7 @@ def test_a_place_is_read_whole_or_not_at_all(monkeypatch):
 
 
 @pytest.mark.parametrize(("changed", "says"), [
-    ({"RANK": None}, "WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE is set but RANK is not"),
+    ({"RANK": None}, "RANK must be set beside WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE"),
     ({"WORLD_SIZE": ""}, "WORLD_SIZE is '', which is not a number"), ({"RANK": "one"}, "RANK is 'one'"),
     ({"RANK": "-1"}, "RANK is '-1'"), ({"RANK": "4"}, "RANK is 4, and with WORLD_SIZE 4"),
     ({"LOCAL_RANK": "2"}, "LOCAL_RANK is 2"), ({"LOCAL_WORLD_SIZE": "5"}, "LOCAL_WORLD_SIZE is 5"),
