@@ -192,7 +192,10 @@ def _make_loss(settings: Settings, world: World, train_set: SceneSet, shards: li
 
 
 def _make_work(settings: Settings, cars: int) -> LocalWork:
-    """Return the work of a car in a round. cars: the number of cars whose steps it takes, one but for pooled scenes."""
+    """Return the work of a car in a round.
+
+    cars: the number of cars whose steps one car takes. It is 1, unless one car holds the scenes of all.
+    """
     if settings.local_steps is not None:
         return Steps(settings.local_steps * cars)
     least, most = settings.epochs()

@@ -42,7 +42,7 @@ def warnings(federation: Federation) -> Iterator[str]:
 
 
 def _robustness_warnings(federation: Federation) -> Iterator[str]:
-    """Yield what a robust aggregator does not withstand with the cars of a round."""
+    """Yield warnings of hostile cars that a robust aggregator does not withstand."""
     rule, attack, schedule = federation.method.aggregator, federation.method.attack, federation.schedule
     taking_part = number_of_cars(len(federation.fleet.cars), schedule.participation)
     guaranteed = getattr(rule, "guaranteed", 0)

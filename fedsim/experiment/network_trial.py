@@ -109,7 +109,7 @@ def _shared_memory(moved: dict[str, Tensor], tensors: dict[str, Tensor]) -> Iter
 
 
 def _unfit_for_files(module: nn.Module, moved: dict[str, Tensor]) -> Iterator[str]:
-    """Yield what a file of weights cannot hold."""
+    """Yield in words which tensors a file of weights cannot hold."""
     for name, value in weights_of(module).items():
         if not isinstance(value, Tensor):
             yield f"its {name} is no tensor, and a file of weights holds nothing else: leave out get_extra_state"
@@ -130,7 +130,7 @@ def _compare(module: nn.Module, twin: nn.Module) -> str | None:
 
 def try_network(module: nn.Module, classes: int, image_size: tuple[int, int], device: torch.device,
                 recalibrates: bool = True) -> str | None:
-    """Train and score a network for a moment, and say what is wrong with it; None if nothing is. It changes it.
+    """Train and score a network for a moment, and say what is wrong with it, or None. This changes it.
 
     classes: the number of channels that it must return; image_size: (width, height) in pixels of its pictures.
     """
@@ -139,7 +139,7 @@ def try_network(module: nn.Module, classes: int, image_size: tuple[int, int], de
 
 
 class _Trial:
-    """Two pictures and two labels, and what a network does with them."""
+    """A network in trial, with two pictures and two labels."""
 
     def __init__(self, model: FlatModel, classes: int, image_size: tuple[int, int]) -> None:
         self.model, self.classes = model, classes

@@ -24,7 +24,7 @@ NEEDED = "whatever it needs later belongs in the shared state or in a car's memo
 
 
 class Mark(NamedTuple):
-    """What can be seen of a tensor without reading its numbers."""
+    """A tensor's count of writes, its place and its requires_grad, which are seen without reading its numbers."""
 
     version: int  # counts writes in place
     place: int
@@ -248,9 +248,9 @@ class Watched(Algorithm):
 
 
 def watch(algorithm: Algorithm, name: str, world: World) -> Algorithm:
-    """Return a user's own algorithm watched, so that its faults in a run are told; one of fedsim's as it is.
+    """Return a user's own algorithm watched, so that its faults in a run are told.
 
-    name: the value of --algo.
+    An algorithm of fedsim itself is returned as it is. name: the value of --algo.
     """
     def blame(said: str) -> FedsimError:
         return RankError(f"rank {world.rank}, while {world.doing}: --algo {name}: {said}")
@@ -259,7 +259,7 @@ def watch(algorithm: Algorithm, name: str, world: World) -> Algorithm:
 
 
 def unwrap(algorithm: Algorithm) -> Algorithm:
-    """Return the algorithm itself, which may be watched."""
+    """Return the algorithm inside of a watched one. Any other algorithm is returned as it is."""
     return algorithm.own if isinstance(algorithm, Watched) else algorithm
 
 

@@ -36,7 +36,10 @@ class LocalWork(Protocol):
     """A rule for the work of cars, the same for all cars."""
 
     def choices(self, batches: int) -> list[int]:
-        """Return the numbers of steps, equally likely, that a car with so many batches in an epoch takes in a round."""
+        """Return the numbers of steps that a car with so many batches in an epoch may take in a round.
+
+        All of them are equally likely. Their count is the same for all cars.
+        """
         ...
 
     def steps(self, turn: Turn) -> int:

@@ -207,7 +207,7 @@ class CommonSettings:
         return {name: value for name in FLAGGED if (value := getattr(self, name)) is not None} | dict(self.option)
 
     def epochs(self) -> tuple[float, float]:
-        """Return the least and the most local epochs of a round. They are equal if the number is no whole one."""
+        """Return the least and the most local epochs of a round. They are equal if the number is not a whole one."""
         whole = re.fullmatch(r"([1-9]\d{0,5}):([1-9]\d{0,5})", self.local_epochs)
         single = re.fullmatch(r"\d{1,6}(\.\d{0,9})?|\.\d{1,9}", self.local_epochs)
         least, most = map(int, whole.groups()) if whole else (float(self.local_epochs),) * 2 if single else (0, 0)

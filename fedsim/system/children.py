@@ -109,7 +109,7 @@ def _wait(child: int, heard: list[int]) -> int:
 
 
 def _children() -> dict[int, list[int]]:
-    """Return the children of every process that has some."""
+    """Return the children of every process that has children."""
     children = defaultdict(list)
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # the process has ended

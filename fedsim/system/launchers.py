@@ -1,4 +1,4 @@
-"""The processes that have started this one, and the end of this one after theirs.
+"""Watch the processes that have started this one, and end this one after them.
 
 A launcher may be killed in a way that it cannot pass on. The processes that it has started would then work on by
 themselves, and hold the lock of their run. So they watch it. A launcher writes its name into the environment of what it
