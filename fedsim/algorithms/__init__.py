@@ -1,7 +1,7 @@
 """The algorithms by name, a file for each paper."""
 
 from fedsim.algorithms.base import Algorithm, Local, Shared
-from fedsim.algorithms.central import Central
+from fedsim.algorithms.central import Central, CentralWide
 from fedsim.algorithms.fedadmm import FedADMM
 from fedsim.algorithms.fedadmm_balanced import BalancedFedADMM
 from fedsim.algorithms.fedavg import FedAvg
@@ -20,10 +20,10 @@ def _by_name(*algorithms: type[Algorithm]) -> dict[str, type[Algorithm]]:
     return found
 
 
-# In the order of tables: federated algorithms, then the two yardsticks.
-ALGORITHMS = _by_name(FedAvg, FedProx, FedADMM, Scaffold, FedDyn, FedNova, LocalOnly, Central)
+# In the order of tables: federated algorithms, then the yardsticks.
+ALGORITHMS = _by_name(FedAvg, FedProx, FedADMM, Scaffold, FedDyn, FedNova, LocalOnly, Central, CentralWide)
 # A variant takes the place of its algorithm if only the variant's options take a given value, such as --rho balanced.
 VARIANTS: dict[type[Algorithm], tuple[type[Algorithm], ...]] = {FedADMM: (BalancedFedADMM,)}
 
-__all__ = ["ALGORITHMS", "VARIANTS", "Algorithm", "BalancedFedADMM", "Central", "FedADMM", "FedAvg", "FedDyn",
-           "FedNova", "FedProx", "Local", "LocalOnly", "Scaffold", "Shared", "option"]
+__all__ = ["ALGORITHMS", "VARIANTS", "Algorithm", "BalancedFedADMM", "Central", "CentralWide", "FedADMM", "FedAvg",
+           "FedDyn", "FedNova", "FedProx", "Local", "LocalOnly", "Scaffold", "Shared", "option"]

@@ -47,6 +47,7 @@ class Algorithm:
     weighting: ClassVar[Literal["images", "uniform"]] = "images"  # p_i: the paper's own
     personal: ClassVar[bool] = False  # True: cars never share a model, each is scored by itself
     pooled: ClassVar[bool] = False  # True: there is one car, and it holds the scenes of all
+    wide: ClassVar[bool] = False  # True, if pooled: its steps are as many as those of a federation's slowest car
     sends_model: ClassVar[bool] = False  # True: a contribution is (or begins with) a local vector, not a difference
     free_server_step: ClassVar[bool] = False  # True: a server optimiser may take the step that `update` proposes
     rests_on_mean: ClassVar[str] = ""  # what is lost when contributions are combined by another rule than the mean

@@ -1,4 +1,4 @@
-"""Centralised training, the upper yardstick of a federation."""
+"""Centralised training, the upper yardstick of a federation, in small batches and in large ones."""
 
 from dataclasses import dataclass
 
@@ -24,3 +24,23 @@ class Central(FedAvg):
     paper = "–"
     pooled = True
     free_server_step = False
+
+
+@dataclass(frozen=True)
+class CentralWide(Central):
+    """Centralised training that takes no more steps, one after another, than a federation does.
+
+    A round takes as many steps as the slowest car of a federation, on the pictures of all cars. So two numbers are the
+    federation's: the pictures that are seen, and the steps that follow one another.
+
+    >>> from fedsim.algorithms import Local
+    >>> algorithm = CentralWide()
+    >>> shared = algorithm.init_shared(0.0)
+    >>> sent, memory = algorithm.contribute(Local(w=1.5, steps=5, images=40, step_length=0.5), shared, None)
+    >>> algorithm.update(shared, sent, participation=1.0)  # as in Central, after fewer steps
+    Shared(theta=1.5)
+    """
+
+    name = "central-wide"
+    title = "centralised, wide"
+    wide = True

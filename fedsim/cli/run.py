@@ -13,8 +13,9 @@ from fedsim.settings.fields import Settings
 
 HELP = """Train one segmentation network from many cars that never share their pictures.
 
-Starts the ranks itself: one for each car, but not more than GPUs, or than cores if there is no GPU. central has one
-rank. A setting that is not given is taken from --config, if there is one, and is at its default otherwise."""
+Starts the ranks itself: one for each car, but not more than GPUs, or than cores if there is no GPU. Centralised
+training has one rank. A setting that is not given is taken from --config, if there is one, and is at its default
+otherwise."""
 
 
 def _run(ranks: int | None, **values: Any) -> int:
@@ -47,4 +48,4 @@ run: click.Command = Command(
         *setting_options([setting.name for setting in dataclasses.fields(Settings)]),
         ThemedOption("--ranks", theme="Machine", type=click.IntRange(1), metavar="N",
                help="Ranks to start on this machine. Default: one for each car, but not more than GPUs or, without a "
-                    "GPU, than cores divided by --threads; one for central.")])
+                    "GPU, than cores divided by --threads; one for centralised training.")])

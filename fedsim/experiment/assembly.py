@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from fedsim.algorithms import Algorithm
 from fedsim.data.augment import augmentation
 from fedsim.data.car_scenes import CarScenes
 from fedsim.data.datasets import default_root
@@ -28,7 +29,7 @@ from fedsim.federation.attacks import Attack, Mislabelled, hostile_cars
 from fedsim.federation.batchnorm import NORM_RULES
 from fedsim.federation.federation import Car, Federation, Fleet, Method, Schedule
 from fedsim.federation.local_training import LocalTraining
-from fedsim.federation.local_work import Epochs, LocalWork, PartOfEpoch, Steps
+from fedsim.federation.local_work import Epochs, LocalWork, PartOfEpoch, Steps, Together, Turn
 from fedsim.federation.memories import make_memories
 from fedsim.federation.optimizers import SGD, Adam
 from fedsim.federation.participation import place_cars
@@ -98,13 +99,14 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
     shards = dealt.shards
     if algorithm.pooled:
         shards = [Shard("all cars", np.sort(np.concatenate([shard.indices for shard in shards])))]
-    if any(len(shard.indices) % settings.batch_size == 1 % settings.batch_size for shard in shards):
+    work, batch_size = _make_work(settings, algorithm, [len(shard.indices) for shard in dealt.shards])
+    if _has_single_scene(settings, work, batch_size, shards):
         alone = next((shard.name for shard in shards if len(shard.indices) == 1), None)
         world.together(lambda: check_single_scene(settings.model, build(), size, alone))
     for warning in dealt.warnings():
         log.warning("%s", warning)
     federation, criterion = _make_federation(settings, methods, world, dealt.train_set, shards, module,
-                                             _make_work(settings, len(dealt.shards) if algorithm.pooled else 1))
+                                             work, batch_size)
     log.info(f"{len(shards)} car(s) on {world.size} rank(s), {world.device.type} with {world.threads} thread(s) per "
              f"rank, {world.backend} ({world.backend_reason}); {settings.model} with "
              f"{federation.model.parameters.numel():,} parameters")
@@ -118,7 +120,7 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
 
 
 def _make_federation(settings: Settings, methods: Methods, world: World, train_set: SceneSet, shards: list[Shard],
-                     module: nn.Module, work: LocalWork) -> tuple[Federation, CrossEntropy]:
+                     module: nn.Module, work: LocalWork, batch_size: int) -> tuple[Federation, CrossEntropy]:
     """Return the federation, and the loss that its cars train with and its model is scored by."""
     algorithm = watch(methods.algorithm, settings.algo, world)
     homes = place_cars([len(shard.indices) for shard in shards], world.size)
@@ -141,7 +143,7 @@ def _make_federation(settings: Settings, methods: Methods, world: World, train_s
         cars=tuple(Car(shard.name, len(shard.indices)) for shard in shards), homes=tuple(homes),
         weights=tuple(len(shard.indices) if weighting == "images" else 1 for shard in shards),
         scenes={car: scenes_of(car) for car in mine})
-    training = _make_training(settings, work, criterion, len(train_set.classes))
+    training = _make_training(settings, work, batch_size, criterion, len(train_set.classes))
     if ":" in settings.algo:
         length = training.optimizer.step_length(settings.lr, 2, methods.algorithm.damping)
         world.together(lambda: check_algorithm(methods.algorithm, model.theta.clone(), settings.algo, length,
@@ -191,19 +193,32 @@ def _make_loss(settings: Settings, world: World, train_set: SceneSet, shards: li
     return CrossEntropy(torch.from_numpy(class_weights(settings.class_weights, counts.numpy())).to(world.device))
 
 
-def _make_work(settings: Settings, cars: int) -> LocalWork:
-    """Return the work of a car in a round.
+def _make_work(settings: Settings, algorithm: Algorithm, scenes: list[int]) -> tuple[LocalWork, int]:
+    """Return the work of a car in a round, and its batch size.
 
-    cars: the number of cars whose steps one car takes. It is 1, unless one car holds the scenes of all.
+    scenes: the numbers of scenes of the federation's cars. If the algorithm pools them, one car does the work of all.
     """
-    if settings.local_steps is not None:
-        return Steps(settings.local_steps * cars)
-    least, most = settings.epochs()
-    return Epochs(int(least), int(most)) if least == int(least) else PartOfEpoch(least)
+    batch_size, cars = settings.batch_size, len(scenes) if algorithm.pooled else 1
+    if settings.local_steps is None:
+        least, most = settings.epochs()
+        work: LocalWork = Epochs(int(least), int(most)) if least == int(least) else PartOfEpoch(least)
+    else:
+        work = Steps(settings.local_steps * (1 if algorithm.wide else cars))
+    if algorithm.pooled and algorithm.wide:
+        return Together(work, tuple(scenes), batch_size), batch_size * cars
+    return work, batch_size
 
 
-def _make_training(settings: Settings, work: LocalWork, criterion: CrossEntropy, classes: int) -> LocalTraining:
+def _has_single_scene(settings: Settings, work: LocalWork, batch_size: int, shards: list[Shard]) -> bool:
+    """Return whether a step of a car may have a single scene. The steps of `Together` differ from round to round."""
+    rounds = settings.rounds if isinstance(work, Together) else 1
+    return any(work.has_single(Turn(settings.seed, number, car, len(shard.indices), batch_size))
+               for number in range(1, rounds + 1) for car, shard in enumerate(shards))
+
+
+def _make_training(settings: Settings, work: LocalWork, batch_size: int, criterion: CrossEntropy,
+                   classes: int) -> LocalTraining:
     optimizer = (SGD(settings.momentum, settings.weight_decay) if settings.optimizer == "sgd"
                  else Adam(settings.weight_decay))
-    return LocalTraining(work, settings.batch_size, optimizer, criterion,
+    return LocalTraining(work, batch_size, optimizer, criterion,
                          augmentation(settings.augment), settings.seed, classes)

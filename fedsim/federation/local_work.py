@@ -4,8 +4,11 @@ It is counted in whole epochs, or in steps. Whole epochs go through all scenes i
 counted in steps may be less than an epoch, so the next round goes on where this one ends: the batches of all rounds are
 one sequence of shuffled epochs, and the steps of the rounds so far are the position in it. A car that sits out a round
 passes over the batches of that round. So the position depends on the round alone, and nothing has to be saved.
+
+A car that stands for all cars of a federation does their work together: `Together`.
 """
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,6 +57,18 @@ class LocalWork(Protocol):
         """Yield the positions (at most batch_size,) of the scenes of every step of a round."""
         ...
 
+    def has_single(self, turn: Turn) -> bool:
+        """Return whether a step of a round may have a single scene."""
+        ...
+
+    def offset(self, turn: Turn) -> int:
+        """Return the place in an endless order of scenes at which a round begins; 0 if rounds have their own orders."""
+        ...
+
+    def orders(self, turn: Turn, epoch: int) -> Iterator[np.ndarray]:
+        """Yield the order (scenes,) of the scenes in every epoch, without end. epoch: the first one, from 0 on."""
+        ...
+
 
 @dataclass(frozen=True)
 class Epochs:
@@ -72,9 +87,18 @@ class Epochs:
         return self._draw(turn) * turn.scenes
 
     def positions(self, turn: Turn) -> Iterator[np.ndarray]:
-        order = stream(turn.seed, "shuffle", turn.round, turn.car)
-        for _ in range(self._draw(turn)):
-            yield from cut(order.permutation(turn.scenes), turn.batch_size)
+        for order in itertools.islice(self.orders(turn, 0), self._draw(turn)):
+            yield from cut(order, turn.batch_size)
+
+    def has_single(self, turn: Turn) -> bool:
+        return ends_alone(turn)
+
+    def offset(self, turn: Turn) -> int:
+        return 0
+
+    def orders(self, turn: Turn, epoch: int) -> Iterator[np.ndarray]:
+        draws = stream(turn.seed, "shuffle", turn.round, turn.car)
+        return itertools.islice((draws.permutation(turn.scenes) for _ in itertools.count()), epoch, None)
 
     def _draw(self, turn: Turn) -> int:
         if self.least == self.most:
@@ -96,23 +120,35 @@ class _GoingOn:
         return self.count(turn.batches)
 
     def pictures(self, turn: Turn) -> int:
-        before, after = (
-            step // turn.batches * turn.scenes + min(step % turn.batches * turn.batch_size, turn.scenes)
-            for step in self._span(turn))
-        return after - before
+        first, end = self._span(turn)
+        return self._place(turn, end) - self._place(turn, first)
 
     def positions(self, turn: Turn) -> Iterator[np.ndarray]:
         first, end = self._span(turn)
-        for epoch in range(first // turn.batches, -(-end // turn.batches)):
-            order = stream(turn.seed, "endless shuffle", epoch, turn.car).permutation(turn.scenes)
-            batches = list(cut(order, turn.batch_size))
+        epochs = range(first // turn.batches, -(-end // turn.batches))
+        for epoch, order in zip(epochs, self.orders(turn, epochs.start), strict=False):
             begin = epoch * turn.batches
-            yield from batches[max(0, first - begin) : end - begin]
+            yield from list(cut(order, turn.batch_size))[max(0, first - begin) : end - begin]
+
+    def has_single(self, turn: Turn) -> bool:
+        return ends_alone(turn)
+
+    def offset(self, turn: Turn) -> int:
+        return self._place(turn, self._span(turn)[0])
+
+    def orders(self, turn: Turn, epoch: int) -> Iterator[np.ndarray]:
+        for number in itertools.count(epoch):
+            yield stream(turn.seed, "endless shuffle", number, turn.car).permutation(turn.scenes)
 
     def _span(self, turn: Turn) -> tuple[int, int]:
         """Return the numbers of the round's first step and of the step after its last one, from round 1 on."""
         steps = self.steps(turn)
         return (turn.round - 1) * steps, turn.round * steps
+
+    def _place(self, turn: Turn, step: int) -> int:
+        """Return the number of pictures in the steps before `step`."""
+        epochs, batches = divmod(step, turn.batches)
+        return epochs * turn.scenes + min(batches * turn.batch_size, turn.scenes)
 
 
 @dataclass(frozen=True)
@@ -134,6 +170,53 @@ class PartOfEpoch(_GoingOn):
     def count(self, batches: int) -> int:
         # In floating point 0.1 * 30 is above 3.
         return max(1, math.ceil(self.share * batches - 1e-9))
+
+
+@dataclass(frozen=True)
+class Together:
+    """The work of all cars of a federation, done by one car that holds all of their scenes.
+
+    A round has as many steps as the slowest car takes, on as many pictures as all cars see. The pictures are spread
+    evenly over the steps. So both numbers are those of a federation in which every car takes part, whatever the sizes
+    of its cars. If all cars are equal and the batch size divides their scenes, a step has a batch of every car.
+    """
+
+    work: LocalWork  # of each of the cars
+    scenes: tuple[int, ...]  # numbers of the cars' scenes
+    batch_size: int  # of each of the cars
+
+    def choices(self, batches: int) -> list[int]:
+        return self.work.choices(count_batches(max(self.scenes), self.batch_size))
+
+    def steps(self, turn: Turn) -> int:
+        return max(map(self.work.steps, self._turns(turn)))
+
+    def pictures(self, turn: Turn) -> int:
+        return sum(map(self.work.pictures, self._turns(turn)))
+
+    def positions(self, turn: Turn) -> Iterator[np.ndarray]:
+        epoch, begin = divmod(self.offset(turn), turn.scenes)
+        end = begin + self.pictures(turn)
+        orders = itertools.islice(self.orders(turn, epoch), count_batches(end, turn.scenes))
+        yield from np.array_split(np.concatenate([*orders])[begin:end], self.steps(turn))
+
+    def has_single(self, turn: Turn) -> bool:
+        return self.pictures(turn) // self.steps(turn) == 1
+
+    def offset(self, turn: Turn) -> int:
+        return sum(map(self.work.offset, self._turns(turn)))
+
+    def orders(self, turn: Turn, epoch: int) -> Iterator[np.ndarray]:
+        return self.work.orders(turn, epoch)
+
+    def _turns(self, turn: Turn) -> list[Turn]:
+        """Return the same round of each of the cars."""
+        return [Turn(turn.seed, turn.round, car, scenes, self.batch_size) for car, scenes in enumerate(self.scenes)]
+
+
+def ends_alone(turn: Turn) -> bool:
+    """Return whether the last batch of an epoch has a single scene."""
+    return turn.scenes % turn.batch_size == 1 % turn.batch_size
 
 
 def count_batches(scenes: int, batch_size: int) -> int:

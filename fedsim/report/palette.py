@@ -23,7 +23,8 @@ class LineStyle(NamedTuple):
 
 _DASHED, _DOTTED = (0, (4, 1.5)), (0, (1, 1.2))
 _STYLES = {
-    "central": LineStyle(BLACK, "-", "s"), "local": LineStyle(GREY, "-", "x"),
+    "central": LineStyle(BLACK, "-", "s"), "central-wide": LineStyle(BLACK, _DOTTED, "s"),
+    "local": LineStyle(GREY, "-", "x"),
     "avg": LineStyle(BLUE, "-", "o"), "prox": LineStyle(GREEN, "-", "^"), "admm": LineStyle(VERMILION, "-", "D"),
     "scaffold": LineStyle(PURPLE, "-", "v"), "dyn": LineStyle(ORANGE, "-", "P"), "nova": LineStyle(SKY, "-", "X"),
     "avgm": LineStyle(BLUE, _DASHED, "o"), "adagrad": LineStyle(GREEN, _DASHED, "^"),

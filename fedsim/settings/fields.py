@@ -41,7 +41,8 @@ class CommonSettings:
 
     algo: str = setting("Federation", "admm",
         "The algorithm, by name, or one of your own, as mypackage.mymodule:MyAlgorithm. central trains one model on "
-        "the scenes of all cars; with local, cars never communicate. `fedsim algorithms` lists them all.",
+        "the scenes of all cars; central-wide takes no more steps for it, one after another, than a federation; with "
+        "local, cars never communicate. `fedsim algorithms` lists them all.",
         suggests=registry.NAMES, metavar="|".join((*registry.NAMES, "MODULE:CLASS")))
     cars: int | None = setting("Federation", None,
         "Number of cars. Default: as many as a partition file has; otherwise 4, or the number of ranks if that is "
@@ -89,8 +90,8 @@ class CommonSettings:
         metavar="N|LEAST:MOST|X.Y")
     local_steps: int | None = setting("Local training", None,
         "Local steps of each car in a round, in place of --local-epochs; the next round goes on in the order of "
-        "scenes where this one ends. central takes as many for each car, so it sees as many pictures. Default: by "
-        "epochs.")
+        "scenes where this one ends. To see as many pictures, central takes as many for each car, and central-wide "
+        "takes larger ones. Default: by epochs.")
     batch_size: int = setting("Local training", 2, "Scenes in a local step.")
     optimizer: str = setting("Local training", "sgd",
         "Local optimiser; it starts anew in every round.", choices=("sgd", "adam"))

@@ -17,13 +17,13 @@ def test_every_algorithm_is_listed_with_name_paper_and_options():
     for name in NAMES:
         told = describe(name)
         assert told.algo == name and told.name
-        assert "arXiv:" in told.paper or name in ("local", "central")
+        assert "arXiv:" in told.paper or name in ("local", "central", "central-wide")
 
 
 @pytest.mark.parametrize(("name", "keeps", "up", "down"), [
     ("avg", "–", "1", "1"), ("prox", "–", "1", "1"), ("admm", "2 + 1 number", "1", "1 + 1 number"),
     ("scaffold", "1", "2", "2"), ("dyn", "1", "1", "1 + 1 number"), ("nova", "–", "1 + 1 number", "1"),
-    ("adam", "–", "1", "1"), ("central", "–", "–", "–"), ("local", "1", "–", "–")])
+    ("adam", "–", "1", "1"), ("central", "–", "–", "–"), ("central-wide", "–", "–", "–"), ("local", "1", "–", "–")])
 def test_vectors_are_those_of_the_papers(name, keeps, up, down):
     assert describe(name)[4:7] == (keeps, up, down)
 

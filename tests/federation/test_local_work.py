@@ -14,7 +14,7 @@ from quadratics import federation as quadratic
 from scenery import federation, on_ranks, training
 
 from fedsim.algorithms import FedADMM, FedAvg, FedNova
-from fedsim.federation.local_work import Epochs, PartOfEpoch, Steps, Turn
+from fedsim.federation.local_work import Epochs, PartOfEpoch, Steps, Together, Turn
 from fedsim.federation.rounds import initial_state, run_round, simulate
 from fedsim.record.round_record import round_record
 
@@ -101,3 +101,43 @@ def test_a_run_that_resumes_needs_nothing_to_go_on_in_the_order():
     states = [result.state for _, result in zip(range(4), simulate(whole, initial_state(whole)), strict=False)]
     after = [result.state for _, result in zip(range(2), simulate(again, states[1]), strict=False)]
     assert torch.equal(after[-1].shared.theta, states[-1].shared.theta)
+
+
+@pytest.mark.parametrize("scenes", [(6, 6, 6), (5, 5), (5, 9, 2, 7), (1, 40)], ids=repr)
+@pytest.mark.parametrize("work", WORKS, ids=repr)
+def test_one_car_does_the_work_of_all_in_the_time_of_the_slowest(work, scenes):
+    """In every round, as many steps as the slowest car and as many pictures as all, spread evenly.
+
+    Catches a batch of batch size times cars, which takes the steps of the mean car; draws of one car for all; and
+    pictures that are counted from the pooled scenes, which differ in a part of an epoch.
+    """
+    together, total = Together(work, scenes, 2), sum(scenes)
+    for number in range(1, 9):
+        turn = Turn(5, number, 0, total, 2 * len(scenes))
+        cars = [Turn(5, number, car, own, 2) for car, own in enumerate(scenes)]
+        steps = list(together.positions(turn))
+        assert together.steps(turn) == len(steps) == max(len(list(work.positions(one))) for one in cars)
+        assert together.pictures(turn) == sum(map(len, steps)) == sum(
+            sum(map(len, work.positions(one))) for one in cars)
+        assert max(map(len, steps)) - min(map(len, steps)) <= 1
+        assert together.has_single(turn) == (min(map(len, steps)) == 1)
+
+
+@pytest.mark.parametrize("work", [Epochs(2, 2), Steps(3), PartOfEpoch(0.4)], ids=repr)
+def test_the_scenes_of_all_cars_come_in_shuffled_epochs(work):
+    """Catches rounds that skip pictures or repeat them, and an order that starts anew in every round."""
+    together, total = Together(work, (5, 9, 2, 7), 2), 23
+    seen = np.concatenate([np.concatenate(list(together.positions(Turn(5, number, 0, total, 8))))
+                           for number in range(1, 14)])
+    epochs = seen[:len(seen) // total * total].reshape(-1, total)
+    assert len(epochs) >= 3 and all(sorted(epoch) == list(range(total)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == len(epochs)
+
+
+@pytest.mark.parametrize("work", WORKS, ids=repr)
+def test_a_single_car_does_its_own_work(work):
+    """If the batch size divides its scenes. Catches an order of scenes that is not the car's."""
+    together = Together(work, (12,), 3)
+    for number in range(1, 5):
+        turn = Turn(5, number, 0, 12, 3)
+        assert list(map(list, together.positions(turn))) == list(map(list, work.positions(turn)))

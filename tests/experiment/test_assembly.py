@@ -1,0 +1,56 @@
+"""The work of cars, as it is put together from settings.
+
+Each test names a mutation that it was seen to catch.
+"""
+
+import pytest
+from scenery import SOLO
+
+from fedsim.errors import SettingsError
+from fedsim.experiment.assembly import assemble
+from fedsim.federation.federation import Federation
+from fedsim.federation.rounds import count_work, initial_state
+from fedsim.settings.compatible import check
+from fedsim.settings.fields import Settings
+from fedsim.system.console import SILENT
+
+SMALL = {"image_size": "32x24", "width": 4, "threads": 1, "cars": 4}
+WORKS = [{"local_steps": 3}, {"local_epochs": 0.3}, {"local_epochs": 1}, {"local_epochs": "1:3"}, {"batch_size": 7}]
+
+
+def put_together(**given) -> Federation:
+    settings = Settings(**SMALL | given)
+    return assemble(settings, check(settings), SOLO, SILENT).federation
+
+
+def work_of(federation: Federation) -> list[tuple[int, int]]:
+    """The pictures and the sequential steps after each of three rounds in which all cars take part."""
+    state, counts = initial_state(federation), []
+    for _ in range(3):
+        state = count_work(federation, state, [*range(len(federation.fleet.cars))])
+        counts.append((state.pictures, state.sequential_steps))
+    return counts
+
+
+@pytest.mark.parametrize("work", WORKS, ids=str)
+def test_wide_centralised_training_does_the_work_of_a_federation_in_its_time(work):
+    """With equal and with unequal cars. Catches a batch of batch size times cars, and --local-steps for each car."""
+    for partition in ("drive", "quantity", "dirichlet"):
+        given = {"partition": partition} | work
+        wide = put_together(algo="central-wide", **given)
+        assert work_of(wide) == work_of(put_together(algo="avg", **given))
+        assert len(wide.fleet.cars) == 1 and wide.training.batch_size == 4 * given.get("batch_size", 2)
+
+
+def test_wide_steps_may_suit_a_network_that_cannot_train_on_one_scene():
+    """Batches of three leave one over from a car's 100 scenes, and from all 400. Wide batches have eleven or twelve.
+
+    Catches a check of the cars' batches, or of the pooled scenes, in the place of the wide ones.
+    """
+    given = {"model": "torchvision:deeplabv3_mobilenet_v3_large", "width": None, "rounds": 2}
+    for size, alone in ((3, "avg"), (3, "central")):
+        with pytest.raises(SettingsError, match="cannot train on a single scene"):
+            put_together(algo=alone, batch_size=size, **given)
+    put_together(algo="central-wide", batch_size=3, **given)
+    with pytest.raises(SettingsError, match="cannot train on a single scene"):
+        put_together(algo="central-wide", batch_size=1, **given | {"cars": 1})
