@@ -13,7 +13,7 @@ from typing import Any
 from fedsim.aggregation import AGGREGATORS
 from fedsim.algorithms import ALGORITHMS
 from fedsim.algorithms.server_optimizers import SERVER_OPTIMIZERS
-from fedsim.data.partition import DEFAULT_ALPHA, PARTITIONS
+from fedsim.data.partition import DEFAULT_ALPHA, HELD_OUT, PARTITIONS
 from fedsim.options import Option
 from fedsim.settings import registry
 from fedsim.settings.fields import CHOICES, FLAGGED, Settings
@@ -77,6 +77,7 @@ VALUES: Mapping[str, tuple[Any, ...]] = {
     "momentum": (0, 0.5), "weight_decay": (1e-3, 0.1), "model": ("segnet-basic", "segnet", "segnet-small"),
     "width": (2, 3, 4, 8), "classes": (11, 32, 7), "image_size": ("32x24", "33x35", "48x32"),
     "partition": (*PARTITIONS, "split.json"), "alpha": (0.1, 1, 2), "evaluate_every": (1, 2, 3),
+    "hold_out_drive": ("train0", "train3", "0001TP", "nowhere"),
     "threads": (1, 1, 1, 2), "timeout": (60,), "checkpoint_every": (1, 2, 3, 50),
     "option": ("kappa=2", "beta=0.9", "sticky=true"),
 }
@@ -88,6 +89,7 @@ PARTNERS: Mapping[str, Callable[[Any], Mapping[str, Any]]] = {
     "option": lambda text: {"algo": "dyn" if "kappa" in text else OWN}, "classes": lambda number: {"data": "camvid"},
     "model": lambda name: {"image_size": "33x35"} if name != "segnet-small" else {},
     "aggregator": lambda name: {"cars": 7} if "krum" in name else {},
+    "eval_split": lambda split: {"hold_out_drive": "train1"} if split == HELD_OUT else {},
     "norm": lambda name: {"batchnorm": None} if name == "group" else {},
 }
 METHODS = ("aggregator", "attack", "augment", "batchnorm", "car_states", "norm", "optimizer", "server_optimizer")

@@ -66,8 +66,8 @@ def with_data(folder: Path, camvid: Path) -> Path:
 
 
 def typed(line: str) -> list[str]:
-    """The words after the command's name, with the project's own files."""
-    words = shlex.split(line)[1:]
+    """The words after the command's name, with the project's own files and a drive of the tiny CamVid."""
+    words = shlex.split(re.sub(r"--hold-out-drive \w+", "--hold-out-drive d1", line))[1:]
     return [str(ROOT / word) if word.startswith("launch/") else word for word in words]
 
 

@@ -12,8 +12,10 @@ from fedsim.classes import ClassTable
 from fedsim.cli.command import PATH, Command
 from fedsim.data import cache
 from fedsim.data.datasets import SOURCES
+from fedsim.data.partition import HELD_OUT
+from fedsim.data.partition.held_out import check_drive, scored_scenes
 from fedsim.data.perturbations import PERTURBATIONS, SEVERITIES, Perturbation
-from fedsim.data.scene_set import Source
+from fedsim.data.scene_set import SceneSet, Source
 from fedsim.distributed.world import World
 from fedsim.errors import SettingsError
 from fedsim.evaluation.robustness import Subject, count_steps, score_subjects
@@ -22,7 +24,7 @@ from fedsim.experiment.past_run import PastRun
 from fedsim.inference.segmenter import Segmenter
 from fedsim.record.output_folder import make_output_folder
 from fedsim.report.robustness import ScoredRun, write_report
-from fedsim.settings.compatible import check_data_root
+from fedsim.settings.compatible import check_data
 from fedsim.settings.fields import CHOICES, MOST_THREADS, Settings
 from fedsim.system.console import LOG, show_steps
 
@@ -49,19 +51,24 @@ class Opened:
 
     def find_scenes(self) -> Source:
         """Return the data set that the models are scored on. Raises UserError if it lacks the split."""
-        settings = self.settings
-        if settings.eval_split != "train":  # only the training scenes of streets depend on the partition
+        settings, split = self.settings, self.settings.scored().on_disk
+        if split != "train":  # only the training scenes of streets depend on the partition
             settings = replace(settings, partition=Settings.partition)
         source = source_of(settings, settings.cars or 1)
         _check_classes(self.path, self.models[0].card.classes, source)
-        source.count(self.settings.eval_split)
+        source.count(split)
+        if split == "train":
+            check_drive(source, settings.hold_out_drive)
         return source
 
     def subject(self, source: Source) -> Subject:
         """Load the scenes that the models are scored on. Raises UserError."""
-        split = self.settings.eval_split
-        scenes = cache.load(source, split, self.models[0].card.input_size, LOG.info)
-        return Subject(self.name, self.models, scenes, source, split)
+        scenes = self.load(source, self.models[0].card.input_size)
+        return Subject(self.name, self.models, scenes, source, self.settings.scored())
+
+    def load(self, source: Source, size: tuple[int, int]) -> SceneSet:
+        """Load these scenes with pictures of a size (width, height) in pixels. Raises UserError."""
+        return scored_scenes(lambda split: cache.load(source, split, size, LOG.info), self.settings.scored())
 
 
 @click.command(cls=Command)
@@ -70,7 +77,8 @@ class Opened:
               help="Perturb the pictures too; may be given several times. A kind alone means all severities, 1 to "
                    f"{SEVERITIES}. Kinds: {', '.join(PERTURBATIONS)}.")
 @click.option("--eval-split", type=click.Choice(CHOICES["eval_split"]),
-              help="Split to score on.  [default: the model's own]")
+              help="Split to score on; held-out is the drive that the model's cars have not seen.  [default: the "
+                   "model's own]")
 @click.option("--data", type=click.Choice(list(SOURCES)), help="Data set to score on, of the same classes.  [default: "
                                                                "the one that the model was trained on]")
 @click.option("--data-root", type=PATH, metavar="DIR",
@@ -96,14 +104,14 @@ def evaluate(models: tuple[str, ...], asked: tuple[str, ...], eval_split: str | 
     world = World.join(device, threads=threads)
     opened = _name_apart([Opened.open(path, world.device) for path in dict.fromkeys(map(Path, models))])
     opened = [replace(one, settings=_on(one.settings, data, data_root, classes, eval_split)) for one in opened]
-    if len({one.settings.eval_split for one in opened}) > 1:
-        raise SettingsError("the runs were scored on different splits; name one with --eval-split")
+    if len({one.settings.scored().name for one in opened}) > 1:
+        raise SettingsError("the runs were scored on different splits or drives; name one with --eval-split")
     sources = [one.find_scenes() for one in opened]  # of all models, before the scenes of one are read
     subjects = [one.subject(source) for one, source in zip(opened, sources, strict=True)]
-    for one in subjects[1:]:
-        if one.scenes.classes.names != subjects[0].scenes.classes.names:
+    for one, subject in zip(opened[1:], subjects[1:], strict=True):
+        if subject.scenes.classes.names != subjects[0].scenes.classes.names:
             raise SettingsError(f"{one.name} and {subjects[0].name} have different classes; score each by itself")
-        if not _have_same_scenes(one, subjects[0]):
+        if not _have_same_scenes(one, subject, subjects[0]):
             raise SettingsError(f"{one.name} and {subjects[0].name} would be scored on different scenes; name one "
                                 "data set for all with --data and --data-root")
     folder = make_output_folder(out, "evaluations", "-".join(one.name for one in opened)[:80])
@@ -114,13 +122,15 @@ def evaluate(models: tuple[str, ...], asked: tuple[str, ...], eval_split: str | 
     write_report(scored, subjects[0], seed, folder)
 
 
-def _have_same_scenes(one: Subject, other: Subject) -> bool:
-    """Return whether two subjects have the same scenes, at whatever sizes of the network's input."""
-    if one.source.name == other.source.name and one.source.identity(one.split) == other.source.identity(other.split):
+def _have_same_scenes(opened: Opened, one: Subject, other: Subject) -> bool:
+    """Return whether two subjects, the first that of `opened`, have the same scenes, at whatever sizes of the input."""
+    if one.scenes.names != other.scenes.names:
+        return False
+    if one.source.name == other.source.name and (
+            one.source.identity(one.scored.on_disk) == other.source.identity(other.scored.on_disk)):
         return True
     height, width = other.scenes.images.shape[2:]
-    same_size = cache.load(one.source, one.split, (width, height), LOG.info)
-    return same_size.fingerprint == other.scenes.fingerprint
+    return opened.load(one.source, (width, height)).fingerprint == other.scenes.fingerprint
 
 
 def _name_apart(opened: Sequence[Opened]) -> list[Opened]:
@@ -136,10 +146,13 @@ def _on(settings: Settings, data: str | None, data_root: str | None, classes: in
     Raises SettingsError.
     """
     if data is not None:
+        if data != settings.data:  # whose drives are others
+            split = None if settings.eval_split == HELD_OUT else settings.eval_split
+            settings = replace(settings, hold_out_drive=None, eval_split=split)
         settings = replace(settings, data=data, data_root=None, classes=None, partition=Settings.partition)
     given: dict[str, Any] = {"data_root": data_root, "classes": classes, "eval_split": eval_split}
     settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
-    check_data_root(settings)
+    check_data(settings)
     return settings
 
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from fedsim.data.scene_set import Source
 
 LISTED = 20  # faults of a kind that are listed
-NAMES = ("data", "data_root", "classes", "image_size", "cars", "partition", "alpha", "eval_split", "seed")
+NAMES = ("data", "data_root", "classes", "image_size", "cars", "partition", "alpha", "hold_out_drive",
+         "eval_split", "seed")
 
 
 def _inspect(out: str | None, **values: Any) -> None:
@@ -33,7 +34,7 @@ def _inspect(out: str | None, **values: Any) -> None:
     try:
         dealt = deal(settings, source, cars, World.join("cpu"), LOG)
     except DataError:
-        _list_faults(source, dict.fromkeys(("train", settings.eval_split)))
+        _list_faults(source, dict.fromkeys(("train", settings.scored().on_disk)))
         raise
     inspection = Inspection(dealt)
     folder = make_output_folder(out, "inspections", f"{settings.data}-{Path(settings.partition).stem}")

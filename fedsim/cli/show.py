@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from fedsim.cli.command import PATH, Command
+from fedsim.data.partition import Scored
 from fedsim.errors import OutputError
 from fedsim.record.metrics_file import check_records, read_metrics
 from fedsim.record.overview import RUN_FILES, Overview, list_of_texts
@@ -66,7 +67,8 @@ def _outcome(overview: Overview, records: list[dict]) -> Outcome:
     except (OSError, ValueError, RecursionError):
         pass
     baselines = ended.get("baselines")
-    return Outcome(records, [*scored[-1]["class_iou"]] if scored else [], str(overview.settings.get("eval_split", "")),
+    return Outcome(records, [*scored[-1]["class_iou"]] if scored else [],
+                   Scored(str(overview.settings.get("eval_split", "")), overview.settings.get("hold_out_drive")),
                    baselines if isinstance(baselines, dict) else {}, list_of_texts(ended, "notes"),
                    list_of_texts(overview.environment, "warnings"))
 

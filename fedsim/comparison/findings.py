@@ -62,7 +62,7 @@ def examine(runs: Sequence[PastRun], world: World, advance: Callable[[], None]) 
         advance()
     assert first is not None, "no run at all"
     trained, scored = first.train_set.histograms.sum(0), first.eval_set.histograms.sum(0)
-    shown = load_shown(first.eval_set, first.source, first.eval_split)
+    shown = load_shown(first.eval_set, first.source, first.scored.on_disk)
     return Findings(trials, first.source.classes, trained, scored, shown, predictions)
 
 

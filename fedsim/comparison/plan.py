@@ -19,7 +19,7 @@ from fedsim.comparison.tuning import (
 )
 from fedsim.distributed.devices import Place, fair_threads, ranks_that_fit
 from fedsim.errors import OutputError, SettingsError
-from fedsim.experiment.dealing import cars_of, source_of
+from fedsim.experiment.dealing import cars_of, check_scenes, source_of
 from fedsim.experiment.identity import FREE
 from fedsim.experiment.past_run import PastRun
 from fedsim.options import flag
@@ -137,8 +137,9 @@ def make_plan(algos: Sequence[str], given: Mapping[str, Any], seeds: int, grid: 
     asked = Settings(**given)
     cars = cars_of(asked, ranks=1)
     source = source_of(asked, cars)
-    for split in ("train", asked.eval_split, *([TUNING_SPLIT] if grid else [])):
-        source.identity(split)  # raises here if the split does not exist, and not in every run
+    check_scenes(asked, source)  # raises here, and not in every run
+    if grid:
+        source.count(TUNING_SPLIT)
     ranks = max(1, min(cars, ranks_that_fit(asked.device, asked.threads) // at_once))
     threads = asked.threads or _read_threads(folder) or fair_threads(Place(local_size=ranks * at_once))
     # Cars and threads are fixed, because their defaults may depend on the machine.

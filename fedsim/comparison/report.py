@@ -99,7 +99,7 @@ def _title(comparison: Comparison) -> tuple[str, str]:
     seeds = len({trial.settings.seed for row in rows for trial in row.trials})
     runs = sum(len(row.trials) for row in rows)
     return (f"{', '.join(row.label for row in rows)} on {settings.data}",
-            f"{runs} runs, {seeds} {'seed' if seeds == 1 else 'seeds'}, scored on the {comparison.split} split")
+            f"{runs} runs, {seeds} {'seed' if seeds == 1 else 'seeds'}, scored on the {comparison.scored.name}")
 
 
 def _markdown(comparison: Comparison, warned: Sequence[str], command: str, figures: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from fedsim.comparison.trials import Row, Spread, Trial, costs, differences, gap, spread, yardstick
 from fedsim.comparison.tuning import Tuning, describe
+from fedsim.data.partition import Scored
 from fedsim.report.tables import Table
 from fedsim.report.words import ABSENT, format_number, format_setting
 
@@ -27,9 +28,9 @@ class Comparison:
     tuning: Tuning | None = None
 
     @property
-    def split(self) -> str:
-        """The split that all rows are scored on."""
-        return self.rows[0].trials[0].settings.eval_split
+    def scored(self) -> Scored:
+        """The scenes that all rows are scored on."""
+        return self.rows[0].trials[0].settings.scored()
 
     @property
     def central(self) -> Row | None:
@@ -51,7 +52,7 @@ def score_table(comparison: Comparison) -> Table:
                      format_spread(comparison.gap(row), seeds, "+.3f"),
                      format_spread(spread(trial.worst for trial in row.trials), seeds),
                      format_spread(spread(trial.class_iou(comparison.rare) for trial in row.trials), seeds)])
-    return Table(f"Scores, {comparison.split} split", header, rows)
+    return Table(f"Scores, {comparison.scored.name}", header, rows)
 
 
 def cost_table(comparison: Comparison) -> Table:
@@ -103,7 +104,7 @@ def run_table(comparison: Comparison) -> Table:
 
 def notes(comparison: Comparison) -> list[str]:
     """Return what a reader of the tables must know, in notes of a sentence or two."""
-    lines = [f"Scores are measured on the {comparison.split} split after the last round. mIoU is the mean over classes "
+    lines = [f"Scores are measured on the {comparison.scored.name} after the last round. mIoU is the mean over classes "
              "that occur in labels or predictions; void pixels are not counted.", _seed_note(comparison.rows),
              "The best mIoU is the highest of all rounds. It is chosen on the split that it is measured on, so it "
              "flatters."]
@@ -116,7 +117,7 @@ def notes(comparison: Comparison) -> list[str]:
         "The worst car has the lowest of these mIoUs. Cars have trained on these scenes: the number tells which car a "
         "model serves badly, not how good the model is elsewhere.",
         "Rare classes: mean IoU of the rarest third, by training pixels, of the classes that occur in training and on "
-        f"the {comparison.split} split: {', '.join(comparison.rare) or 'there are none'}.",
+        f"the {comparison.scored.name}: {', '.join(comparison.rare) or 'there are none'}.",
         "MB are 10^6 bytes, up and down, that a real federation would exchange. Seconds are those of rounds and "
         "scoring on the machine that played the runs, which may have done other work meanwhile."]
     if any(row.algo == "central" for row in comparison.rows):
@@ -125,7 +126,7 @@ def notes(comparison: Comparison) -> list[str]:
     if comparison.tuning:
         lines.append("Tuning: every algorithm was tried with the same values of all that it reads, and seed 0. The "
                      f"numbers are final mIoUs on the {comparison.tuning.split} split; the highest decides.")
-    return lines + [note for row in comparison.rows if (note := _own_models_note(row, comparison.split))]
+    return lines + [note for row in comparison.rows if (note := _own_models_note(row, comparison.scored.name))]
 
 
 def warnings(comparison: Comparison) -> list[str]:
@@ -140,7 +141,7 @@ def warnings(comparison: Comparison) -> list[str]:
         lines.append("some rows weigh cars by their images and others uniformly, and cars have unequal numbers of "
                      "images: the rows minimise different objectives; --weighting makes them the same")
     if comparison.tuning:
-        lines += _tuning_warnings(comparison.tuning, comparison.split)
+        lines += _tuning_warnings(comparison.tuning, comparison.scored)
     return lines
 
 
@@ -218,20 +219,20 @@ def _seed_note(rows: Sequence[Row]) -> str:
     return "± is the sample standard deviation over seeds (with n - 1); a row with one seed has none."
 
 
-def _own_models_note(row: Row, split: str) -> str | None:
+def _own_models_note(row: Row, scored: str) -> str | None:
     """Explain the mIoU of a row whose cars have no model in common; None for other rows."""
     worst = spread(trial.scored[-1]["worst"]["miou"] for trial in row.trials if "worst" in trial.scored[-1])
     if worst is None:
         return None
-    return (f"{row.label}: cars never communicate, so mIoU is the mean over their own models; on the {split} split the "
+    return (f"{row.label}: cars never communicate, so mIoU is the mean over their own models; on the {scored} the "
             f"worst of them has {format_spread(worst, len(row.trials))}. Pictures show the first car's model.")
 
 
-def _tuning_warnings(tuning: Tuning, split: str) -> list[str]:
+def _tuning_warnings(tuning: Tuning, scored: Scored) -> list[str]:
     lines = [f"{algo} is best at {name} {format_setting(dict(tuning.chosen(algo) or ())[name])}, the edge of what was "
              "tried: a better value may lie beyond" for algo in tuning.scores for name in tuning.at_edge(algo)]
-    if split == tuning.split:
-        lines.append(f"settings were chosen on the {split} split, on which the rows are scored too: --eval-split test "
+    if scored.split == tuning.split:
+        lines.append(f"settings were chosen on the {scored.name}, on which the rows are scored too: --eval-split test "
                      "keeps the two apart")
     return lines
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fedsim.data.partition import HELD_OUT
 from fedsim.errors import SettingsError
 from fedsim.options import flag
 from fedsim.report.words import ABSENT, format_setting
@@ -134,7 +135,8 @@ def rows_of(trials: Sequence[Trial]) -> list[Row]:
     """
     first = trials[0]
     for trial in trials:
-        for name in MUST_AGREE:
+        held_out = ("hold_out_drive",) if first.settings.scored().split == HELD_OUT else ()
+        for name in (*MUST_AGREE, *held_out):
             was, now = getattr(first.settings, name), getattr(trial.settings, name)
             if was != now:
                 raise SettingsError(f"{first.path} has {flag(name)} {format_setting(was)} and {trial.path} "

@@ -34,6 +34,9 @@ class Conditioned:
     def count(self, split: str) -> int:
         return self._source.count(split)
 
+    def drives(self, split: str) -> tuple[str, ...]:
+        return self._source.drives(split)
+
     def notes(self, split: str) -> list[str]:
         return self._source.notes(split)
 

@@ -1,8 +1,10 @@
 """A data set on disk (`Source`) and its memory-mapped scenes (`SceneSet`)."""
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -44,6 +46,10 @@ class Source(Protocol):
         """Return the number of scenes of a split. It must be fast. Raises DataError as `identity` does."""
         ...
 
+    def drives(self, split: str) -> tuple[str, ...]:
+        """Return the names of a split's drives. It must be fast. Raises DataError as `identity` does."""
+        ...
+
     def notes(self, split: str) -> list[str]:
         """Return sentences on what people should know about a split, such as files in it that are not used.
 
@@ -66,10 +72,13 @@ class Source(Protocol):
 class LabelMaps:
     """The labels of scenes, each at its own size, one after the other in one array of pixels."""
 
-    def __init__(self, pixels: np.ndarray, shapes: np.ndarray) -> None:
-        """pixels: (Σ h·w,) uint8 class index or VOID, may be memory-mapped; shapes: (N, 2) int64, (h, w) of each."""
+    def __init__(self, pixels: np.ndarray, shapes: np.ndarray, ends: np.ndarray | None = None) -> None:
+        """pixels: uint8 class index or VOID, may be memory-mapped; shapes: (N, 2) int64, (h, w) of each label.
+
+        ends: (N,) int64, where each label ends in `pixels`; None if they fill it one after the other.
+        """
         self.shapes = shapes
-        self._pixels, self._ends = pixels, np.cumsum(shapes.prod(1))
+        self._pixels, self._ends = pixels, np.cumsum(shapes.prod(1)) if ends is None else ends
 
     @classmethod
     def of(cls, labels: Iterable[np.ndarray]) -> "LabelMaps":
@@ -86,6 +95,10 @@ class LabelMaps:
         height, width = self.shapes[index]
         end = self._ends[index]
         return self._pixels[end - height * width:end].reshape(height, width)
+
+    def take(self, indices: np.ndarray) -> "LabelMaps":
+        """Return the labels at these indices, in this order, without a copy."""
+        return LabelMaps(self._pixels, self.shapes[indices], self._ends[indices])
 
     def group_by_shape(self, indices: np.ndarray) -> list[np.ndarray]:
         """Divide indices (B,) into groups of labels that have one shape. Returns the positions of each group."""
@@ -108,11 +121,32 @@ class LabelMaps:
         return resized
 
 
+class Pictures(Protocol):
+    """Pictures (N, 3, H, W) uint8 RGB: an array, or what is read like one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, index: Any, /) -> Any: ...
+
+
+class ChosenPictures:
+    """Some of the pictures of an array, read where they are: a memory-mapped array stays on disk."""
+
+    def __init__(self, pictures: Pictures, indices: np.ndarray) -> None:
+        """pictures: (N, 3, H, W); indices: (n,) int64, of those that are chosen, in their new order."""
+        self._pictures, self._indices = pictures, indices
+        self.shape = (len(indices), *pictures.shape[1:])
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._pictures[self._indices[index]]
+
+
 @dataclass(frozen=True)
 class SceneSet:
-    """The scenes of a split, memory-mapped and read-only, with pictures at the size of the network's input."""
+    """Scenes, memory-mapped and read-only, with pictures at the size of the network's input."""
 
-    images: np.ndarray  # (N, 3, H, W) uint8 RGB
+    images: Pictures  # (N, 3, H, W) uint8 RGB
     labels: LabelMaps  # N labels, at the data set's own resolution
     histograms: np.ndarray  # (N, C) int64 labelled pixels of each scene by class
     names: tuple[str, ...]
@@ -124,6 +158,20 @@ class SceneSet:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def take(self, indices: np.ndarray) -> "SceneSet":
+        """Return some of the scenes as a set of their own. Pictures and labels are not copied.
+
+        indices: (n,) int64, distinct, in the order of the new set.
+        """
+        names, drives, times = (tuple(values[index] for index in indices)
+                                for values in (self.names, self.drives, self.times))
+        chosen = {*names}
+        remarks = {remark: kept for remark, those in self.remarks.items()
+                   if (kept := [name for name in those if name in chosen])}
+        fingerprint = hashlib.sha256(json.dumps([self.fingerprint, names]).encode()).hexdigest()
+        return SceneSet(ChosenPictures(self.images, indices), self.labels.take(indices), self.histograms[indices],
+                        names, drives, times, self.classes, fingerprint, remarks)
 
 
 def class_histogram(label: np.ndarray, classes: int) -> np.ndarray:

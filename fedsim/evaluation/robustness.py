@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fedsim.data.conditions import perturb_and_shrink
+from fedsim.data.partition import Scored
 from fedsim.data.perturbations import Perturbation
 from fedsim.data.scene_set import SceneSet, Source
 from fedsim.evaluation.evaluate import Network, batches_of, count_batch, count_confusion
@@ -28,7 +29,7 @@ class Subject:
     models: Sequence[Network]
     scenes: SceneSet  # pictures at the size of the models' input
     source: Source  # of the scenes
-    split: str
+    scored: Scored  # what they are
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def _group(subjects: Sequence[Subject]) -> list[list[int]]:
 def _count_perturbed(group: Sequence[Subject], perturbations: Sequence[Perturbation], seed: int,
                      advance: Callable[[], None]) -> list[dict[Perturbation, list[Tensor]]]:
     """Return the confusion matrices of each subject's models under each perturbation."""
-    source, split, scenes = group[0].source, group[0].split, group[0].scenes
+    source, split, scenes = group[0].source, group[0].scored.on_disk, group[0].scenes
     height, width = scenes.images.shape[2:]
     nothing = torch.zeros(len(scenes.classes), len(scenes.classes), dtype=torch.int64)
     tallies = [{one: [nothing.clone() for _ in subject.models] for one in perturbations} for subject in group]

@@ -59,8 +59,7 @@ class Experiment:
             "platform": platform.platform(),
             "device": str(world.device), "backend": world.backend, "backend_reason": world.backend_reason,
             "ranks": world.size, "threads": world.threads,
-            "data": {"train": self.dealt.train_set.fingerprint,
-                     self.settings.eval_split: self.dealt.eval_set.fingerprint},
+            "data": self.dealt.fingerprints,
             "parameters": self.federation.model.parameters.numel(),
             "statistics": self.federation.model.statistics.numel(),
             "partition": [{"car": number, "name": car.name, "images": car.images, "rank": home} for number, (car, home)
@@ -114,6 +113,7 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
         log.warning("%s", warning)
     root = Path(settings.data_root) if settings.data_root else default_root(settings.data)
     resolved = replace(settings, **_resolve(settings, methods, federation), cars=cars,
+                       eval_split=settings.scored().split,
                        image_size=f"{size[0]}x{size[1]}", alpha=alpha_of(settings),
                        data_root=str(root.resolve()) if root else None)
     return Experiment(resolved, dealt, federation, criterion)

@@ -9,6 +9,7 @@ from fedsim.data.conditions import Conditioned
 from fedsim.data.datasets import open_source
 from fedsim.data.partition import DEFAULT_ALPHA, PARTITIONS
 from fedsim.data.partition.dealt import Dealt
+from fedsim.data.partition.held_out import check_drive, scored_scenes, trained_scenes
 from fedsim.data.partition.schemes import Shard, partition
 from fedsim.data.partition.split_file import read_cars, read_split
 from fedsim.data.perturbations import Perturbation
@@ -17,11 +18,12 @@ from fedsim.distributed.world import World
 from fedsim.errors import DataError, SettingsError
 from fedsim.settings.fields import Settings
 
+DEFAULT_CARS = 4
 MAX_STREET_DRIVES = 16  # more cars share drives, cut in time, because drawing a thousand drives takes minutes
 
 
 def cars_of(settings: Settings, ranks: int) -> int:
-    """Return the number of cars: the setting, else the split file's, else 4, or as many as ranks if these are more.
+    """Return the number of cars: the setting, else the split file's, else the default, or as many as ranks if more.
 
     Raises UserError.
     """
@@ -31,7 +33,15 @@ def cars_of(settings: Settings, ranks: int) -> int:
             raise SettingsError(f"--cars is {settings.cars}, but {settings.partition} has {cars} cars: leave --cars "
                                 "out, or name another --partition")
         return cars
-    return settings.cars or max(4, ranks)
+    return settings.cars or max(_default_cars(settings), ranks)
+
+
+def _default_cars(settings: Settings) -> int:
+    """Return the default number of cars: if a drive is held out, not more than there are other drives."""
+    if settings.hold_out_drive is None:
+        return DEFAULT_CARS
+    others = {*source_of(settings, DEFAULT_CARS - 1).drives("train")} - {settings.hold_out_drive}
+    return min(DEFAULT_CARS, len(others))
 
 
 def alpha_of(settings: Settings) -> float | None:
@@ -42,17 +52,18 @@ def alpha_of(settings: Settings) -> float | None:
 def source_of(settings: Settings, cars: int) -> Source:
     """Open the data set of the settings. Raises UserError."""
     root = Path(settings.data_root) if settings.data_root else None
-    drives = min(cars, MAX_STREET_DRIVES)
+    held_out = settings.hold_out_drive
+    drives = min(cars + (held_out is not None), MAX_STREET_DRIVES)
     if settings.data == "streets" and settings.partition not in PARTITIONS:
-        drives = _drives_in(Path(settings.partition))
+        drives = _drives_in(Path(settings.partition), held_out)
     return open_source(settings.data, root, drives, settings.classes)
 
 
-def _drives_in(split: Path) -> int:
-    """Return the least number of training drives of streets that have all scenes of a split file."""
+def _drives_in(split: Path, held_out: str | None) -> int:
+    """Return the least number of training drives of streets that have all scenes of a split file, and a drive."""
     from fedsim.data.datasets.streets.drives import drives_of  # here, because it imports Pillow
 
-    named = {scene.rpartition("/")[0] for car in read_cars(split) for scene in car["scenes"]}
+    named = {scene.rpartition("/")[0] for car in read_cars(split) for scene in car["scenes"]} | {held_out}
     known = drives_of("train", MAX_STREET_DRIVES)
     return max((count for count, drive in enumerate(known, start=1) if drive.name in named), default=1)
 
@@ -71,16 +82,28 @@ def deal(settings: Settings, source: Source, cars: int, world: World, log: Logge
         world.together(lambda: _check_same(scenes, fingerprint, source, split))
         return scenes
 
-    # A split that is missing is found before anything is read.
-    world.together(lambda: [source.count(split) for split in ("train", settings.eval_split)])
-    train_set, eval_set = load(source, "train"), load(source, settings.eval_split)
-    shards = world.together(lambda: _shards(settings, train_set, cars))
+    scored, drive = settings.scored(), settings.hold_out_drive
+    world.together(lambda: check_scenes(settings, source))
+    whole = load(source, "train")
+    train_set = trained_scenes(whole, drive)
+    eval_set = scored_scenes(lambda split: whole if split == "train" else load(source, split), scored)
+    shards = world.together(lambda: _shards(settings, whole, train_set, cars))
     conditions = {train_set.names[index]: Perturbation.parse(shard.condition)
                   for shard in shards if shard.condition for index in shard.indices}
     train_source = Conditioned(source, conditions, settings.seed) if conditions else source
     if conditions:
-        train_set = load(train_source, "train")
-    return Dealt(source, train_source, train_set, eval_set, settings.eval_split, shards)
+        train_set = trained_scenes(load(train_source, "train"), drive)
+    return Dealt(source, train_source, train_set, eval_set, scored, shards)
+
+
+def check_scenes(settings: Settings, source: Source) -> None:
+    """Check that the data set has the scenes that the settings train on and score. Opens no picture. Raises UserError.
+
+    What is missing is found before anything is read.
+    """
+    for split in ("train", settings.scored().on_disk):
+        source.count(split)
+    check_drive(source, settings.hold_out_drive)
 
 
 def _check_same(scenes: SceneSet, fingerprint: str, source: Source, split: str) -> None:
@@ -91,7 +114,20 @@ def _check_same(scenes: SceneSet, fingerprint: str, source: Source, split: str) 
                         "again")
 
 
-def _shards(settings: Settings, train_set: SceneSet, cars: int) -> list[Shard]:
+def _shards(settings: Settings, whole: SceneSet, train_set: SceneSet, cars: int) -> list[Shard]:
     if settings.partition in PARTITIONS:
         return partition(settings.partition, train_set, cars, settings.seed, alpha_of(settings))
-    return read_split(Path(settings.partition), train_set)
+    path, drive = Path(settings.partition), settings.hold_out_drive
+    if drive is not None:
+        _check_held_out(path, drive, {*whole.names} - {*train_set.names})
+    return read_split(path, train_set)
+
+
+def _check_held_out(path: Path, drive: str, held_out: set[str]) -> None:
+    """Raise DataError if a split file gives scenes that are held out to a car."""
+    pairs = [(scene, car["name"]) for car in read_cars(path) for scene in car["scenes"] if scene in held_out]
+    if pairs:
+        scene, car = pairs[0]
+        raise DataError(f"{path} has {len(pairs)} scene(s) of drive {drive}, first {scene!r} of car {car!r}, but "
+                        f"--hold-out-drive {drive} means that no car trains on them; take them out of the file, or "
+                        "hold out another drive")

@@ -58,8 +58,7 @@ def check_same(path: Path, world: World, dealt: Dealt, settings: Settings) -> li
     if kind != now:
         raise SettingsError(f"--device: {path} was run on {kind}, and this is {now}, which rounds differently: start "
                             "a new run")
-    data = {"train": dealt.train_set.fingerprint, settings.eval_split: dealt.eval_set.fingerprint}
-    for split, fingerprint in data.items():
+    for split, fingerprint in dealt.fingerprints.items():
         if environment["data"].get(split) != fingerprint:
             raise DataError(f"the {split} scenes of {settings.data} are not those that {path} was run with; restore "
                             "them, or start a new run")

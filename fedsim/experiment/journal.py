@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from fedsim.classes import ClassTable
+from fedsim.data.partition import Scored
 from fedsim.federation.federation import Car
 from fedsim.record.overview import Overview, list_of_texts
 from fedsim.record.round_record import CarDetail
@@ -36,7 +37,8 @@ class Journal:
         training. duals: whether the algorithm has dual variables. shown: loads the scenes of the panels, when the first
         panel is made. Raises OutputError if metrics.jsonl cannot be written.
         """
-        self.directory, self._classes, self._split, self._notes = directory, classes, settings["eval_split"], notes
+        self.directory, self._classes, self._notes = directory, classes, notes
+        self._scored = Scored(settings["eval_split"], settings.get("hold_out_drive"))
         self._cars, self._pixels, self._make_shown = cars, pixels, shown
         self._records: list[dict[str, Any]] = directory.cut(last)
         self._models: list[Path] = []
@@ -127,7 +129,7 @@ class Journal:
 
     def _outcome(self, baselines: dict[str, float], notes: Sequence[str]) -> Outcome:
         environment = Overview.of(self.directory.path).environment
-        return Outcome(self._records, self._classes.names, self._split, baselines, [*self._notes, *notes],
+        return Outcome(self._records, self._classes.names, self._scored, baselines, [*self._notes, *notes],
                        list_of_texts(environment, "warnings"))
 
     def close(self) -> None:

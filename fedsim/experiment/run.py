@@ -309,7 +309,7 @@ def _open_journal(experiment: Experiment, directory: RunDirectory, last: int, st
     return Journal(directory, dealt.train_set.classes, federation.fleet.cars, config(experiment.settings), last=last,
                    notes=[*notes(federation)], pixels=pixels,
                    duals=state.mean_dual is not None,
-                   shown=lambda: load_shown(dealt.eval_set, dealt.source, dealt.eval_split))
+                   shown=lambda: load_shown(dealt.eval_set, dealt.source, dealt.scored.on_disk))
 
 
 def _log(world: World) -> Logger:

@@ -64,7 +64,7 @@ class Inspection:
                          self._names(self.lacking[car])])
             shares.append([f"{car:02d} {shard.name}", *(format_percent(share) for share in self.shares[car])])
         pool = ["all cars", *(format_percent(share) for share in self.pool / self.pool.sum())]
-        return [Table(f"Cars, {dealt.source.name}, {len(scenes):,} training scenes (mean divergence "
+        return [Table(f"Cars, {dealt.source.name}, {len(scenes):,} training scenes{self._without()} (mean divergence "
                       f"{skew(dealt.shards, scenes.histograms):.4f} bits)",
                       ["car", "scenes", "drives", "condition", "classes: JS from pool, bits",
                        "colours: distance from pool", "lacks"], rows, of_cars=True),
@@ -75,7 +75,8 @@ class Inspection:
         scenes = self.dealt.train_set
         return {
             "data": self.dealt.source.name, "training_scenes": len(scenes), "fingerprint": scenes.fingerprint,
-            self.dealt.eval_split: {"scenes": len(self.dealt.eval_set),
+            "hold_out_drive": self.dealt.scored.drive,
+            self.dealt.scored.split: {"scenes": len(self.dealt.eval_set),
                                     "drives": list(dict.fromkeys(self.dealt.eval_set.drives))},
             "mean_divergence_bits": skew(self.dealt.shards, scenes.histograms),
             "pixels": dict(zip(self.classes, self.pool.tolist(), strict=True)),
@@ -89,6 +90,9 @@ class Inspection:
                 "colour_mean": self.colours[car].mean, "colour_deviation": self.colours[car].deviation,
                 "colour_distance": self.colour_distances[car],
             } for car, shard in enumerate(self.dealt.shards)]}
+
+    def _without(self) -> str:
+        return f" without drive {self.dealt.scored.drive}" if self.dealt.scored.drive is not None else ""
 
     def _names(self, labels: list[int]) -> str:
         return list_names([self.classes[label] for label in labels], NAMED)

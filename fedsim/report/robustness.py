@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedsim.classes import ClassTable
+from fedsim.data.partition import Scored
 from fedsim.evaluation.metrics import Scores
 from fedsim.evaluation.robustness import Robustness, Subject
 from fedsim.report.palette import line_styles
@@ -27,14 +28,14 @@ def write_report(runs: Sequence[ScoredRun], subject: Subject, seed: int, folder:
 
     subject: a subject of the evaluation. The contact sheet shows one of its scenes.
     """
-    scenes, split, perturbed = subject.scenes, subject.split, bool(runs[0].result.perturbed)
+    scenes, perturbed = subject.scenes, bool(runs[0].result.perturbed)
     classes = scenes.classes
     reference = next((run for run in runs if run.algo == "central"), runs[0])
-    tables = [_clean_table(runs, classes, split)]
+    tables = [_clean_table(runs, classes, subject.scored)]
     if perturbed:
         tables += [_summary_table(runs, reference), _kind_table(runs), _worst_class_table(runs, classes)]
     written = [folder / "robustness.json", folder / "robustness.md"]
-    content = _to_json(runs, classes, split, seed, reference)
+    content = _to_json(runs, classes, subject.scored, seed, reference)
     written[0].write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="replace")
     written[1].write_text("\n\n".join(markdown(table) for table in tables) + "\n", encoding="utf-8", errors="replace")
     if perturbed:
@@ -43,19 +44,19 @@ def write_report(runs: Sequence[ScoredRun], subject: Subject, seed: int, folder:
 
         written += [folder / "robustness.png", folder / "perturbations.png"]
         draw_robustness({run.name: run.result for run in runs}, line_styles([run.algo for run in runs]), written[2])
-        draw_contact_sheet(scenes, subject.source, split, seed, written[3])
+        draw_contact_sheet(scenes, subject.source, subject.scored.on_disk, seed, written[3])
     print_tables(tables)
     print_block("Written", written)
 
 
-def _clean_table(runs: Sequence[ScoredRun], classes: ClassTable, split: str) -> Table:
+def _clean_table(runs: Sequence[ScoredRun], classes: ClassTable, scored: Scored) -> Table:
     """Tabulate the scores on the pictures as they are."""
     rows = [["mIoU", *(f"{run.result.clean.miou:.3f}" for run in runs)],
             ["pixel accuracy", *(f"{run.result.clean.pixel_accuracy:.3f}" for run in runs)]]
     for index, name in enumerate(classes.names):
         ious = [run.result.clean.class_iou[index] for run in runs]
         rows.append([f"IoU {name}", *(format_number(iou) for iou in ious)])
-    return Table(f"Pictures as they are, {split} split", ["", *(run.name for run in runs)], rows)
+    return Table(f"Pictures as they are, {scored.name}", ["", *(run.name for run in runs)], rows)
 
 
 def _summary_table(runs: Sequence[ScoredRun], reference: ScoredRun) -> Table:
@@ -87,14 +88,14 @@ def _worst_class_table(runs: Sequence[ScoredRun], classes: ClassTable) -> Table:
     return Table("The class that loses most IoU, by kind", ["", *(run.name for run in runs)], rows)
 
 
-def _to_json(runs: Sequence[ScoredRun], classes: ClassTable, split: str, seed: int,
+def _to_json(runs: Sequence[ScoredRun], classes: ClassTable, scored: Scored, seed: int,
              reference: ScoredRun) -> dict[str, Any]:
     """Return all numbers in the form of robustness.json."""
     def to_dict(scores: Scores) -> dict[str, Any]:
         return {"miou": scores.miou, "pixel_accuracy": scores.pixel_accuracy,
                 "class_iou": dict(zip(classes.names, scores.class_iou, strict=True))}
 
-    return {"split": split, "seed": seed, "reference": reference.path, "runs": [
+    return {"split": scored.split, "hold_out_drive": scored.drive, "seed": seed, "reference": reference.path, "runs": [
         {"run": run.path, "algo": run.algo, "clean": to_dict(run.result.clean),
          "perturbed": {str(perturbation): to_dict(scores) for perturbation, scores in run.result.perturbed.items()}}
         for run in runs]}

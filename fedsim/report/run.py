@@ -54,6 +54,7 @@ def write_run_report(outcome: Outcome, overview: Overview, classes: ClassTable, 
 def _subtitle(overview: Overview) -> str:
     settings = overview.settings
     forms = {"algo": "{}", "model": "{}", "data": "{}", "image_size": "{}", "partition": "partition {}",
+             "hold_out_drive": "drive {} held out",
              "seed": "seed {}"}
     return ", ".join(form.format(Path(str(settings[name])).name) for name, form in forms.items() if name in settings)
 
@@ -66,7 +67,7 @@ def _facts(outcome: Outcome) -> list[tuple[str, str]]:
     last, best = (scored[-1], max(scored, key=lambda pair: pair[0])) if scored else ((None, 0), (None, 0))
     cars = {entry["car"] for record in records for entry in record["cars"]}
     up, down = (sum(record[key] for record in records) / 1e6 for key in ("bytes_up", "bytes_down"))
-    return [(f"mIoU, {outcome.split}, round {last[1]}", format_number(last[0])),
+    return [(f"mIoU, {outcome.scored.name.removesuffix(' split')}, round {last[1]}", format_number(last[0])),
             (f"best mIoU, round {best[1]}", format_number(best[0])), ("rounds", f"{records[-1]['round']:,}"),
             ("cars that took part", f"{len(cars):,}"), ("MB up", f"{up:,.1f}"), ("MB down", f"{down:,.1f}")]
 
@@ -112,7 +113,7 @@ def _residuals(records: list[dict]) -> Iterator[Section]:
 def _classes(outcome: Outcome, classes: ClassTable) -> Iterator[Section]:
     if figure := class_figure(outcome.records, classes):
         yield Section("Classes", pictures=[_to_picture(
-            figure, f"Intersection over union of every class on the {outcome.split} split, over rounds and at the end.",
+            figure, f"Intersection over union of every class on the {outcome.scored.name}, over rounds and at the end.",
             "class IoUs")])
 
 

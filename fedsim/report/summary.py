@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedsim.data.partition import Scored
 from fedsim.report.tables import Table, markdown, print_block, print_tables
 from fedsim.report.words import ABSENT, format_number
 from fedsim.system.files import write_whole
@@ -16,7 +17,7 @@ class Outcome:
 
     records: list[dict]  # lines of metrics.jsonl, round 0 first, at least one
     classes: Sequence[str]  # names, in order of labels
-    split: str  # the split that was scored
+    scored: Scored  # the scenes that were scored
     baselines: dict[str, float]  # name -> mIoU of a trivial answer
     notes: Sequence[str]  # further sentences that a reader of the scores must know
     warnings: Sequence[str]  # given before training, without a full stop
@@ -27,7 +28,7 @@ class Outcome:
 
     def sentences(self) -> list[str]:
         """Return the sentences that a reader of the tables must know."""
-        lines = [f"Scores are measured on the {self.split} split; mIoU is the mean over classes that occur in "
+        lines = [f"Scores are measured on the {self.scored.name}; mIoU is the mean over classes that occur in "
                  "labels or predictions; void pixels are not counted. –: the class occurs in neither."]
         if _is_local(self.records):
             lines.append("Cars never communicated: scores are plain means over the cars' own models.")
@@ -59,7 +60,8 @@ def write_summary(outcome: Outcome, paths: Sequence[Path], path: Path) -> None:
         lines += [markdown(table), ""]
     lines += [f"- {line}" for line in _notes(outcome)]
     lines += ["", "## Files", "", *(f"- `{written}`" for written in paths), ""]
-    content = {"split": outcome.split, "baselines": outcome.baselines, "notes": [*outcome.notes]}
+    content = {"split": outcome.scored.split, "hold_out_drive": outcome.scored.drive, "baselines": outcome.baselines,
+               "notes": [*outcome.notes]}
     write_whole(path.with_suffix(".json"), json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     write_whole(path, "\n".join(lines))  # last: a run that has this file has ended
 
@@ -88,7 +90,7 @@ def scores_table(outcome: Outcome) -> Table:
     rows += [[f"IoU {name}", *(format_number(score["class_iou"].get(name)) for score in scores), *blank]
              for name in outcome.classes]
     which = "The cars' own models, mean" if _is_local(records) else "Global model"
-    return Table(f"{which}, {outcome.split} split", header, rows)
+    return Table(f"{which}, {outcome.scored.name}", header, rows)
 
 
 def cars_table(records: list[dict]) -> Table:

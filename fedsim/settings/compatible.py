@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from fedsim.algorithms import Algorithm
-from fedsim.data.partition import DEFAULT_ALPHA, PARTITIONS
+from fedsim.data.partition import DEFAULT_ALPHA, HELD_OUT, PARTITIONS
 from fedsim.errors import SettingsError
 from fedsim.options import flag, options_of
 from fedsim.settings import registry
@@ -20,6 +20,7 @@ READ_WITH: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "momentum": ("optimizer", lambda optimizer: optimizer == "sgd"),
     "batchnorm": ("norm", lambda norm: norm == "batch"),
     "width": ("model", lambda model: not str(model).startswith("torchvision:")),
+    "eval_split": ("hold_out_drive", lambda drive: drive is None),  # which is scored instead
     "cars": ("partition", lambda partition: partition in PARTITIONS),  # a split file has its own number
 }
 OF_ONE_DATA_SET = ("data_root", "classes")
@@ -121,11 +122,14 @@ def _check_data(settings: Settings) -> None:
     if settings.alpha is not None and settings.partition not in DEFAULT_ALPHA:
         raise SettingsError(f"--alpha belongs to --partition {', '.join(DEFAULT_ALPHA)}; {settings.partition} does "
                             "not read it: leave it out")
-    check_data_root(settings)
+    check_data(settings)
 
 
-def check_data_root(settings: Settings) -> None:
-    """Raise SettingsError if --data-root names a folder although the data set needs none."""
+def check_data(settings: Settings) -> None:
+    """Refuse a folder for a data set that needs none, and a split that only a drive that is held out could be."""
+    if settings.scored().split == HELD_OUT and settings.hold_out_drive is None:
+        raise SettingsError(f"--eval-split {HELD_OUT} scores a drive that nobody trains on, and no drive was held out "
+                            "with --hold-out-drive: score train, val or test")
     if settings.data == "streets" and settings.data_root is not None:
         raise SettingsError("--data-root belongs to data sets on disk; streets is made by fedsim: leave it out, or "
                             "name the data set, e.g. --data camvid")

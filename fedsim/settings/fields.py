@@ -13,7 +13,7 @@ from fedsim.aggregation import AGGREGATORS
 from fedsim.algorithms.server_optimizers import SERVER_OPTIMIZERS
 from fedsim.data import AUGMENTATIONS
 from fedsim.data.datasets import SOURCES
-from fedsim.data.partition import PARTITIONS
+from fedsim.data.partition import HELD_OUT, PARTITIONS, Scored
 from fedsim.errors import SettingsError
 from fedsim.options import BadOption, Option, flag, number_text
 from fedsim.settings import registry
@@ -45,8 +45,8 @@ class CommonSettings:
         "local, cars never communicate. `fedsim algorithms` lists them all.",
         suggests=registry.NAMES, metavar="|".join((*registry.NAMES, "MODULE:CLASS")))
     cars: int | None = setting("Federation", None,
-        "Number of cars. Default: as many as a partition file has; otherwise 4, or the number of ranks if that is "
-        "larger.")
+        "Number of cars. Default: as many as a partition file has; otherwise 4, or with --hold-out-drive the number of "
+        "other drives if that is smaller, or the number of ranks if that is larger.")
     rounds: int = setting("Federation", 16, "Number of rounds.")
     participation: float = setting("Federation", 1.0,
         "Share of the cars that take part in a round, above 0 and at most 1.")
@@ -134,7 +134,12 @@ class CommonSettings:
     alpha: float | None = setting("Data", None,
         "Skew of the partition; a smaller value makes cars more unequal. Default: 0.5 for dirichlet, 1 for quantity, "
         "2 for classes (the number of classes that a car favours).")
-    eval_split: str = setting("Data", "val", "Split that the model is scored on.", choices=("train", "val", "test"))
+    hold_out_drive: str | None = setting("Data", None,
+        "Drive of the training split that no car trains on, and that the model is scored on. Default: every drive is "
+        "trained on.")
+    eval_split: str | None = setting("Data", None,
+        "Split that the model is scored on; held-out is the drive of --hold-out-drive. Default: held-out if there is "
+        "such a drive, otherwise val.", choices=("train", "val", "test", HELD_OUT))
     evaluate_every: int = setting("Data", 1, "Rounds between scores; the last round is always scored.")
 
     out: str | None = setting("Machine", None, "Run directory, new or empty. Default: runs/ALGO-DATA-TIME.")
@@ -216,6 +221,10 @@ class CommonSettings:
             raise SettingsError(f"--local-epochs is {self.local_epochs}; it must be a number above 0, e.g. 2 or 0.25, "
                                 "or LEAST:MOST, e.g. 1:5")
         return least, most
+
+    def scored(self) -> Scored:
+        """Return the scenes that the model is scored on."""
+        return Scored(self.eval_split or ("val" if self.hold_out_drive is None else HELD_OUT), self.hold_out_drive)
 
     def input_size(self) -> tuple[int, int] | None:
         """Return the size of the pictures (width, height) in pixels; None for the data set's own size."""

@@ -8,6 +8,7 @@ import torch
 from scenery import SOLO, criterion, scene_set, segnet
 
 from fedsim.data.conditions import perturb_and_shrink
+from fedsim.data.partition import Scored
 from fedsim.data.perturbations import Perturbation
 from fedsim.evaluation.evaluate import evaluate
 from fedsim.evaluation.metrics import Scores, mean_scores
@@ -63,7 +64,7 @@ def subject(seed: int, size=(32, 24)) -> Subject:
     originals = scene_set(11, size=(48, 36), seed=seed)
     scenes = scene_set(11, size=size, seed=seed)
     scenes = replace(scenes, labels=originals.labels, fingerprint=f"{seed} {size}")
-    return Subject("a", [lively()], scenes, Originals(originals), "val")
+    return Subject("a", [lively()], scenes, Originals(originals), Scored("val"))
 
 
 class Originals:

@@ -9,6 +9,7 @@ import pytest
 from records import make_local_records, make_records
 
 from fedsim.classes import CAMVID_11
+from fedsim.data.partition import Scored
 from fedsim.record.overview import Overview
 from fedsim.report.run import Partition, write_run_report
 from fedsim.report.summary import Outcome
@@ -32,7 +33,7 @@ def page(tmp_path):
     def call(records, warnings=("val shares drives with train",), names=None, pixels=None) -> str:
         cars = names or ["town-0", "town-1", "town-2"]
         counts = np.arange(1, len(cars) * 11 + 1).reshape(len(cars), 11) if pixels is None else pixels
-        outcome = Outcome(records, CAMVID_11.names, "val", {"colour only": 0.27}, ["A note."], warnings)
+        outcome = Outcome(records, CAMVID_11.names, Scored("val"), {"colour only": 0.27}, ["A note."], warnings)
         write_run_report(outcome, Overview.of(run), CAMVID_11, Partition(cars, counts), picture,
                          [run / "metrics.jsonl", picture], run / "report" / "index.html")
         return (run / "report" / "index.html").read_text(encoding="utf-8")

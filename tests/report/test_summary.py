@@ -5,6 +5,7 @@ import pytest
 from records import make_local_records, make_records
 
 from fedsim.classes import CAMVID_11
+from fedsim.data.partition import Scored
 from fedsim.report.summary import Outcome, print_summary, write_summary
 from fedsim.report.tables import PRINTED_CARS, Table, print_tables
 
@@ -13,7 +14,7 @@ PATHS = [Path("runs/x/metrics.jsonl"), Path("runs/x/" + "long-" * 30 + "/report/
 
 
 def outcome(records, baselines=BASELINES, notes=(), warnings=()) -> Outcome:
-    return Outcome(records, CAMVID_11.names, "val", baselines, notes, warnings)
+    return Outcome(records, CAMVID_11.names, Scored("val"), baselines, notes, warnings)
 
 
 @pytest.fixture(params=["printed", "markdown"])
@@ -116,7 +117,7 @@ def test_warnings_of_the_start_and_of_rounds_are_told(summarise, records):
 def test_what_is_in_no_record_is_kept_beside_the_summary(tmp_path, records):
     write_summary(outcome(records, notes=["Odd."]), PATHS, tmp_path / "summary.md")
     kept = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
-    assert kept == {"split": "val", "baselines": BASELINES, "notes": ["Odd."]}
+    assert kept == {"split": "val", "hold_out_drive": None, "baselines": BASELINES, "notes": ["Odd."]}
 
 
 def test_of_many_classes_the_screen_shows_all(capsys):

@@ -82,6 +82,9 @@ class OnDisk(ABC):
     def count(self, split: str) -> int:
         return len(self._frames(split))
 
+    def drives(self, split: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(frame.drive for frame in self._frames(split)))
+
     def notes(self, split: str) -> list[str]:
         """Return sentences on files of a split that are not used. Opens no picture."""
         return []

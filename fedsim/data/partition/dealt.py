@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from fedsim.data.partition import Scored
 from fedsim.data.partition.schemes import Shard
 from fedsim.data.partition.skew import close_in_time
 from fedsim.data.partition.split_file import count_left_out
@@ -20,18 +21,23 @@ class Dealt:
 
     source: Source
     train_source: Source  # the same, with training scenes under the conditions of their cars
-    train_set: SceneSet
+    train_set: SceneSet  # without a drive that is held out
     eval_set: SceneSet
-    eval_split: str
+    scored: Scored  # what eval_set is
     shards: list[Shard]  # one a car
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """The fingerprints of the scenes that are trained on and of those that are scored, by split."""
+        return {"train": self.train_set.fingerprint, self.scored.split: self.eval_set.fingerprint}
 
     def warnings(self) -> Iterator[str]:
         """Yield warnings on the files, on the sizes of pictures, and on the split.
 
         Of the split: training scenes that no car has, and scored scenes of drives that are trained on.
         """
-        sets = {"train": self.train_set, self.eval_split: self.eval_set}
-        yield from dict.fromkeys(note for split in sets for note in self.source.notes(split))
+        sets = {"train": self.train_set, self.scored.split: self.eval_set}
+        yield from dict.fromkeys(note for split in ("train", self.scored.on_disk) for note in self.source.notes(split))
         for split, scenes in sets.items():
             for remark, names in scenes.remarks.items():
                 yield f"{remark}: {len(names)} of {len(scenes)} {split} scenes, first {names[0]}"
@@ -40,12 +46,12 @@ class Dealt:
         if missing := count_left_out(self.shards, self.train_set):
             yield f"{missing} of {len(self.train_set)} training scenes belong to no car"
         shared = sorted(set(self.train_set.drives) & set(self.eval_set.drives))
-        if self.eval_split == "train" or not shared:
+        if self.scored.split == "train" or not shared:
             return
         near = len(close_in_time(self.train_set, self.eval_set, CLOSE))
         how_near = (f"{near} of its {len(self.eval_set)} scenes lie within {CLOSE:g} seconds of a training scene"
                     if near else "neighbouring frames may stand on both sides")
-        yield (f"{name}'s {self.eval_split} split shares drives with train ({', '.join(shared)}): {how_near}, so "
+        yield (f"{name}'s {self.scored.name} shares drives with train ({', '.join(shared)}): {how_near}, so "
                "scores tell little about unseen drives")
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedsim.data.partition.schemes import Shard
-from fedsim.data.scene_set import SceneSet
+from fedsim.data.scene_set import Pictures, SceneSet
 
 SCENES_AT_ONCE = 64  # bounds memory: 8 bytes a pixel of one channel
 
@@ -61,8 +61,8 @@ class ColourStatistics:
     deviation: tuple[float, ...]
 
     @classmethod
-    def of(cls, images: np.ndarray, indices: np.ndarray) -> "ColourStatistics":
-        """Compute them for the scenes `indices` of images (N, 3, H, W) uint8, exactly, from sums of integers."""
+    def of(cls, images: Pictures, indices: np.ndarray) -> "ColourStatistics":
+        """Compute them for the scenes `indices` of pictures (N, 3, H, W) uint8, exactly, from sums of integers."""
         levels = np.zeros((images.shape[1], 256), np.int64)
         for start in range(0, len(indices), SCENES_AT_ONCE):
             some = images[indices[start:start + SCENES_AT_ONCE]]

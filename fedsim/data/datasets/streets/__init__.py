@@ -54,7 +54,7 @@ class Streets:
     def __init__(self, drives: int) -> None:
         if drives < 1:
             raise SettingsError(f"streets was asked for {drives} training drives; it needs at least 1")
-        self.drives = drives
+        self._train_drives = drives
 
     def splits(self) -> tuple[str, ...]:
         return tuple(FRAMES)
@@ -67,21 +67,27 @@ class Streets:
         return {
             "name": self.name,
             "split": split,
-            "drives": [drive.name for drive in drives_of(split, self.drives)],
+            "drives": [*self.drives(split)],
             "frames": FRAMES[split],
             "code": code.hexdigest(),
             "libraries": {"numpy": np.__version__, "pillow": PIL.__version__},
         }
 
     def count(self, split: str) -> int:
-        return len(drives_of(split, self.drives)) * FRAMES[split]
+        return len(self._drives_of(split)) * FRAMES[split]
+
+    def drives(self, split: str) -> tuple[str, ...]:
+        return tuple(drive.name for drive in self._drives_of(split))
 
     def notes(self, split: str) -> list[str]:
         return []
 
     def picture(self, split: str, name: str) -> np.ndarray:
         drive, _, frame = name.rpartition("/")
-        return draw_scene(next(one for one in drives_of(split, self.drives) if one.name == drive), int(frame)).image
+        return draw_scene(next(one for one in self._drives_of(split) if one.name == drive), int(frame)).image
 
     def scenes(self, split: str) -> Iterator[Scene]:
-        return (draw_scene(drive, frame) for drive in drives_of(split, self.drives) for frame in range(FRAMES[split]))
+        return (draw_scene(drive, frame) for drive in self._drives_of(split) for frame in range(FRAMES[split]))
+
+    def _drives_of(self, split: str) -> tuple[Drive, ...]:
+        return drives_of(split, self._train_drives)
