@@ -34,7 +34,7 @@ class Outcome:
             lines.append("Cars never communicated: scores are plain means over the cars' own models.")
         lines += self.notes
         if self.baselines:
-            lines.append("Beside the model's mIoU is that of trivial answers on the same split: "
+            lines.append("Beside the model's mIoU is that of trivial answers on the same scenes: "
                          f"{', '.join(self.baselines)}.")
         return lines
 
