@@ -18,15 +18,16 @@ from fedsim.report.figures import class_legend, legend_columns, shorten, styled
 from fedsim.report.palette import LineStyle, line_styles
 from fedsim.report.scenes import Shown, tiles
 
-AXES = {"round": "round", "megabytes": "MB communicated, up and down", "sequential_steps": "sequential local steps"}
+AXES = {"round": "round", "megabytes": "MB communicated, up and down", "pictures": "pictures seen by all cars",
+        "sequential_steps": "sequential local steps"}
 BARS = 110  # side by side in a panel, counting the gaps between classes
 
 
 def curves_figure(rows: Sequence[Row]) -> Figure:
-    """Draw mIoU over rounds, bytes and local steps: a line for each row, a band from its worst to its best seed."""
+    """Draw mIoU over rounds, bytes, pictures and steps: a line for each row, a band from its worst to its best seed."""
     with styled():
-        figure = Figure(figsize=(9.6, 3.5), layout="constrained")
-        panels = figure.subplots(1, len(AXES), sharey=True)
+        figure = Figure(figsize=(9.6, 6.2), layout="constrained")
+        panels = figure.subplots(2, 2, sharey=True).ravel()
         for axes, (axis, label) in zip(panels, AXES.items(), strict=True):
             for row, line in zip(rows, line_styles([row.algo for row in rows]), strict=True):
                 _draw_row(axes, row, axis, line)
@@ -35,6 +36,7 @@ def curves_figure(rows: Sequence[Row]) -> Figure:
             axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=axis != "megabytes"))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda amount, _: f"{amount:,.10g}"))
         panels[0].set(ylabel="mIoU", ylim=(0, None))
+        panels[2].set(ylabel="mIoU")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=_columns(labels), handlelength=3)
     return figure
@@ -95,7 +97,7 @@ def _draw_row(axes: Axes, row: Row, axis: str, line: LineStyle) -> None:
     amount, mean, least, most = curve(row, axis)
     style: dict[str, Any] = {"color": line.colour, "linewidth": 1.6}
     if axis == "megabytes" and not any(amount):  # nothing is sent: a level at the last score
-        axes.axhline(mean[-1], linestyle=(0, (6, 3)), label=row.label, **style)
+        axes.axhline(mean[-1], linestyle=(0, (6, 3)) if line.dash == "-" else line.dash, label=row.label, **style)
         return
     axes.plot(amount, mean, linestyle=line.dash, marker=line.marker, markersize=3, label=row.label, **style,
               markevery=max(1, len(mean) // 16))

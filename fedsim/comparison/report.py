@@ -27,9 +27,10 @@ from fedsim.errors import OutputError
 from fedsim.report.page import Page, Picture, Section, write_page
 from fedsim.report.tables import Table, markdown, print_block, print_tables
 
-ABOUT_CURVES = ("mIoU of every row over rounds, over the bytes that its cars have sent and received, and over the "
-                "steps that follow one another. Lines are means over seeds, bands reach from the lowest to the highest "
-                "seed. A dashed level is the last score of a row that sends nothing.")
+ABOUT_CURVES = ("mIoU of every row over rounds, over the bytes that its cars have sent and received, over the pictures "
+                "that they have seen, and over the steps that follow one another. Lines are means over seeds, bands "
+                "reach from the lowest to the highest seed. A dashed or dotted level is the last score of a row that "
+                "sends nothing.")
 ABOUT_CLASSES = "IoU of every class after the last round; a whisker is the deviation over seeds."
 
 

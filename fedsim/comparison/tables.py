@@ -3,16 +3,29 @@
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedsim.comparison.trials import Row, Spread, Trial, costs, differences, gap, spread, yardstick
+from fedsim.comparison.trials import (
+    UPPER_YARDSTICKS,
+    Row,
+    Spread,
+    Trial,
+    Yardstick,
+    best_row,
+    costs,
+    differences,
+    gap,
+    spread,
+)
 from fedsim.comparison.tuning import Tuning, describe
 from fedsim.data.partition import Scored
 from fedsim.report.tables import Table
 from fedsim.report.words import ABSENT, format_number, format_setting
 
+MAY_DEVIATE = 0.05  # of the work of runs that are compared at equal work: epochs are drawn, and parts rounded up
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "±": r"$\pm$",
          **{sign: "\\" + sign for sign in "&%$#_{}"}}
 
@@ -33,23 +46,21 @@ class Comparison:
         return self.rows[0].trials[0].settings.scored()
 
     @property
-    def central(self) -> Row | None:
-        """The row of centralised training, by which the others are measured; None if there is no such row."""
-        return yardstick(self.rows)
-
-    def gap(self, row: Row) -> Spread | None:
-        """Return a row's distance to centralised training; None for that row itself, or if it is missing."""
-        return gap(row, self.central) if self.central and row is not self.central else None
+    def central(self) -> dict[Yardstick, Row]:
+        """The rows of centralised training by which the others are measured."""
+        found = {yardstick: best_row(self.rows, yardstick.algo) for yardstick in UPPER_YARDSTICKS}
+        return {yardstick: row for yardstick, row in found.items() if row}
 
 
 def score_table(comparison: Comparison) -> Table:
     """Tabulate the scores of the models."""
-    header = ["", "seeds", "final mIoU", "best mIoU", "to central", "worst car, own scenes", "rare classes"]
+    header = ["", "seeds", "final mIoU", "best mIoU", *(yardstick.column for yardstick in comparison.central),
+              "worst car, own scenes", "rare classes"]
     rows = []
     for row in comparison.rows:
         seeds = len(row.trials)
         rows.append([row.label, str(seeds), format_spread(row.final, seeds), format_spread(row.best, seeds),
-                     format_spread(comparison.gap(row), seeds, "+.3f"),
+                     *(format_spread(gap(row, central), seeds, "+.3f") for central in comparison.central.values()),
                      format_spread(spread(trial.worst for trial in row.trials), seeds),
                      format_spread(spread(trial.class_iou(comparison.rare) for trial in row.trials), seeds)])
     return Table(f"Scores, {comparison.scored.name}", header, rows)
@@ -108,8 +119,7 @@ def notes(comparison: Comparison) -> list[str]:
              "that occur in labels or predictions; void pixels are not counted.", _seed_note(comparison.rows),
              "The best mIoU is the highest of all rounds. It is chosen on the split that it is measured on, so it "
              "flatters."]
-    if comparison.central:
-        lines.append(f"To central: final mIoU less that of {comparison.central.label} with the same seed.")
+    lines += _yardstick_notes(comparison)
     lines += [
         f"The target of {comparison.target:.3f} is reached in the first round whose mIoU is so high. (k/n): k of n "
         "seeds have reached it; –: not one has.",
@@ -120,9 +130,6 @@ def notes(comparison: Comparison) -> list[str]:
         f"the {comparison.scored.name}: {', '.join(comparison.rare) or 'there are none'}.",
         "MB are 10^6 bytes, up and down, that a real federation would exchange. Seconds are those of rounds and "
         "scoring on the machine that played the runs, which may have done other work meanwhile."]
-    if any(row.algo == "central" for row in comparison.rows):
-        lines.append("Seconds of central are those of one rank, which does all of its training; a federation's cars "
-                     "share all ranks.")
     if comparison.tuning:
         lines.append("Tuning: every algorithm was tried with the same values of all that it reads, and seed 0. The "
                      f"numbers are final mIoUs on the {comparison.tuning.split} split; the highest decides.")
@@ -140,6 +147,7 @@ def warnings(comparison: Comparison) -> list[str]:
     if "weighting" in differences(comparison.rows) and _unequal_cars(comparison.rows):
         lines.append("some rows weigh cars by their images and others uniformly, and cars have unequal numbers of "
                      "images: the rows minimise different objectives; --weighting makes them the same")
+    lines += _work_warnings(comparison)
     if comparison.tuning:
         lines += _tuning_warnings(comparison.tuning, comparison.scored)
     return lines
@@ -219,6 +227,18 @@ def _seed_note(rows: Sequence[Row]) -> str:
     return "± is the sample standard deviation over seeds (with n - 1); a row with one seed has none."
 
 
+def _yardstick_notes(comparison: Comparison) -> Iterator[str]:
+    """Yield what the differences to centralised training are, and what is equal in them."""
+    for yardstick, row in comparison.central.items():
+        steps = ("and takes as many steps, one after another, as their slowest" if "sequential_steps" in yardstick.equal
+                 else "but takes the steps of all of them one after another")
+        yield (f"{yardstick.column.capitalize()}: final mIoU less that of {row.label} with the same seed. It sees as "
+               f"many pictures as all cars together, {steps}.")
+    if comparison.central:
+        yield (f"Seconds of {' and '.join(yardstick.algo for yardstick in comparison.central)} are those of one rank, "
+               "which does all of its training; a federation's cars share all ranks.")
+
+
 def _own_models_note(row: Row, scored: str) -> str | None:
     """Explain the mIoU of a row whose cars have no model in common; None for other rows."""
     worst = spread(trial.scored[-1]["worst"]["miou"] for trial in row.trials if "worst" in trial.scored[-1])
@@ -237,21 +257,34 @@ def _tuning_warnings(tuning: Tuning, scored: Scored) -> list[str]:
     return lines
 
 
+def _work_warnings(comparison: Comparison) -> Iterator[str]:
+    """Yield a sentence for each yardstick whose work is not that of other rows."""
+    said = {"pictures": "has seen {} pictures", "sequential_steps": "has taken {} sequential steps"}
+    for yardstick, central in comparison.central.items():
+        for key in yardstick.equal:
+            work = {row.label: statistics.fmean(trial.records[-1][key] for trial in row.trials)
+                    for row in comparison.rows if not row.is_central}
+            usual = statistics.fmean(trial.records[-1][key] for trial in central.trials)
+            unlike = {label: amount for label, amount in work.items() if abs(amount - usual) > MAY_DEVIATE * usual}
+            if unlike:
+                others = ", ".join(f"{label} {amount:,.0f}" for label, amount in unlike.items())
+                yield (f'"{yardstick.column}" compares unequal work: {central.label} '
+                       f"{said[key].format(f'{usual:,.0f}')}, and {others}")
+
+
 def _unequal_cars(rows: Sequence[Row]) -> bool:
-    images = {entry["car"]: entry["images"] for row in rows if row.algo != "central"
+    images = {entry["car"]: entry["images"] for row in rows if not row.is_central
               for record in row.trials[0].records for entry in record["cars"]}
     return len(set(images.values())) > 1
 
 
 def _run_record(comparison: Comparison, row: Row, trial: Trial) -> dict[str, Any]:
     cost, last = trial.cost(comparison.target), trial.records[-1]
-    reference = comparison.central if row is not comparison.central else None
-    central = reference and reference.of_seed(trial.settings.seed)
     record: dict[str, Any] = {
         "label": row.label, "algo": row.algo, "seed": trial.settings.seed, "run": trial.path,
         "lr": trial.settings.lr, "final_miou": trial.final, "best_miou": trial.best,
         "pixel_accuracy": trial.scored[-1]["global"]["pixel_accuracy"],
-        "to_central": trial.final - central.final if central else None,
+        **_gaps(comparison, row, trial),
         "worst_car": min(trial.own_scenes, key=lambda car: trial.own_scenes[car], default=None),
         "worst_car_miou": trial.worst, "rare_iou": trial.class_iou(comparison.rare),
         "rounds_to_target": cost and cost.rounds, "mb_to_target": cost and cost.megabytes,
@@ -259,6 +292,16 @@ def _run_record(comparison: Comparison, row: Row, trial: Trial) -> dict[str, Any
         "seconds": sum(entry["seconds"]["total"] for entry in trial.records), "pictures": last["pictures"],
         "sequential_steps": last["sequential_steps"]}
     return record | {f"iou {name}": trial.class_iou([name]) for name in comparison.classes}
+
+
+def _gaps(comparison: Comparison, row: Row, trial: Trial) -> dict[str, float | None]:
+    """Return final mIoU less that of centralised training of each kind with the same seed; None without such a run."""
+    gaps = {}
+    for yardstick in UPPER_YARDSTICKS:
+        central = comparison.central.get(yardstick)
+        other = central.of_seed(trial.settings.seed) if central and central is not row else None
+        gaps[re.sub(r"\W+", "_", yardstick.column)] = trial.final - other.final if other else None
+    return gaps
 
 
 def _csv(records: Iterable[Mapping[str, Any]]) -> str:

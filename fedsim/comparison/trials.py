@@ -14,6 +14,7 @@ from fedsim.data.partition import HELD_OUT
 from fedsim.errors import SettingsError
 from fedsim.options import flag
 from fedsim.report.words import ABSENT, format_setting
+from fedsim.settings import registry
 from fedsim.settings.fields import Settings
 
 # Settings in which runs of one row may differ: the seed, and where the run was played.
@@ -21,7 +22,18 @@ MAY_DIFFER = ("algo", "seed", "out", "resume", "data_root", "device", "backend",
               "checkpoint_every")
 MUST_AGREE = ("data", "classes", "eval_split")  # settings that decide which scenes and classes are scored
 TARGET_SHARE = 0.9  # of the best final mIoU: the default target
-YARDSTICKS = ("central", "local")  # algorithms that send nothing
+
+
+class Yardstick(NamedTuple):
+    """A kind of centralised training, by which the other rows are measured."""
+
+    algo: str
+    column: str  # the title of the differences to it
+    equal: tuple[str, ...]  # keys of records in which it should equal a federation
+
+
+UPPER_YARDSTICKS = (Yardstick("central", "to central", ("pictures",)),
+                    Yardstick("central-wide", "to central, same steps", ("pictures", "sequential_steps")))
 
 
 @dataclass(frozen=True)
@@ -103,6 +115,11 @@ class Row:
     algo: str
     trials: tuple[Trial, ...]  # by seed
 
+    @property
+    def is_central(self) -> bool:
+        """True if it is centralised training."""
+        return any(self.algo == yardstick.algo for yardstick in UPPER_YARDSTICKS)
+
     def of_seed(self, seed: int) -> Trial | None:
         """Return the trial with this seed; None if there is no such trial."""
         return next((trial for trial in self.trials if trial.settings.seed == seed), None)
@@ -162,13 +179,18 @@ def differences(rows: Sequence[Row]) -> dict[str, list[str]]:
     return {name: values for name, values in by_name.items() if len({*values} - {ABSENT}) > 1}
 
 
-def yardstick(rows: Sequence[Row]) -> Row | None:
-    """Return the row of centralised training, the best of several; None if there is no such row."""
-    return max((row for row in rows if row.algo == "central"), key=lambda row: row.final.mean, default=None)
+def best_row(rows: Sequence[Row], algo: str) -> Row | None:
+    """Return the row of an algorithm, the best of several; None if there is no such row."""
+    return max((row for row in rows if row.algo == algo), key=lambda row: row.final.mean, default=None)
 
 
 def gap(row: Row, central: Row) -> Spread | None:
-    """Return final mIoU less that of centralised training with the same seed; None if they share no seed."""
+    """Return final mIoU less that of centralised training with the same seed; None if they share no seed.
+
+    It is also None for the row of centralised training itself.
+    """
+    if row is central:
+        return None
     pairs = [(trial, central.of_seed(trial.settings.seed)) for trial in row.trials]
     return spread([trial.final - other.final for trial, other in pairs if other])
 
@@ -178,7 +200,7 @@ def default_target(rows: Sequence[Row]) -> float:
 
     The mIoU of centralised training may be out of their reach.
     """
-    federated = [row for row in rows if row.algo not in YARDSTICKS]
+    federated = [row for row in rows if row.algo not in registry.YARDSTICKS]
     return TARGET_SHARE * max(row.final.mean for row in federated or rows)
 
 

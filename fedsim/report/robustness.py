@@ -30,7 +30,7 @@ def write_report(runs: Sequence[ScoredRun], subject: Subject, seed: int, folder:
     """
     scenes, perturbed = subject.scenes, bool(runs[0].result.perturbed)
     classes = scenes.classes
-    reference = next((run for run in runs if run.algo == "central"), runs[0])
+    reference = next((run for algo in ("central", "central-wide") for run in runs if run.algo == algo), runs[0])
     tables = [_clean_table(runs, classes, subject.scored)]
     if perturbed:
         tables += [_summary_table(runs, reference), _kind_table(runs), _worst_class_table(runs, classes)]

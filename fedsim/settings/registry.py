@@ -18,8 +18,9 @@ from fedsim.options import Option, options_of
 
 # Names that stand for FedAvg with a server optimiser.
 COMBINATIONS = {optimizer.algo: optimizer.name for optimizer in SERVER_OPTIMIZERS.values()}
-_YARDSTICKS = [name for name, algorithm in ALGORITHMS.items() if algorithm.pooled or algorithm.personal]
-NAMES = (*(name for name in ALGORITHMS if name not in _YARDSTICKS), *COMBINATIONS, *_YARDSTICKS)
+# Algorithms in which no car sends anything.
+YARDSTICKS = tuple(name for name, algorithm in ALGORITHMS.items() if algorithm.pooled or algorithm.personal)
+NAMES = (*(name for name in ALGORITHMS if name not in YARDSTICKS), *COMBINATIONS, *YARDSTICKS)
 ALIASES = {alias: name for name, algorithm in ALGORITHMS.items()
            for alias in vars(algorithm).get("aliases", ())} | {
     f"fed{name}": name for name in COMBINATIONS}

@@ -58,20 +58,23 @@ from fedsim.settings.fields import Settings
 CLASSES = ("Sky", "Road", "Pole")
 
 
-def record(number: int, miou: float | None, images=(8, 8)) -> dict:
+def record(number: int, miou: float | None, images=(8, 8), work=(20, 10)) -> dict:
     return {"round": number, "algo": "avg",
             "global": miou and {"loss": 1.0, "miou": miou, "pixel_accuracy": 0.9,
                                 "class_iou": {"Sky": miou, "Road": 2 * miou, "Pole": None}},
             "cars": [{"car": car, "images": count} for car, count in enumerate(images)] if number else [],
-            "pictures": 20 * number, "sequential_steps": 10 * number, "bytes_up": 3_000_000 * bool(number),
+            "pictures": work[0] * number, "sequential_steps": work[1] * number, "bytes_up": 3_000_000 * bool(number),
             "bytes_down": 2_000_000 * bool(number), "seconds": {"total": 1.5}}
 
 
-def trial(*mious: float | None, own=None, images=(8, 8), on=("val", "train"), **settings) -> Trial:
-    """A run of mIoUs from round 0 on; None where a round was not scored. on: scenes to score and to train on."""
+def trial(*mious: float | None, own=None, images=(8, 8), on=("val", "train"), work=(20, 10), **settings) -> Trial:
+    """A run of mIoUs from round 0 on; None where a round was not scored.
+
+    on: scenes to score and to train on; work: pictures and sequential steps of a round.
+    """
     chosen = Settings(**{"algo": "avg", "rounds": len(mious) - 1} | settings)
     return Trial(f"runs/{chosen.algo}-{chosen.seed}", chosen,
-                 [record(number, miou, images) for number, miou in enumerate(mious)], own or {}, *on)
+                 [record(number, miou, images, work) for number, miou in enumerate(mious)], own or {}, *on)
 
 
 @pytest.fixture
@@ -98,6 +101,46 @@ def test_gaps_are_paired_by_seed():
                             trial(0.1, 0.5), trial(0.1, 0.9, seed=1), trial(0.1, 0.1, seed=7)])
     assert gap(avg, central) == (pytest.approx(0.0), pytest.approx(0.18**0.5), 2)  # -0.3 and 0.3; seed 7 has no pair
     assert gap(rows_of([trial(0.1, 0.1, seed=7)])[0], central) is None
+
+
+def test_each_kind_of_centralised_training_is_a_yardstick_of_its_own():
+    """Paired by seed, in the table, the notes and both CSVs.
+
+    Catches the gap to one kind in both columns, means that are not paired, and a column without its yardstick.
+    """
+    wide = [trial(0.1, 0.7, algo="central-wide"), trial(0.1, 0.6, algo="central-wide", seed=1)]
+    others = [trial(0.1, 0.9, algo="central"), trial(0.1, 0.8, algo="central", seed=1),
+              trial(0.1, 0.8), trial(0.1, 0.3, seed=1)]
+    both = Comparison(rows_of([*others, *wide]), CLASSES, ["Road"], 0.5)
+    table = score_table(both)
+    cells = {row[0]: dict(zip(table.header, row, strict=True)) for row in table.rows}
+    assert cells["avg"]["to central"] == "-0.300 ± 0.283" and cells["central-wide"]["to central"] == "-0.200 ± 0.000"
+    assert cells["avg"]["to central, same steps"] == "-0.100 ± 0.283"
+    assert cells["central"]["to central, same steps"] == "+0.200 ± 0.000"
+    assert cells["central"]["to central"] == cells["central-wide"]["to central, same steps"] == "–"
+    runs = list(csv.DictReader(io.StringIO(run_csv(both))))
+    assert (float(runs[3]["to_central"]), float(runs[3]["to_central_same_steps"])) == pytest.approx((-0.5, -0.3))
+    summary = list(csv.DictReader(io.StringIO(summary_csv(both))))
+    assert float(summary[1]["to_central_same_steps"]) == pytest.approx(-0.1)
+    assert summary[2]["to_central_same_steps"] == "" and summary[1]["to_central_same_steps_n"] == "2"
+    for rows, columns in (([*both.rows[1:]], ["to central, same steps"]), ([both.rows[1]], [])):
+        some = replace(both, rows=rows)
+        assert [name for name in score_table(some).header if "central" in name] == columns
+        assert len([note for note in notes(some) if note.startswith("To central")]) == len(columns)
+
+
+def test_unequal_work_is_warned_of():
+    """Catches steps of the mean car, half of the cars, and centralised training that is blamed for its many steps."""
+    rows = rows_of([trial(0.1, 0.9, algo="central", work=(400, 200)), trial(0.1, 0.8, algo="prox", work=(400, 100)),
+                    trial(0.1, 0.9, algo="central-wide", work=(400, 62)), trial(0.1, 0.8, work=(200, 62))])
+    said = warnings(Comparison(rows, CLASSES, ["Road"], 0.5))
+    assert said == ['"to central" compares unequal work: central has seen 400 pictures, and avg 200',
+                    '"to central, same steps" compares unequal work: central-wide has seen 400 pictures, and avg 200',
+                    '"to central, same steps" compares unequal work: central-wide has taken 62 sequential steps, and '
+                    'prox 100']
+    assert warnings(Comparison(rows[:2], CLASSES, ["Road"], 0.5)) == []
+    assert any("Seconds of central and central-wide are" in note for note in notes(
+        Comparison(rows, CLASSES, ["Road"], 0.5)))
 
 
 def test_the_cost_of_a_target_is_that_of_the_first_round_that_reaches_it(comparison):
