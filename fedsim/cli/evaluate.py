@@ -97,8 +97,8 @@ def evaluate(models: tuple[str, ...], asked: tuple[str, ...], eval_split: str | 
     """Score trained models on a split, as it is and under driving perturbations.
 
     MODEL is the directory of a run that has ended, or a .safetensors file of one. If there are several, each is
-    compared with the centralised one, or else with the first: its loss of mIoU under perturbations, divided by the
-    loss of that one.
+    compared with that of central, or else of central-wide, or else with the first: its loss of mIoU under
+    perturbations, divided by the loss of that one.
     """
     perturbations = expand(asked)
     world = World.join(device, threads=threads)

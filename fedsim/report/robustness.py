@@ -30,7 +30,7 @@ def write_report(runs: Sequence[ScoredRun], subject: Subject, seed: int, folder:
     """
     scenes, perturbed = subject.scenes, bool(runs[0].result.perturbed)
     classes = scenes.classes
-    reference = next((run for algo in ("central", "central-wide") for run in runs if run.algo == algo), runs[0])
+    reference = find_reference(runs)
     tables = [_clean_table(runs, classes, subject.scored)]
     if perturbed:
         tables += [_summary_table(runs, reference), _kind_table(runs), _worst_class_table(runs, classes)]
@@ -47,6 +47,11 @@ def write_report(runs: Sequence[ScoredRun], subject: Subject, seed: int, folder:
         draw_contact_sheet(scenes, subject.source, subject.scored.on_disk, seed, written[3])
     print_tables(tables)
     print_block("Written", written)
+
+
+def find_reference(runs: Sequence[ScoredRun]) -> ScoredRun:
+    """Return the run by which the others are measured: a centralised one, or else the first."""
+    return next((run for algo in ("central", "central-wide") for run in runs if run.algo == algo), runs[0])
 
 
 def _clean_table(runs: Sequence[ScoredRun], classes: ClassTable, scored: Scored) -> Table:

@@ -115,6 +115,14 @@ def test_several_runs_are_compared_with_the_centralised_one(evaluate, runs, tmp_
     assert "lost, relative to central" in (tmp_path / "out" / "robustness.md").read_text()
 
 
+@pytest.mark.parametrize(("algos", "reference"), [
+    ("avg central-wide central", "central"), ("avg central-wide local", "central-wide"), ("local avg", "local")])
+def test_the_reference_is_the_strongest_centralised_run(algos, reference):
+    """Catches central-wide for no centralised run, and the first of several."""
+    runs = [ScoredRun(algo, f"runs/{algo}", algo, Robustness(None, {})) for algo in algos.split()]
+    assert robustness_report.find_reference(runs).algo == reference
+
+
 def test_the_seed_decides_and_the_same_command_gives_the_same(evaluate, runs, tmp_path):
     for out, seed in (("one", 0), ("two", 0), ("three", 1)):
         evaluate(runs / "avg", "--perturb", "shot-noise:5", "--seed", seed, "--out", out)
