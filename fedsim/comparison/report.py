@@ -10,6 +10,7 @@ from fedsim.comparison.tables import (
     Comparison,
     class_table,
     cost_table,
+    drive_table,
     format_spread,
     latex,
     notes,
@@ -27,6 +28,7 @@ from fedsim.errors import OutputError
 from fedsim.report.page import Page, Picture, Section, write_page
 from fedsim.report.tables import Table, markdown, print_block, print_tables
 
+LONG = 24  # drives; a longer table is folded on the page
 ABOUT_CURVES = ("mIoU of every row over rounds, over the bytes that its cars have sent and received, over the pictures "
                 "that they have seen, and over the steps that follow one another. Lines are means over seeds, bands "
                 "reach from the lowest to the highest seed. A dashed or dotted level is the last score of a row that "
@@ -54,7 +56,7 @@ def write_report(comparison: Comparison, findings: Findings, troubles: Sequence[
         raise OutputError(f"cannot write the report in {folder} ({error.strerror or error}); make room, then compare "
                           "again") from error
     finally:
-        print_tables([score_table(comparison), cost_table(comparison), *_choice_tables(comparison)])
+        print_tables(_first_tables(comparison))
         for line in (*notes(comparison), *(f"WARNING: {warning}" for warning in warned)):
             print(line)
     print_block("Written", written)
@@ -82,6 +84,17 @@ def _write_files(comparison: Comparison, findings: Findings, warned: Sequence[st
     return [folder / name for name in ("index.html", *texts, *figures)]
 
 
+def _first_tables(comparison: Comparison) -> list[Table]:
+    """Return the tables that are printed, and stand first in the report."""
+    return [score_table(comparison), *_drive_tables(comparison), cost_table(comparison), *_choice_tables(comparison)]
+
+
+def _drive_tables(comparison: Comparison) -> list[Table]:
+    """Return the table of mIoU by drive, in a list that is empty if there are not several drives."""
+    table = drive_table(comparison)
+    return [table] if table.rows else []
+
+
 def _choice_tables(comparison: Comparison) -> list[Table]:
     """Return the tables of learning rates and of settings that differ, if there are any."""
     tables = [tuning_table(comparison.tuning)] if comparison.tuning else []
@@ -105,8 +118,7 @@ def _title(comparison: Comparison) -> tuple[str, str]:
 
 def _markdown(comparison: Comparison, warned: Sequence[str], command: str, figures: Iterable[str]) -> str:
     title, subtitle = _title(comparison)
-    tables = [score_table(comparison), cost_table(comparison), *_choice_tables(comparison), class_table(comparison),
-              run_table(comparison)]
+    tables = [*_first_tables(comparison), class_table(comparison), run_table(comparison)]
     return "\n\n".join([
         f"# {title}", f"{subtitle}. Made by `{command}`.", *(f"**Warning**: {warning}." for warning in warned),
         *map(markdown, tables), "## Notes", "\n".join(f"- {note}" for note in notes(comparison)),
@@ -123,6 +135,7 @@ def _page(comparison: Comparison, warned: Sequence[str], command: str, curves: s
         Section("Scores", warnings=warned, tables=[score_table(comparison), cost_table(comparison)]),
         Section("How to read them", text=notes(comparison)),
         Section("Curves", pictures=[Picture(curves, ABOUT_CURVES, f"mIoU of {labels}")]),
+        *(Section("Drives", tables=[table], folded=len(table.rows) > LONG) for table in _drive_tables(comparison)),
         Section("Classes", tables=[class_table(comparison)],
                 pictures=[Picture(classes, ABOUT_CLASSES, f"IoU by class of {labels}")]),
         Section("Scenes", pictures=[Picture(

@@ -46,6 +46,12 @@ class Comparison:
         return self.rows[0].trials[0].settings.scored()
 
     @property
+    def drives(self) -> list[str]:
+        """The scored drives; an empty list if there are not several."""
+        return list(dict.fromkeys(drive for row in self.rows for trial in row.trials
+                                  for drive in trial.scored[-1]["global"].get("drive_miou", {})))
+
+    @property
     def central(self) -> dict[Yardstick, Row]:
         """The rows of centralised training by which the others are measured."""
         found = {yardstick: best_row(self.rows, yardstick.algo) for yardstick in UPPER_YARDSTICKS}
@@ -84,6 +90,14 @@ def class_table(comparison: Comparison) -> Table:
     rows = [[name, *(format_spread(spread(trial.class_iou([name]) for trial in row.trials), len(row.trials))
                      for row in comparison.rows)] for name in comparison.classes]
     return Table("IoU by class", ["", *(row.label for row in comparison.rows)], rows)
+
+
+def drive_table(comparison: Comparison) -> Table:
+    """Tabulate the mIoU on every drive after the last round; without a row if there are not several drives."""
+    rows = [[drive, *(format_spread(spread(trial.drive_miou(drive) for trial in row.trials), len(row.trials))
+                      for row in comparison.rows)] for drive in comparison.drives]
+    return Table(f"mIoU by drive, {comparison.scored.name}", ["", *(row.label for row in comparison.rows)], rows,
+                 long=True)
 
 
 def tuning_table(tuning: Tuning) -> Table:
@@ -130,6 +144,9 @@ def notes(comparison: Comparison) -> list[str]:
         f"the {comparison.scored.name}: {', '.join(comparison.rare) or 'there are none'}.",
         "MB are 10^6 bytes, up and down, that a real federation would exchange. Seconds are those of rounds and "
         "scoring on the machine that played the runs, which may have done other work meanwhile."]
+    if comparison.drives:
+        lines.append("mIoU by drive: over the classes that occur on the drive, so that the split's mIoU is not their "
+                     "mean.")
     if comparison.tuning:
         lines.append("Tuning: every algorithm was tried with the same values of all that it reads, and seed 0. The "
                      f"numbers are final mIoUs on the {comparison.tuning.split} split; the highest decides.")
@@ -291,7 +308,8 @@ def _run_record(comparison: Comparison, row: Row, trial: Trial) -> dict[str, Any
         "seconds_to_target": cost and cost.seconds, "rounds": trial.rounds, "mb": trial.megabytes,
         "seconds": sum(entry["seconds"]["total"] for entry in trial.records), "pictures": last["pictures"],
         "sequential_steps": last["sequential_steps"]}
-    return record | {f"iou {name}": trial.class_iou([name]) for name in comparison.classes}
+    return (record | {f"iou {name}": trial.class_iou([name]) for name in comparison.classes}
+            | {f"miou {drive}": trial.drive_miou(drive) for drive in comparison.drives})
 
 
 def _gaps(comparison: Comparison, row: Row, trial: Trial) -> dict[str, float | None]:

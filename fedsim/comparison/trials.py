@@ -82,6 +82,10 @@ class Trial:
         ious = [iou for name in names if (iou := self.scored[-1]["global"]["class_iou"].get(name)) is not None]
         return statistics.fmean(ious) if ious else None
 
+    def drive_miou(self, drive: str) -> float | None:
+        """Return the mIoU on a drive after the last scored round; None if it is not known."""
+        return self.scored[-1]["global"].get("drive_miou", {}).get(drive)
+
     def cost(self, target: float) -> "Cost | None":
         """Return the cost of reaching an mIoU for the first time; None if the run never reached it."""
         for index, record in enumerate(self.records):

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -158,6 +159,17 @@ class SceneSet:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @cached_property
+    def drive_names(self) -> tuple[str, ...]:
+        """The names of the drives, in the order of the scenes."""
+        return tuple(dict.fromkeys(self.drives))
+
+    @cached_property
+    def drive_numbers(self) -> np.ndarray:
+        """The place in `drive_names` of each scene's drive, (N,) int64."""
+        places = {drive: place for place, drive in enumerate(self.drive_names)}
+        return np.array([places[drive] for drive in self.drives], np.int64)
 
     def take(self, indices: np.ndarray) -> "SceneSet":
         """Return some of the scenes as a set of their own. Pictures and labels are not copied.

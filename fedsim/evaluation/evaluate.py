@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fedsim.data.pixels import standardise
 from fedsim.data.scene_set import SceneSet
 from fedsim.distributed.world import World
-from fedsim.evaluation.metrics import Scores, confusion, scores
+from fedsim.evaluation.metrics import Scores, confusion, scores_by_drive
 from fedsim.models.loss import CrossEntropy
 
 BATCH = 8  # scenes; batches are cut before they are given to ranks, so the number of ranks does not change them
@@ -20,7 +20,7 @@ BATCH = 8  # scenes; batches are cut before they are given to ranks, so the numb
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The evaluation of a model. loss: mean over all labelled pixels; scores: from one confusion matrix."""
+    """The evaluation of a model. loss: mean over all labelled pixels; scores: of all drives and by drive."""
 
     loss: float
     scores: Scores
@@ -73,20 +73,47 @@ def segment(model: Network, scene_set: SceneSet, indices: np.ndarray) -> list[np
     return found
 
 
-def count_confusion(model: Network, scene_set: SceneSet, batches: Iterable[np.ndarray]) -> Tensor:
-    """Return the confusion matrix of a model on batches of scenes, (C, C) int64 on the CPU."""
-    classes = len(scene_set.classes)
-    tally = torch.zeros(classes, classes, dtype=torch.int64)
+def count_by_drive(model: Network, scene_set: SceneSet, batches: Iterable[np.ndarray]) -> Tensor:
+    """Return the confusion matrices of a model on batches of scenes, by drive: (D, C, C) int64 on the CPU."""
+    tally = _no_counts(scene_set)
     for indices in batches:
-        tally += count_batch(model, scene_set, indices)
+        for drive, counts in count_batch(model, scene_set, indices):
+            tally[drive] += counts
     return tally
 
 
-def count_batch(model: Network, scene_set: SceneSet, indices: np.ndarray, images: np.ndarray | None = None) -> Tensor:
-    """Return the confusion matrix of one batch, (C, C) int64 on the CPU. images: see `predict`."""
+def count_confusion(model: Network, scene_set: SceneSet, batches: Iterable[np.ndarray]) -> Tensor:
+    """Return the confusion matrix of a model on batches of scenes, (C, C) int64 on the CPU."""
+    return count_by_drive(model, scene_set, batches).sum(0)
+
+
+def count_batch(model: Network, scene_set: SceneSet, indices: np.ndarray,
+                images: np.ndarray | None = None) -> Iterator[tuple[int, Tensor]]:
+    """Yield the confusion matrices of a batch, (C, C) int64 on the CPU, each with the number of its drive.
+
+    images: see `predict`.
+    """
+    for positions, logits, labels in predict(model, scene_set, indices, images):
+        yield from _tell_apart(scene_set, indices[positions], torch.from_numpy(labels).to(logits.device),
+                               logits.argmax(1))
+
+
+def _tell_apart(scene_set: SceneSet, indices: np.ndarray, labels: Tensor,
+                predictions: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Yield the number and the confusion matrix of each drive among the scenes `indices`.
+
+    labels, predictions: (B, h, w) of these scenes, integers, on one device.
+    """
+    drives = scene_set.drive_numbers[indices]
+    for drive in np.unique(drives):
+        chosen = torch.from_numpy(np.flatnonzero(drives == drive)).to(labels.device)
+        yield int(drive), confusion(labels[chosen], predictions[chosen], len(scene_set.classes)).cpu()
+
+
+def _no_counts(scene_set: SceneSet) -> Tensor:
+    """Return the confusion matrices of no pixel, (D, C, C) int64 zeros."""
     classes = len(scene_set.classes)
-    return torch.stack([confusion(labels, logits.argmax(1), classes).cpu()
-                        for _, logits, labels in predict(model, scene_set, indices, images)]).sum(0)
+    return torch.zeros(len(scene_set.drive_names), classes, classes, dtype=torch.int64)
 
 
 def evaluate(world: World, model: Network, scene_set: SceneSet, criterion: CrossEntropy) -> Evaluation:
@@ -95,14 +122,14 @@ def evaluate(world: World, model: Network, scene_set: SceneSet, criterion: Cross
     share = range(world.rank, len(batches), world.size)
     tally, losses = _score(model, scene_set, criterion, {number: batches[number] for number in share}.items())
     world.sum_(tally)
-    return _evaluation(tally, world.table(losses, len(batches), 2))
+    return _evaluation(scene_set, tally, world.table(losses, len(batches), 2))
 
 
 def evaluate_own(model: Network, scene_set: SceneSet, criterion: CrossEntropy) -> Evaluation:
     """Score a model that only this rank holds, on all scenes."""
     batches = batches_of(scene_set)
     tally, losses = _score(model, scene_set, criterion, enumerate(batches))
-    return _evaluation(tally, np.array([losses[number] for number in range(len(batches))]))
+    return _evaluation(scene_set, tally, np.array([losses[number] for number in range(len(batches))]))
 
 
 def batches_of(scene_set: SceneSet) -> list[np.ndarray]:
@@ -112,22 +139,21 @@ def batches_of(scene_set: SceneSet) -> list[np.ndarray]:
 
 def _score(model: Network, scene_set: SceneSet, criterion: CrossEntropy,
            batches: Iterable[tuple[int, np.ndarray]]) -> tuple[Tensor, dict[int, list[float]]]:
-    """Return the confusion matrix (C, C) int64 of the batches, and the [loss * weight, weight] of each."""
-    classes = len(scene_set.classes)
-    tally = torch.zeros(classes, classes, dtype=torch.int64)
-    losses = {}
+    """Return the confusion matrices (D, C, C) int64 of the drives, and the [loss * weight, weight] of each batch."""
+    tally, losses = _no_counts(scene_set), {}
     for number, indices in batches:
         total, weights = 0.0, 0.0
-        for _, logits, truth in predict(model, scene_set, indices):
+        for positions, logits, truth in predict(model, scene_set, indices):
             labels = torch.from_numpy(truth).to(model.device).long()
             weight = criterion.weigh(labels)
             total += float(criterion(logits, labels)) * weight if weight else 0.0
             weights += weight
-            tally += confusion(labels, logits.argmax(1), classes).cpu()
+            for drive, counts in _tell_apart(scene_set, indices[positions], labels, logits.argmax(1)):
+                tally[drive] += counts
         losses[number] = [total, weights]
     return tally, losses
 
 
-def _evaluation(tally: Tensor, losses: np.ndarray) -> Evaluation:
+def _evaluation(scene_set: SceneSet, tally: Tensor, losses: np.ndarray) -> Evaluation:
     total, weight = losses.sum(0)
-    return Evaluation(float(total / weight), scores(tally))
+    return Evaluation(float(total / weight), scores_by_drive(tally, scene_set.drive_names))

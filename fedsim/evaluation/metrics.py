@@ -1,6 +1,7 @@
 """Confusion matrices of whole numbers, which add up without rounding, and scores."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 import numpy as np
@@ -17,6 +18,8 @@ class Scores:
     miou: float  # mean of class_iou over the classes that have one
     pixel_accuracy: float  # share of the labelled pixels that are predicted right
     class_iou: list[float | None]  # None: the class appears in neither labels nor predictions
+    # mIoU by drive, None if the drive has no labelled pixel; empty if there are not several drives.
+    drive_miou: dict[str, float | None] = field(default_factory=dict)
 
 
 def confusion(labels: Tensor | np.ndarray, predictions: Tensor | np.ndarray, classes: int) -> Tensor:
@@ -77,12 +80,30 @@ def scores(confusion: Tensor) -> Scores:
     return Scores(sum(present) / len(present), int(hits.sum()) / total, class_iou)
 
 
+def scores_by_drive(confusions: Tensor, drives: Sequence[str]) -> Scores:
+    """Compute the scores of all drives together, and the mIoU of each if there are several.
+
+    confusions: (D, C, C) int64, a confusion matrix for each drive, which add up to that of all; drives: their D names.
+    """
+    whole = scores(confusions.sum(0))
+    if len(drives) < 2:
+        return whole
+    mious = [scores(one).miou if one.any() else None for one in confusions]
+    return replace(whole, drive_miou=dict(zip(drives, mious, strict=True)))
+
+
 def mean_scores(several: list[Scores]) -> Scores:
-    """Return the plain mean of several models' scores. A class's IoU is the mean over the models that have one."""
+    """Return the plain mean of several models' scores. The IoU of a class is the mean over the models that have one."""
     by_class = zip(*(one.class_iou for one in several), strict=True)
-    present = [[iou for iou in column if iou is not None] for column in by_class]
     return Scores(fmean(one.miou for one in several), fmean(one.pixel_accuracy for one in several),
-                  [fmean(column) if column else None for column in present])
+                  [_mean(column) for column in by_class],
+                  {drive: _mean([one.drive_miou[drive] for one in several]) for drive in several[0].drive_miou})
+
+
+def _mean(column: Sequence[float | None]) -> float | None:
+    """Return the mean without what is absent; None if all is."""
+    there = [value for value in column if value is not None]
+    return fmean(there) if there else None
 
 
 def _tensor(numbers: Tensor | np.ndarray) -> Tensor:

@@ -16,8 +16,8 @@ from fedsim.data.conditions import perturb_and_shrink
 from fedsim.data.partition import Scored
 from fedsim.data.perturbations import Perturbation
 from fedsim.data.scene_set import SceneSet, Source
-from fedsim.evaluation.evaluate import Network, batches_of, count_batch, count_confusion
-from fedsim.evaluation.metrics import Scores, mean_scores, scores
+from fedsim.evaluation.evaluate import Network, batches_of, count_batch, count_by_drive
+from fedsim.evaluation.metrics import Scores, mean_scores, scores, scores_by_drive
 from fedsim.system.threads import ahead
 
 
@@ -80,8 +80,7 @@ def score_subjects(subjects: Sequence[Subject], perturbations: Sequence[Perturba
     Pictures of the data set's own size are read batch by batch, once for all perturbations and all subjects that have
     the same scenes at the same size. So memory holds one batch of them, whatever their number.
     """
-    results = [Robustness(_score([count_confusion(model, subject.scenes, batches_of(subject.scenes))
-                                  for model in subject.models])) for subject in subjects]
+    results = [Robustness(_score_clean(subject)) for subject in subjects]
     advance()
     for group in _group(subjects) if perturbations else ():
         tallies = _count_perturbed([subjects[place] for place in group], perturbations, seed, advance)
@@ -118,9 +117,17 @@ def _count_perturbed(group: Sequence[Subject], perturbations: Sequence[Perturbat
                                for image, name in zip(originals, names, strict=True)])
             for subject, counted in zip(group, tallies, strict=True):
                 for tally, model in zip(counted[perturbation], subject.models, strict=True):
-                    tally += count_batch(model, scenes, indices, images)
+                    for _, counts in count_batch(model, scenes, indices, images):
+                        tally += counts
         advance()
     return tallies
+
+
+def _score_clean(subject: Subject) -> Scores:
+    """Return the mean of the scores of a subject's models on the pictures as they are, by drive too."""
+    scenes = subject.scenes
+    return mean_scores([scores_by_drive(count_by_drive(model, scenes, batches_of(scenes)), scenes.drive_names)
+                        for model in subject.models])
 
 
 def _score(tallies: Iterable[Tensor]) -> Scores:

@@ -1,7 +1,7 @@
 """The score of a state: the global model's, each car's own, and trivial baselines."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,10 +34,11 @@ def score(federation: Federation, state: State, eval_set: SceneSet, criterion: C
         for car in federation.fleet.scenes:
             federation.model.load(*_own_model(federation, state, car))
             rows[car] = _to_row(evaluate_own(federation.model, eval_set, criterion))
-        table = federation.world.table(rows, len(federation.fleet.cars), 3 + len(eval_set.classes))
-        own = {car: _from_row(row) for car, row in enumerate(table)}
+        drives = eval_set.drive_names if len(eval_set.drive_names) > 1 else ()
+        table = federation.world.table(rows, len(federation.fleet.cars), 3 + len(eval_set.classes) + len(drives))
+        own = {car: _from_row(row, drives) for car, row in enumerate(table)}
     if federation.method.algorithm.personal:
-        return Score(_from_row(np.array([_mean(column) for column in table.T])), own)
+        return Score(_from_row(np.array([_mean(column) for column in table.T]), drives), own)
     federation.model.load(state.shared.theta, state.norms)
     return Score(evaluate(federation.world, federation.model, eval_set, criterion), own)
 
@@ -87,12 +88,15 @@ def trivial_baselines(federation: Federation, train_set: SceneSet, eval_set: Sce
 def _to_row(evaluation: Evaluation) -> list[float]:
     own = evaluation.scores
     return [evaluation.loss, own.miou, own.pixel_accuracy,
-            *(math.nan if iou is None else iou for iou in own.class_iou)]
+            *(math.nan if iou is None else iou for iou in (*own.class_iou, *own.drive_miou.values()))]
 
 
-def _from_row(row: np.ndarray) -> Evaluation:
-    loss, miou, accuracy, *class_iou = map(float, row)
-    return Evaluation(loss, Scores(miou, accuracy, [None if math.isnan(iou) else iou for iou in class_iou]))
+def _from_row(row: np.ndarray, drives: Sequence[str]) -> Evaluation:
+    """Return the evaluation that a row stands for. drives: those that are told apart, whose mIoUs end the row."""
+    loss, miou, accuracy, *ious = map(float, row)
+    there = [None if math.isnan(iou) else iou for iou in ious]
+    classes = len(there) - len(drives)
+    return Evaluation(loss, Scores(miou, accuracy, there[:classes], dict(zip(drives, there[classes:], strict=True))))
 
 
 def _mean(column: np.ndarray) -> float:

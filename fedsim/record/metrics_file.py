@@ -14,7 +14,8 @@ _NUMBER = (int, float)
 _MAYBE = (int, float, type(None))
 _CAR = {"car": int, "name": str, "images": int, "steps": int, "loss": _NUMBER, "drift": _NUMBER, "dual_norm?": _MAYBE,
         "train_miou?": _MAYBE, "miou?": _MAYBE}
-_SCORES = {"loss": _NUMBER, "miou": _NUMBER, "pixel_accuracy": _NUMBER, "class_iou": {"*": _MAYBE}}
+_SCORES = {"loss": _NUMBER, "miou": _NUMBER, "pixel_accuracy": _NUMBER, "class_iou": {"*": _MAYBE},
+           "drive_miou?": {"*": _MAYBE}}
 _RECORD = {"round": int, "algo": str, "global": (_SCORES, type(None)), "cars": [_CAR], "pictures": int,
            "sequential_steps": int, "bytes_up": int, "bytes_down": int, "seconds": {"total": _NUMBER},
            "worst?": ({"name": str, "miou": _NUMBER}, type(None)), "warning?": str}

@@ -80,7 +80,8 @@ def car_details(result: RoundResult, score: Score | None, class_names: Sequence[
 def _scores(evaluation: Evaluation, names: Sequence[str]) -> dict[str, Any]:
     scores = evaluation.scores
     return {"loss": evaluation.loss, "miou": scores.miou, "pixel_accuracy": scores.pixel_accuracy,
-            "class_iou": _by_class(scores.class_iou, names)}
+            "class_iou": _by_class(scores.class_iou, names),
+            **({"drive_miou": dict(scores.drive_miou)} if scores.drive_miou else {})}
 
 
 def _by_class(class_iou: Sequence[float | None], names: Sequence[str]) -> dict[str, float | None]:

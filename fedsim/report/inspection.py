@@ -67,8 +67,8 @@ class Inspection:
         return [Table(f"Cars, {dealt.source.name}, {len(scenes):,} training scenes{self._without()} (mean divergence "
                       f"{skew(dealt.shards, scenes.histograms):.4f} bits)",
                       ["car", "scenes", "drives", "condition", "classes: JS from pool, bits",
-                       "colours: distance from pool", "lacks"], rows, of_cars=True),
-                Table("Labelled pixels by class, %", ["car", *self.classes], [pool, *shares], of_cars=True)]
+                       "colours: distance from pool", "lacks"], rows, long=True),
+                Table("Labelled pixels by class, %", ["car", *self.classes], [pool, *shares], long=True)]
 
     def to_json(self) -> dict[str, Any]:
         """Return all numbers in the form of inspection.json."""

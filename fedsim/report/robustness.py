@@ -31,7 +31,7 @@ def write_report(runs: Sequence[ScoredRun], subject: Subject, seed: int, folder:
     scenes, perturbed = subject.scenes, bool(runs[0].result.perturbed)
     classes = scenes.classes
     reference = find_reference(runs)
-    tables = [_clean_table(runs, classes, subject.scored)]
+    tables = [_clean_table(runs, classes, subject.scored), *_drive_tables(runs, subject.scored)]
     if perturbed:
         tables += [_summary_table(runs, reference), _kind_table(runs), _worst_class_table(runs, classes)]
     written = [folder / "robustness.json", folder / "robustness.md"]
@@ -62,6 +62,14 @@ def _clean_table(runs: Sequence[ScoredRun], classes: ClassTable, scored: Scored)
         ious = [run.result.clean.class_iou[index] for run in runs]
         rows.append([f"IoU {name}", *(format_number(iou) for iou in ious)])
     return Table(f"Pictures as they are, {scored.name}", ["", *(run.name for run in runs)], rows)
+
+
+def _drive_tables(runs: Sequence[ScoredRun], scored: Scored) -> list[Table]:
+    """Tabulate mIoU by drive on the pictures as they are, in a list that is empty if there are not several drives."""
+    by_run = [run.result.clean.drive_miou for run in runs]
+    rows = [[drive, *(format_number(mious[drive]) for mious in by_run)] for drive in by_run[0]]
+    title = f"mIoU by drive, pictures as they are, {scored.name}"
+    return [Table(title, ["", *(run.name for run in runs)], rows, long=True)] if rows else []
 
 
 def _summary_table(runs: Sequence[ScoredRun], reference: ScoredRun) -> Table:
@@ -98,7 +106,8 @@ def _to_json(runs: Sequence[ScoredRun], classes: ClassTable, scored: Scored, see
     """Return all numbers in the form of robustness.json."""
     def to_dict(scores: Scores) -> dict[str, Any]:
         return {"miou": scores.miou, "pixel_accuracy": scores.pixel_accuracy,
-                "class_iou": dict(zip(classes.names, scores.class_iou, strict=True))}
+                "class_iou": dict(zip(classes.names, scores.class_iou, strict=True)),
+                **({"drive_miou": scores.drive_miou} if scores.drive_miou else {})}
 
     return {"split": scored.split, "hold_out_drive": scored.drive, "seed": seed, "reference": reference.path, "runs": [
         {"run": run.path, "algo": run.algo, "clean": to_dict(run.result.clean),

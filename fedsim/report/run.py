@@ -22,7 +22,7 @@ from fedsim.report.run_figures import (
     number_in,
     residual_figure,
 )
-from fedsim.report.summary import Outcome, cars_table, counts_table, scores_table
+from fedsim.report.summary import Outcome, cars_table, counts_table, drives_table, scores_table
 from fedsim.report.tables import Table
 from fedsim.report.words import ABSENT, format_number
 
@@ -46,7 +46,7 @@ def write_run_report(outcome: Outcome, overview: Overview, classes: ClassTable, 
     segmentation: the PNG of scenes, truth and predictions; written: the files that the page names.
     """
     write_page(Page(overview.path.resolve().name, _subtitle(overview), _facts(outcome), [
-        *_preface(outcome), *_scores(outcome), *_cars(outcome.records), *_residuals(outcome.records),
+        *_preface(outcome), *_scores(outcome), *_drives(outcome), *_cars(outcome.records), *_residuals(outcome.records),
         *_classes(outcome, classes), *_scenes(segmentation), *_partition(partition, classes), *_costs(outcome.records),
         *_settings(overview), *_environment(overview.environment), *_files(overview.path, written)]), path)
 
@@ -84,6 +84,14 @@ def _scores(outcome: Outcome) -> Iterator[Section]:
         miou_figure(outcome.records, outcome.baselines),
         "mIoU against pictures seen by all cars (left) and against gradient steps taken one after another (right). A "
         "federation of N cars takes N times fewer of these steps for the same pictures.", "mIoU curves")])
+
+
+def _drives(outcome: Outcome) -> Iterator[Section]:
+    table = drives_table(outcome)
+    if table.rows:
+        long = len(table.rows) > LONG
+        title = f"All {len(table.rows):,} drives" if long else "Drives"
+        yield Section(title, tables=[table._replace(title="mIoU by drive")], folded=long)
 
 
 def _cars(records: list[dict]) -> Iterator[Section]:

@@ -23,13 +23,17 @@ class Outcome:
     warnings: Sequence[str]  # given before training, without a full stop
 
     def tables(self) -> list[Table]:
-        """Return the tables of scores, cars and counts."""
-        return [scores_table(self), cars_table(self.records), counts_table(self.records)]
+        """Return the tables of scores, drives, cars and counts."""
+        drives = drives_table(self)
+        return [scores_table(self), *([drives] if drives.rows else []), cars_table(self.records),
+                counts_table(self.records)]
 
     def sentences(self) -> list[str]:
         """Return the sentences that a reader of the tables must know."""
         lines = [f"Scores are measured on the {self.scored.name}; mIoU is the mean over classes that occur in "
                  "labels or predictions; void pixels are not counted. –: the class occurs in neither."]
+        if drives_table(self).rows:
+            lines.append("The mIoU of a drive is over the classes that occur there, so the split's is not their mean.")
         if _is_local(self.records):
             lines.append("Cars never communicated: scores are plain means over the cars' own models.")
         lines += self.notes
@@ -74,8 +78,7 @@ def scores_table(outcome: Outcome) -> Table:
     """Tabulate the scores of the untrained and of the latest model, with the mIoU of baselines beside theirs."""
     records, baselines = outcome.records, outcome.baselines
     columns = _first_and_latest(records)
-    rounds = ("untrained" if record["round"] == 0 else f"round {record['round']}" for record in columns)
-    header = ["", *rounds, *baselines]
+    header = ["", *map(_name_round, columns), *baselines]
     scores = [record["global"] for record in columns]
     blank = [""] * len(baselines)
     rows = [
@@ -91,6 +94,14 @@ def scores_table(outcome: Outcome) -> Table:
              for name in outcome.classes]
     which = "The cars' own models, mean" if _is_local(records) else "Global model"
     return Table(f"{which}, {outcome.scored.name}", header, rows)
+
+
+def drives_table(outcome: Outcome) -> Table:
+    """Tabulate the mIoU of the same models on each scored drive; without a row if there are not several drives."""
+    columns = _first_and_latest(outcome.records)
+    scores = [record["global"].get("drive_miou", {}) for record in columns]
+    rows = [[drive, *(format_number(score.get(drive)) for score in scores)] for drive in (scores[-1] if scores else {})]
+    return Table(f"mIoU by drive, {outcome.scored.name}", ["", *map(_name_round, columns)], rows, long=True)
 
 
 def cars_table(records: list[dict]) -> Table:
@@ -113,7 +124,7 @@ def cars_table(records: list[dict]) -> Table:
             columns.append((title, lambda _, entry, key=key: format_number(entry.get(key))))  # type: ignore[misc]
     rows = [[f"{car:02d} {latest[car][1]['name']}", *(cell(*latest[car]) for _, cell in columns)]
             for car in sorted(latest)]
-    return Table("Cars that took part", ["car", *(title for title, _ in columns)], rows, of_cars=True)
+    return Table("Cars that took part", ["car", *(title for title, _ in columns)], rows, long=True)
 
 
 def counts_table(records: list[dict]) -> Table:
@@ -138,6 +149,10 @@ def _first_and_latest(records: list[dict]) -> list[dict]:
     """Return the first and the last record with scores: the untrained model's and the latest."""
     evaluated = [record for record in records if record["global"]]
     return evaluated if len(evaluated) < 2 else [evaluated[0], evaluated[-1]]
+
+
+def _name_round(record: dict) -> str:
+    return "untrained" if record["round"] == 0 else f"round {record['round']}"
 
 
 def _is_local(records: list[dict]) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-PRINTED_CARS = 32  # rows on the screen, at most
+PRINTED = 32  # rows of a long table on the screen, at most
 WIDEST = 1000  # columns for a table that is written to a file or a pipe
 
 
@@ -13,11 +13,11 @@ class Table(NamedTuple):
     title: str
     header: list[str]
     rows: list[list[str]]  # as many cells as the header; the first names the row
-    of_cars: bool = False  # a row for each car, of which there may be a thousand
+    long: bool = False  # a row for each car or drive, of which there may be a thousand
 
 
 def print_tables(tables: Iterable[Table]) -> None:
-    """Print tables on stdout. If there are many cars, only the first are printed, because files have them all."""
+    """Print tables on stdout. Only the first rows of a long one are printed, because files have them all."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table as RichTable
@@ -29,7 +29,7 @@ def print_tables(tables: Iterable[Table]) -> None:
         shown = RichTable(title=table.title, title_style="bold", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
         for index, column in enumerate(table.header):
             shown.add_column(column, justify="right" if index else "left", overflow="fold")
-        rows = table.rows[:PRINTED_CARS] if table.of_cars else table.rows
+        rows = table.rows[:PRINTED] if table.long else table.rows
         for row in rows:
             shown.add_row(*row)
         console.print(shown)

@@ -24,6 +24,7 @@ from fedsim.comparison.report import judge, write_report
 from fedsim.comparison.tables import (
     Comparison,
     cost_table,
+    drive_table,
     escape,
     format_spread,
     latex,
@@ -170,6 +171,23 @@ def test_worst_cars_and_rare_classes(comparison):
     assert rarest("ab", np.array([2, 1]), np.ones(2)) == ["b"]
 
 
+def test_drives_have_a_table_and_columns_if_there_are_several(comparison):
+    """Means over the seeds that know them. Catches a run from before drives were told apart, which knows none."""
+    assert comparison.drives == [] and drive_table(comparison).rows == []
+    assert not any("by drive" in note for note in notes(comparison)) and "miou d0" not in run_csv(comparison)
+    avg, local = comparison.rows[1:]
+    for trial_of, miou in zip(avg.trials, (0.25, 0.75), strict=True):
+        trial_of.records[1]["global"]["drive_miou"] = {"d0": 0.1, "d1": 0.1}  # not the last round
+        trial_of.records[2]["global"]["drive_miou"] = {"d0": miou, "d1": 0.5}
+    local.trials[0].records[2]["global"]["drive_miou"] = {"d0": 0.3, "d1": None}
+    assert drive_table(comparison)[:3] == ("mIoU by drive, val split", ["", "central", "avg", "local"], [
+        ["d0", "–", "0.500 ± 0.354", "0.300"], ["d1", "–", "0.500 ± 0.000", "–"]])
+    runs = list(csv.DictReader(io.StringIO(run_csv(comparison))))
+    assert [run["miou d0"] for run in runs] == ["", "", "0.25", "0.75", "0.3"]
+    assert list(csv.DictReader(io.StringIO(summary_csv(comparison))))[1]["miou d0"] == "0.5"
+    assert any("mIoU by drive" in note for note in notes(comparison))
+
+
 def test_runs_are_grouped_by_algorithm_and_by_what_else_differs():
     rows = rows_of([trial(0.1, 0.5, lr=0.1), trial(0.1, 0.5, lr=0.2), trial(0.1, 0.5, lr=0.1, seed=1, threads=3),
                     trial(0.1, 0.5, algo="prox", lr=0.3, mu=0.1)])
@@ -181,6 +199,15 @@ def test_runs_are_grouped_by_algorithm_and_by_what_else_differs():
 def test_scores_of_other_scenes_are_refused(name):
     with pytest.raises(SettingsError, match=f"--{next(iter(name)).replace('_', '-')} .* cannot be compared"):
         rows_of([trial(0.1, 0.5), trial(0.1, 0.5, algo="prox", **name)])
+
+
+def test_rows_may_hold_out_other_drives_if_they_are_scored_on_the_same_scenes():
+    """What a drive is worth to the others. Catches scores on two held-out drives in one table."""
+    rows = rows_of([trial(0.1, 0.5, eval_split="val"), trial(0.1, 0.5, eval_split="val", hold_out_drive="d0")])
+    assert differences(rows) == {} and len(rows) == 2
+    with pytest.raises(SettingsError, match=r"has --hold-out-drive d0 and .* d1, so that their scores cannot"):
+        rows_of([trial(0.1, 0.5, hold_out_drive=drive) for drive in ("d0", "d1")])
+    assert Comparison(rows, CLASSES, [], 0.5).scored.name == "val split"
 
 
 def test_different_data_of_one_name_are_refused_and_are_not_called_one_run():

@@ -12,9 +12,19 @@ from torchmetrics.functional.classification import multiclass_jaccard_index
 from fedsim.classes import VOID
 from fedsim.data.pixels import standardise
 from fedsim.data.scene_set import LabelMaps
-from fedsim.evaluation.evaluate import evaluate, evaluate_own, predict, segment
+from fedsim.evaluation.evaluate import (
+    batches_of,
+    count_by_drive,
+    count_confusion,
+    evaluate,
+    evaluate_own,
+    predict,
+    segment,
+)
+from fedsim.evaluation.metrics import mean_scores, scores
 
-SCENES = scene_set(19)  # batches of 8, 8 and 3
+# Batches of 8, 8 and 3; drives that end within batches, one of them in two of them.
+SCENES = replace(scene_set(19), drives=("a",) * 3 + ("b",) * 9 + ("c",) * 6 + ("d",))
 LABELS = torch.from_numpy(labels_of(SCENES)).long()
 
 
@@ -43,6 +53,39 @@ def test_scores_are_those_of_a_straightforward_computation():
     assert ours.scores.pixel_accuracy == pytest.approx(right, abs=1e-4)
     iou = multiclass_jaccard_index(guesses[kept], LABELS[kept], CLASSES, average="none")
     assert [own or 0.0 for own in ours.scores.class_iou] == pytest.approx(iou.tolist(), abs=1e-3)
+
+
+def test_scores_by_drive_are_those_of_each_drive_alone():
+    """And the split's are of the sum of their matrices, to the bit.
+
+    Catches a batch that is counted to one drive, drives in another order, and a mean of drives as the whole.
+    """
+    model = segnet()
+    whole = evaluate(SOLO, model, SCENES, criterion()).scores
+    in_another_order = np.array([18, 5, 13, 0, 7, 1, 16, 11])
+    matrices, other = (count_by_drive(model, SCENES, batches)
+                       for batches in (batches_of(SCENES), [in_another_order]))
+    assert list(whole.drive_miou) == ["a", "b", "c", "d"]
+    for number, drive in enumerate(whole.drive_miou):
+        own = SCENES.take(np.flatnonzero([one == drive for one in SCENES.drives]))
+        alone = evaluate_own(model, own, criterion()).scores
+        assert alone.drive_miou == {}
+        assert whole.drive_miou[drive] == scores(matrices[number]).miou == pytest.approx(alone.miou, abs=1e-4)
+        pixels = [int((labels != VOID).sum()) for labels in (own.labels[i] for i in range(len(own)))]
+        assert int(matrices[number].sum()) == sum(pixels)
+        assert int(other[number].sum()) == sum(int((SCENES.labels[i] != VOID).sum()) for i in in_another_order
+                                               if SCENES.drives[i] == drive)
+    assert scores(matrices.sum(0)) == replace(whole, drive_miou={}) == scores(
+        count_confusion(model, SCENES, batches_of(SCENES)))
+    assert len({*whole.drive_miou.values(), whole.miou}) == 5
+
+
+def test_a_drive_without_a_labelled_pixel_has_no_score():
+    labels = labels_of(SCENES).copy()
+    labels[3:12] = VOID
+    whole = evaluate(SOLO, segnet(), replace(SCENES, labels=LabelMaps.of(labels)), criterion()).scores
+    assert whole.drive_miou["b"] is None and None not in {whole.drive_miou[drive] for drive in "acd"}
+    assert mean_scores([whole, replace(whole, drive_miou=dict.fromkeys("abcd", 0.25))]).drive_miou["b"] == 0.25
 
 
 def test_predictions_have_the_labels_size():
@@ -77,7 +120,7 @@ def test_scenes_of_several_sizes_are_scored_each_at_its_own():
     sizes = ((48, 36), (40, 160), (48, 36), (20, 20))
     sets = [scene_set(1, label_size=size, seed=seed) for seed, size in enumerate(sizes)]
     mixed = replace(sets[0], images=np.concatenate([one.images for one in sets]), names=("a", "b", "c", "d"),
-                    labels=LabelMaps.of(one.labels[0] for one in sets))
+                    drives=("d",) * 4, labels=LabelMaps.of(one.labels[0] for one in sets))
     model, with_loss = segnet(), criterion()
     alone = [evaluate(SOLO, model, one, with_loss) for one in sets]
     weights = [with_loss.weigh(torch.from_numpy(one.labels[0]).long()) for one in sets]

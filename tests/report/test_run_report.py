@@ -78,6 +78,16 @@ def test_facts_and_the_ledger_are_those_of_the_records(page, undrawn):
     assert local[1:3] == ["20.5", "4.10"] and combine[1] == "0.5"
 
 
+def test_drives_have_a_section_that_is_folded_if_it_is_long(page, undrawn):
+    records = make_records(rounds=2, cars=3)
+    assert ">Drives<" not in page(records)
+    for count, title in ((3, "Drives"), (25, "All 25 drives")):
+        records[2]["global"]["drive_miou"] = {f"d{number}": number / 32 for number in range(count)}
+        part = section(page(records), title)
+        assert rows(part)[1:] == [[f"d{number}", "–", f"{number / 32:.3f}"] for number in range(count)]
+        assert ("<details>" in part) == (count > 24)
+
+
 def test_what_was_asked_for_stands_apart_with_the_command(page, undrawn):
     text = page(make_records(rounds=2, cars=3))
     asked = section(text, "Settings that were given")

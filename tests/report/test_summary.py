@@ -7,7 +7,7 @@ from records import make_local_records, make_records
 from fedsim.classes import CAMVID_11
 from fedsim.data.partition import Scored
 from fedsim.report.summary import Outcome, print_summary, write_summary
-from fedsim.report.tables import PRINTED_CARS, Table, print_tables
+from fedsim.report.tables import PRINTED, Table, print_tables
 
 BASELINES = {"colour only": 0.27, "majority class": 0.06}
 PATHS = [Path("runs/x/metrics.jsonl"), Path("runs/x/" + "long-" * 30 + "/report/loss.png")]
@@ -55,6 +55,16 @@ def test_every_class_car_baseline_and_path_is_there(summarise, records):
         assert float(row[5]) == pytest.approx(1.5 + car / 10)
     assert cells(text, "mIoU")[-2:] == ["0.270", "0.060"]
     assert all(str(path) in text for path in PATHS)
+
+
+def test_drives_have_a_table_if_there_are_several(summarise, records):
+    """Of the untrained and the latest model. Catches a table of a single drive, and a gap that is a number."""
+    assert "by drive" not in summarise(records) and "of a drive" not in summarise(records)
+    for number, record in enumerate(records):
+        record["global"]["drive_miou"] = {"d0": number / 8, "d1": None if number else 0.5}
+    text = summarise(records)
+    assert "mIoU by drive, val split" in text and "The mIoU of a drive is over the classes that occur there" in text
+    assert cells(text, "d0") == ["d0", "0.000", "0.750"] and cells(text, "d1") == ["d1", "0.500", "–"]
 
 
 def test_scores_are_those_of_the_untrained_and_the_latest_evaluated_model(summarise):
@@ -127,7 +137,7 @@ def test_of_many_classes_the_screen_shows_all(capsys):
 
 
 def test_of_many_cars_the_screen_shows_the_first_and_the_file_all(capsys, tmp_path):
-    many = outcome(make_records(rounds=1, cars=PRINTED_CARS + 5))
+    many = outcome(make_records(rounds=1, cars=PRINTED + 5))
     print_summary(many, [])
     shown = capsys.readouterr().out
     assert "town-31" in shown and "town-32" not in shown and "5 more" in shown

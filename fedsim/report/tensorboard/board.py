@@ -124,7 +124,7 @@ class TensorBoard:
             file.write_scalars(step, {STEP_LOSS: loss})
         file.write_scalars(
             round_number, _pick(entry, _CAR_TAGS) | {"seconds/local": detail.seconds}
-            | _by_class("train_class_iou", detail.train_class_iou) | _by_class("class_iou", detail.class_iou))
+            | _by_name("train_class_iou", detail.train_class_iou) | _by_name("class_iou", detail.class_iou))
 
     def _file_of(self, car: int) -> EventFile:
         if car not in self._cars:
@@ -143,7 +143,8 @@ class TensorBoard:
 def _score_scalars(record: dict) -> dict[str, float]:
     """Return the scores of the global model and of the worst car by their tags; empty if the round was not scored."""
     scores = record["global"] or {}
-    found = _pick(scores, _GLOBAL_TAGS) | _by_class("class_iou", scores.get("class_iou", {}))
+    found = _pick(scores, _GLOBAL_TAGS) | _by_name("class_iou", scores.get("class_iou", {}))
+    found |= _by_name("drive_miou", scores.get("drive_miou", {}))
     return found | ({"worst_miou": record["worst"]["miou"]} if "worst" in record else {})
 
 
@@ -161,6 +162,6 @@ def _pick(values: Mapping[str, Any], tags: Mapping[str, str]) -> dict[str, float
     return {tag: values[key] for key, tag in tags.items() if values.get(key) is not None}
 
 
-def _by_class(theme: str, class_iou: Mapping[str, float | None]) -> dict[str, float]:
-    """Return the IoUs that are not None, by their tags."""
-    return {f"{theme}/{name}": iou for name, iou in class_iou.items() if iou is not None}
+def _by_name(theme: str, ious: Mapping[str, float | None]) -> dict[str, float]:
+    """Return the IoUs of classes or drives that are not None, by their tags."""
+    return {f"{theme}/{name}": iou for name, iou in ious.items() if iou is not None}
