@@ -247,7 +247,8 @@ def _seed_note(rows: Sequence[Row]) -> str:
 def _yardstick_notes(comparison: Comparison) -> Iterator[str]:
     """Yield what the differences to centralised training are, and what is equal in them."""
     for yardstick, row in comparison.central.items():
-        steps = ("and takes as many steps, one after another, as their slowest" if "sequential_steps" in yardstick.equal
+        same_steps = "sequential_steps" in yardstick.equal
+        steps = ("and takes as many steps, one after another, as the slowest of them" if same_steps
                  else "but takes the steps of all of them one after another")
         yield (f"{yardstick.column.capitalize()}: final mIoU less that of {row.label} with the same seed. It sees as "
                f"many pictures as all cars together, {steps}.")
