@@ -67,6 +67,28 @@ def fedadmm(theta, gradients, p, rounds, momentum, rho, own_start=False):
         yield theta
 
 
+def consensus_admm(theta, gradients, p, rounds, momentum, rho, order="after", own_start=False):
+    """Boyd et al. 2011, §7.1, with theta as the minimiser of the augmented Lagrangian of all cars met so far.
+
+    rho is a function of a car's round, or one for all; order says whether the dual step comes before or after theta.
+    """
+    m = len(gradients)
+    w, y, penalty, waits = [theta] * m, [np.zeros_like(theta)] * m, [0.0] * m, [False] * m
+    for cars, steps, lr in rounds:
+        for i in cars:
+            if waits[i]:
+                y[i] = y[i] + penalty[i] * (w[i] - theta)  # the theta that the car receives now
+            penalty[i] = rho(i, steps, lr)
+            start = w[i] if own_start else theta
+            w[i] = descend(start, pulled(gradients[i], penalty[i], theta, y[i]), steps[i], lr, momentum)
+            if order == "before":
+                y[i] = y[i] + penalty[i] * (w[i] - theta)
+            waits[i] = order == "after"
+        weight = sum(p[i] * penalty[i] for i in range(m))
+        theta = sum(p[i] * (penalty[i] * w[i] + y[i]) for i in range(m)) / weight
+        yield theta
+
+
 def scaffold(theta, gradients, p, rounds, momentum):
     """Karimireddy et al. 2020, Algorithm 1, option II, dividing by what the solver makes of a unit gradient."""
     c, own = np.zeros_like(theta), [np.zeros_like(theta)] * len(gradients)

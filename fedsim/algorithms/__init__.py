@@ -4,6 +4,7 @@ from fedsim.algorithms.base import Algorithm, Local, Shared
 from fedsim.algorithms.central import Central, CentralWide
 from fedsim.algorithms.fedadmm import FedADMM
 from fedsim.algorithms.fedadmm_balanced import BalancedFedADMM
+from fedsim.algorithms.fedadmm_consensus import ConsensusFedADMM, PerCarFedADMM
 from fedsim.algorithms.fedavg import FedAvg
 from fedsim.algorithms.feddyn import FedDyn
 from fedsim.algorithms.fednova import FedNova
@@ -22,8 +23,10 @@ def _by_name(*algorithms: type[Algorithm]) -> dict[str, type[Algorithm]]:
 
 # In the order of tables: federated algorithms, then the yardsticks.
 ALGORITHMS = _by_name(FedAvg, FedProx, FedADMM, Scaffold, FedDyn, FedNova, LocalOnly, Central, CentralWide)
-# A variant takes the place of its algorithm if only the variant's options take a given value, such as --rho balanced.
-VARIANTS: dict[type[Algorithm], tuple[type[Algorithm], ...]] = {FedADMM: (BalancedFedADMM,)}
+# A variant takes the place of its algorithm if only its options take the values that are given: --rho balanced, say.
+VARIANTS: dict[type[Algorithm], tuple[type[Algorithm], ...]] = {
+    FedADMM: (BalancedFedADMM, ConsensusFedADMM, PerCarFedADMM)}
 
-__all__ = ["ALGORITHMS", "VARIANTS", "Algorithm", "BalancedFedADMM", "Central", "CentralWide", "FedADMM", "FedAvg",
-           "FedDyn", "FedNova", "FedProx", "Local", "LocalOnly", "Scaffold", "Shared", "option"]
+__all__ = ["ALGORITHMS", "VARIANTS", "Algorithm", "BalancedFedADMM", "Central", "CentralWide", "ConsensusFedADMM",
+           "FedADMM", "FedAvg", "FedDyn", "FedNova", "FedProx", "Local", "LocalOnly", "PerCarFedADMM", "Scaffold",
+           "Shared", "option"]

@@ -82,6 +82,13 @@ class Algorithm:
         """
         return shared
 
+    def receive(self, shared: Any, memory: Any, step_length: float | None) -> tuple[Any, Any]:
+        """Return the shared state and the memory with which a car begins its round: what the functions below are given.
+
+        step_length: how far this car's local steps go along a unit gradient in this round, as in `Local`.
+        """
+        return shared, memory
+
     def start(self, shared: Any, memory: Any) -> Tensor:
         """Return the vector (d,) at which the car's local training starts."""
         return shared.theta

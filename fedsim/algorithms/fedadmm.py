@@ -56,9 +56,9 @@ class FedADMM(Algorithm):
     Shared(theta=4.0, rho=2.0)
     """
 
-    rho: float | None = option(None, "Penalty: a number; auto, which matches it to the local work; or balanced, which "
-                               "starts as auto does and follows the residuals.", words=("auto",), at_least=1e-30,
-                               at_most=1e30)
+    rho: float | None = option(None, "Penalty: a number; auto, which matches it to the local work; per-car, which "
+                               "matches it to that of each car; or balanced, which starts as auto does and follows the "
+                               "residuals.", words=("auto",), at_least=1e-30, at_most=1e30)
     kappa: float = option(0.7, "rho = auto times the local step length: the share of a gradient that a dual variable "
                           "takes up in a round.", flag=False, above=0, at_most=1e30)
     server_step: float | None = option(None, "How far the server goes along the combined move; with admm, every step "
@@ -66,6 +66,8 @@ class FedADMM(Algorithm):
                                        at_most=1e38)
     local_start: Literal["global", "own"] = option("global", "Where a car starts its local training: at the global "
                                                    "vector or at its own.")
+    dual_step: Literal["before"] = option("before", "When the dual variables take their step: before theta does, or "
+                                          "after it, with the new theta.")
     name = "admm"
     aliases = ("fedadmm",)
     title = "FedADMM"

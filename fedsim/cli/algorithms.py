@@ -65,7 +65,7 @@ def describe(name: str) -> AlgorithmRow:
         check_algorithm(algorithm, theta, name)
     shared = algorithm.begin_round(algorithm.init_shared(theta), 1.0)
     memory = algorithm.init_memory(theta)
-    sent = algorithm.contribute(Local(theta, 1, 1, 1.0), shared, memory)[0]
+    sent = algorithm.contribute(Local(theta, 1, 1, 1.0), *algorithm.receive(shared, memory, 1.0))[0]
     down = [value for field, value in shared._asdict().items() if field not in algorithm.server_only]
     server = registry.COMBINATIONS.get(name)
     paper = registry.server_class(server).paper if server else (vars(kind) if ":" in name else {"paper": kind.paper}

@@ -91,7 +91,8 @@ class _Trial:
             shared = self._note("begin_round", watched.begin_round(shared, self.step_length))
             hidden = self._hide(given, shared)
             if not number:
-                watched.contribute(Local(theta, STEPS, 1, self.step_length), shared, memory)
+                watched.contribute(Local(theta, STEPS, 1, self.step_length),
+                                   *watched.receive(shared, memory, self.step_length))
             sent = []
             for car in cars:
                 contribution, memories[car] = self._play_car(car, shared, hidden, memories[car])
@@ -110,6 +111,10 @@ class _Trial:
         hidden: the shared state with other values in all fields that cars are not sent.
         """
         watched = self.watched
+        received = self._note("receive", watched.receive(shared, memory, self.step_length))
+        hidden, other = watched.receive(hidden, memory, self.step_length)
+        self._compare("receive", received[1], other)
+        shared, memory = received
         w = self._note("start", watched.start(shared, memory)).to(self.theta.dtype)
         self._compare("start", w, watched.start(hidden, memory))
         for _ in range(STEPS):

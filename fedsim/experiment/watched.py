@@ -80,6 +80,14 @@ class Watched(Algorithm):
         self._check_next("begin_round", after, shared)
         return after
 
+    def receive(self, shared: Any, memory: Any, step_length: float | None) -> tuple[Any, Any]:
+        result = self._call("receive", shared, memory, step_length)
+        if type(result) is not tuple or len(result) != 2:
+            raise self.fault("receive", "receive must return a pair: the shared state and the memory with which the "
+                                        "car begins its round")
+        self._check_next("receive", result[0], shared)
+        return result
+
     def start(self, shared: Any, memory: Any) -> Tensor:
         start = self._call("start", shared, memory)
         self._check_vector("start", start, shared.theta, REAL)

@@ -56,16 +56,17 @@ class CarsOfRank:
         """
         federation, algorithm, model = self.federation, self.federation.method.algorithm, self.federation.model
         federation.world.doing = f"training car {car} ({federation.fleet.cars[car].name}) in round {self.number}"
-        memory, weight = federation.memory(self.state, car), federation.fleet.weights[car]
+        stored, weight = federation.memory(self.state, car), federation.fleet.weights[car]
+        shared, memory = algorithm.receive(self.shared, stored, self._step_length(car))
         self._load_norms(car)
         started = time.perf_counter()
-        local, trained = self._train(car, memory)
+        local, trained = self._train(car, shared, memory)
         seconds = time.perf_counter() - started
         loss, drift = float(trained.losses.mean()), norm(local.w - self.shared.theta)
-        contribution, new_memory = algorithm.contribute(local, self.shared, memory)
+        contribution, new_memory = algorithm.contribute(local, shared, memory)
         tensors = to_tensors(self._received(contribution, car))
         finite = self.contributions.add(slot, tensors, weight) and math.isfinite(loss)
-        dual, dual_before = algorithm.dual(new_memory), algorithm.dual(memory)
+        dual, dual_before = algorithm.dual(new_memory), algorithm.dual(stored)
         if self.dual_change is not None and dual is not None and dual_before is not None:
             self.dual_change.add(dual - dual_before, weight)
         finite = self._add_norms(car, slot, weight) and finite
@@ -85,13 +86,19 @@ class CarsOfRank:
             first = self.state.initial_norms if own else self.state.norms
             self.federation.model.load_norms(self.state.own_norms.get(car, first))
 
-    def _train(self, car: int, memory: Any) -> tuple[Local, Trained]:
-        """Train a car from what it was sent. Raises RankError if the device runs out of memory."""
+    def _step_length(self, car: int) -> float | None:
+        """Return how far a car's local steps go along a unit gradient in this round."""
+        training, damping = self.federation.training, self.federation.method.algorithm.damping
+        steps = training.steps(self.federation.fleet.cars[car].images, self.number, car)
+        return training.optimizer.step_length(self.lr, steps, damping)
+
+    def _train(self, car: int, shared: Any, memory: Any) -> tuple[Local, Trained]:
+        """Train a car from what it has received. Raises RankError if the device runs out of memory."""
         federation, algorithm, scenes = self.federation, self.federation.method.algorithm, self.federation.fleet.scenes
         try:
             trained = train_locally(
-                federation.model, scenes[car], federation.training, start=algorithm.start(self.shared, memory),
-                correction=partial(algorithm.correction, shared=self.shared, memory=memory),
+                federation.model, scenes[car], federation.training, start=algorithm.start(shared, memory),
+                correction=partial(algorithm.correction, shared=shared, memory=memory),
                 lr=self.lr, round_number=self.number, car=car)
         except torch.OutOfMemoryError as error:
             raise RankError(f"round {self.number}: car {car} on rank {federation.world.rank} ran out of memory on "
@@ -101,9 +108,7 @@ class CarsOfRank:
                 raise RankError(f"round {self.number}: while car {car} trained on rank {federation.world.rank}, the "
                                 f"network changed its {constant.name}, which is neither a trainable parameter nor a "
                                 "running statistic, so it would reach the next car; keep it as it is")
-        steps = len(trained.losses)
-        length = federation.training.optimizer.step_length(self.lr, steps, algorithm.damping)
-        return Local(trained.w, steps, len(scenes[car]), length), trained
+        return Local(trained.w, len(trained.losses), len(scenes[car]), self._step_length(car)), trained
 
     def _received(self, contribution: Any, car: int) -> Any:
         """Return what arrives of a contribution: a hostile car sends another one, and a long one is clipped."""

@@ -114,7 +114,8 @@ class Federation:
         """The contribution of a car that did not move, as a pattern for types and shapes."""
         algorithm, theta = self.method.algorithm, self.model.theta.clone()
         shared = algorithm.begin_round(algorithm.init_shared(theta), 1.0)
-        return algorithm.contribute(Local(theta, 1, 1, 1.0), shared, algorithm.init_memory(theta))[0]
+        shared, memory = algorithm.receive(shared, algorithm.init_memory(theta), 1.0)
+        return algorithm.contribute(Local(theta, 1, 1, 1.0), shared, memory)[0]
 
     def bytes_kept(self) -> int:
         """Return the bytes that this rank stores for its cars: memories, and a robust rule's contributions."""

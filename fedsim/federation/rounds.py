@@ -24,6 +24,7 @@ from fedsim.federation.traffic import count_traffic
 from fedsim.models.flat import norm
 
 NUMBERS = (bool, int, float)  # in this order, because True is a whole number too
+ROUNDED = 1e-5  # a sum of float32 vectors that is smaller than this share of them is what rounding has left of 0
 
 
 def initial_state(federation: Federation) -> State:
@@ -256,7 +257,8 @@ def norms_per_weight(federation: Federation, result: RoundResult) -> tuple[float
     """Return the norms that the guard watches: those of the step and of the mean dual, per weight of their cars.
 
     The mean dual is that of the cars that have taken part so far, or None without dual variables. A server step that
-    changes the penalty moves theta for all cars, and tells nothing: its norm counts as 0.
+    changes the penalty moves theta for all cars, and tells nothing: its norm counts as 0. So does a mean dual that is a
+    rounding error of the cars' dual variables.
     """
     fleet, residuals, algorithm = federation.fleet, result.residuals, federation.method.algorithm
     share = sum(fleet.weights[car] for car in result.reports) / fleet.total_weight
@@ -267,7 +269,9 @@ def norms_per_weight(federation: Federation, result: RoundResult) -> tuple[float
         step = 0.0
     met = torch.tensor(sum(fleet.weights[car] for car in result.state.memories))
     federation.world.sum_(met)
-    return step, residuals.mean_dual * fleet.total_weight / (int(met) or 1)
+    mean_dual = residuals.mean_dual * fleet.total_weight / (int(met) or 1)
+    largest = max((report.dual_norm for report in result.reports.values()), default=0.0)
+    return step, mean_dual if mean_dual > ROUNDED * largest else 0.0
 
 
 def watch_divergence(federation: Federation, before: State, result: RoundResult) -> RoundResult:

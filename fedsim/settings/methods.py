@@ -1,6 +1,8 @@
 """The methods of a federation: algorithm, server optimiser and aggregator, made from settings in one pass."""
 
 from collections.abc import Mapping
+from contextlib import suppress
+from itertools import combinations
 from typing import Any, NamedTuple
 
 from fedsim.aggregation import AGGREGATORS, Aggregator
@@ -59,8 +61,9 @@ def make_methods(settings: Settings) -> Methods:
     for name in given:
         if not any(name in known for known in read_by):
             raise SettingsError(_why_unread(name, settings, kind))
+    kind = _fitting_variant(kind, given)
     try:
-        return Methods(_make_algorithm(kind, given), _make(server, given if kind.free_server_step else {}),
+        return Methods(_make(kind, given), _make(server, given if kind.free_server_step else {}),
                       _make(aggregator, given))
     except BadOption as error:
         raise SettingsError(error.typed) from error
@@ -76,14 +79,27 @@ def _make(kind: type, given: Mapping[str, Any]) -> Any:
     return make(kind, {name: value for name, value in given.items() if name in known})
 
 
-def _make_algorithm(kind: type[Algorithm], given: Mapping[str, Any]) -> Algorithm:
-    """Make the algorithm, or the variant of it whose options take the values that are given."""
-    for variant in VARIANTS.get(kind, ()):
-        options = options_of(variant)
-        if any(given.get(name) in option.words for name, option in options.items()
-               if option.words != options_of(kind)[name].words):
-            kind = variant
-    return _make(kind, given)  # type: ignore[no-any-return]
+def _fitting_variant(kind: type[Algorithm], given: Mapping[str, Any]) -> type[Algorithm]:
+    """Return the algorithm, or the first of its variants, whose options take all the values that are given.
+
+    Raises SettingsError if there are variants for each of two values, and not for both together.
+    """
+    kinds = (kind, *VARIANTS.get(kind, ()))
+    values = {name: value for name, value in given.items() if any(name in options_of(one) for one in kinds)}
+    takers = {name: {one for one in kinds if _takes(one, name, value)} for name, value in values.items()}
+    for one, other in combinations(values, 2):
+        if takers[one] and takers[other] and not takers[one] & takers[other]:
+            raise SettingsError(f"{flag(one)} {values[one]} does not go with {flag(other)} {values[other]}: leave one "
+                                "of them out")
+    return next((one for one in kinds if all(one in fitting for fitting in takers.values())), kind)
+
+
+def _takes(kind: type[Algorithm], name: str, value: Any) -> bool:
+    """Return whether an algorithm has an option, and the option takes a value."""
+    with suppress(BadOption, KeyError):
+        options_of(kind)[name].read(value)
+        return True
+    return False
 
 
 def _server_name(settings: Settings, kind: type[Algorithm]) -> str | None:

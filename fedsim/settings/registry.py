@@ -69,7 +69,7 @@ def check_own_code(name: str, given: Mapping[str, Any], origin: str) -> None:
 def flagged_options() -> dict[str, dict[str, Option]]:
     """Return the options that have flags of their own, by setting and by the name of each method that reads it.
 
-    Variants of an algorithm share its name, and add the words that choose them.
+    Variants of an algorithm share its name, and add the words and choices that select them.
     """
     found: dict[str, dict[str, Option]] = {}
     for owner, method in _methods():
@@ -105,7 +105,9 @@ def _methods() -> Iterator[tuple[str, type]]:
 
 
 def _merge(option: Option, variant: Option) -> Option:
-    return dataclasses.replace(option, words=(*option.words, *variant.words))
+    words, choices = [tuple(dict.fromkeys((*getattr(option, name), *getattr(variant, name))))
+                      for name in ("words", "choices")]
+    return dataclasses.replace(option, words=words, choices=choices)
 
 
 def _own_class(name: str) -> type[Algorithm]:

@@ -19,7 +19,18 @@ from quadratics import UNEQUAL, bowls, federation, minimiser, play, regressions,
 from scenery import on_ranks
 
 from fedsim.aggregation import AGGREGATORS
-from fedsim.algorithms import ALGORITHMS, BalancedFedADMM, FedADMM, FedAvg, FedDyn, FedNova, FedProx, Scaffold
+from fedsim.algorithms import (
+    ALGORITHMS,
+    BalancedFedADMM,
+    ConsensusFedADMM,
+    FedADMM,
+    FedAvg,
+    FedDyn,
+    FedNova,
+    FedProx,
+    PerCarFedADMM,
+    Scaffold,
+)
 from fedsim.algorithms.server_optimizers import SERVER_OPTIMIZERS, FedAdam, FedAvgM, Plain
 from fedsim.errors import RunError
 from fedsim.federation.bundles import to_tensors
@@ -31,7 +42,9 @@ OPTIONS = {"prox": FedProx(mu=0.5), "admm": FedADMM(rho=1.0), "dyn": FedDyn(alph
 FEDERATED = {name: OPTIONS.get(name, kind()) for name, kind in ALGORITHMS.items()
              if not (kind.personal or kind.pooled)}
 FEDERATED |= {"admm-auto": FedADMM(), "admm-balanced": BalancedFedADMM(),
-              "admm-own": FedADMM(rho=1.0, local_start="own"),
+              "admm-own": FedADMM(rho=1.0, local_start="own"), "admm-after": ConsensusFedADMM(rho=1.0),
+              "admm-after-auto": ConsensusFedADMM(local_start="own"), "admm-per-car": PerCarFedADMM(),
+              "admm-per-car-after": PerCarFedADMM(dual_step="after"),
               "dyn-auto": FedDyn(), "nova-prox": FedNova(mu=0.5)}
 SERVERS = {"plain": Plain(), **{name: kind() for name, kind in SERVER_OPTIMIZERS.items()}}
 PAIRS = [(name, server) for name, algorithm in FEDERATED.items() for server in SERVERS
@@ -87,6 +100,13 @@ def paper_of(name: str, made, rounds) -> list[np.ndarray]:
         return list(papers.scaffold(*common))
     if isinstance(algorithm, FedDyn):
         return list(papers.feddyn(*common, algorithm.alpha))
+    if isinstance(algorithm, ConsensusFedADMM):
+        def penalty(car, steps, lr):
+            if isinstance(algorithm, PerCarFedADMM):
+                return 0.7 / (papers.unit_length(steps[car], beta) * lr)
+            return algorithm.rho or matched(None, steps, lr)
+
+        return list(papers.consensus_admm(*common, penalty, algorithm.dual_step, algorithm.local_start == "own"))
     return list(papers.fedadmm(*common, algorithm.rho or matched, algorithm.local_start == "own"))
 
 
@@ -321,7 +341,8 @@ class TestEveryAlgorithm:
         """Two of five cars. Catches bytes counted for all cars, and for vectors that the server keeps."""
         made = federation(FEDERATED[name], bowls(), participation=HALF)
         result = run_round(made, initial_state(made))
-        up = {"scaffold": 8, "nova": 5, "nova-prox": 5, "admm-balanced": 9}.get(name, 4)
+        up = {"scaffold": 8, "nova": 5, "nova-prox": 5, "admm-balanced": 9, "admm-after": 6, "admm-after-auto": 6,
+              "admm-per-car": 6, "admm-per-car-after": 6}.get(name, 4)
         assert sum(part.numel() for part in to_tensors(made.contribution_like)) == up
         assert (result.bytes_up, result.bytes_down) == (4 * 2 * up, 4 * 2 * (8 if name == "scaffold" else 4))
 

@@ -147,6 +147,7 @@ def test_the_command_line_wins_over_a_preset_and_a_preset_over_the_default(setti
         "weighting": ("images", "uniform"), "batchnorm": ("pooled", "recalibrate"), "rho": ("0.5", "0.25"),
         "class_weights": ("none", "median-frequency"), "norm": ("group", "batch"), "local_epochs": ("1:3", "2"),
         "mu": (0.5, 0.25), "dyn_alpha": ("0.5", "0.25"), "local_start": ("own", "global"), "server_step": (0.5, 0.25),
+        "dual_step": ("after", "before"),
         "server_optimizer": ("momentum", "yogi"), "server_momentum": (0.5, 0.25), "server_beta2": (0.5, 0.25),
         "server_tau": (0.5, 0.25), "on_divergence": ("stop", "rollback"), "aggregator": ("median", "mean"),
         "trim_fraction": (0.1, 0.25), "clip_norm": (0.5, 0.25), "attack": ("scale", "gaussian"),

@@ -14,7 +14,7 @@ from quadratics import UNEQUAL, bowls
 from scenery import federation, on_ranks
 from torch import Tensor
 
-from fedsim.algorithms import ALGORITHMS, BalancedFedADMM, FedADMM, FedAvg
+from fedsim.algorithms import ALGORITHMS, BalancedFedADMM, ConsensusFedADMM, FedADMM, FedAvg, PerCarFedADMM
 from fedsim.algorithms.server_optimizers import SERVER_OPTIMIZERS, Plain
 from fedsim.federation.batchnorm import NORM_RULES
 from fedsim.federation.divergence import Watch
@@ -23,7 +23,8 @@ from fedsim.record.checkpoints import Checkpoints
 from fedsim.record.snapshot import InvalidPart, car_tensors, global_tensors, is_empty, restore_car, restore_global
 
 EVERY = {name: kind() for name, kind in ALGORITHMS.items()}
-EVERY |= {"balanced": BalancedFedADMM(), "own-start": FedADMM(rho=1.0, local_start="own")}
+EVERY |= {"balanced": BalancedFedADMM(), "own-start": FedADMM(rho=1.0, local_start="own"),
+          "after": ConsensusFedADMM(), "per-car": PerCarFedADMM()}
 SERVERS = {"plain": Plain(), **{name: kind() for name, kind in SERVER_OPTIMIZERS.items()}}
 PAIRS = [(name, server) for name, algorithm in EVERY.items() for server in SERVERS
          if server == "plain" or algorithm.free_server_step]

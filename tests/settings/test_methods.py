@@ -3,7 +3,17 @@
 import pytest
 
 from fedsim.aggregation import Krum, Mean, Median, TrimmedMean
-from fedsim.algorithms import BalancedFedADMM, FedADMM, FedAvg, FedDyn, FedNova, FedProx, Scaffold
+from fedsim.algorithms import (
+    BalancedFedADMM,
+    ConsensusFedADMM,
+    FedADMM,
+    FedAvg,
+    FedDyn,
+    FedNova,
+    FedProx,
+    PerCarFedADMM,
+    Scaffold,
+)
 from fedsim.algorithms.server_optimizers import FedAdam, FedAvgM, Plain
 from fedsim.errors import SettingsError
 from fedsim.settings.compatible import check
@@ -15,6 +25,10 @@ from fedsim.settings.fields import Settings
     ({"rho": "auto"}, FedADMM()), ({"rho": "balanced"}, BalancedFedADMM()),
     ({"option": {"kappa": "0.5"}}, FedADMM(kappa=0.5)), ({"option": {"rho": 0.5}}, FedADMM(0.5)),
     ({"rho": "balanced", "option": {"kappa": 0.5}}, BalancedFedADMM(kappa=0.5)), ({"algo": "fedavg"}, FedAvg()),
+    ({"dual_step": "after"}, ConsensusFedADMM()), ({"dual_step": "before", "rho": "1"}, FedADMM(rho=1.0)),
+    ({"dual_step": "after", "rho": "0.5", "local_start": "own"}, ConsensusFedADMM(0.5, local_start="own")),
+    ({"rho": "per-car"}, PerCarFedADMM()),
+    ({"rho": "per-car", "dual_step": "after", "option": {"kappa": 0.3}}, PerCarFedADMM(kappa=0.3, dual_step="after")),
     ({"algo": "prox", "mu": 0.5}, FedProx(mu=0.5)), ({"algo": "prox", "mu": 0.0}, FedProx(mu=0.0)),
     ({"algo": "nova"}, FedNova(mu=0.0)), ({"algo": "dyn", "dyn_alpha": "2"}, FedDyn(alpha=2.0)),
     ({"algo": "scaffold"}, Scaffold()), ({"algo": "yogi"}, FedAvg())])
@@ -51,6 +65,12 @@ def test_an_aggregator_has_the_options_it_was_given(settings, made):
     ({"algo": "avg", "server_tau": 0.5}, "--server-tau belongs to --server-optimizer adagrad, adam, yogi; avg does"),
     ({"trim_fraction": 0.1}, "--trim-fraction belongs to --aggregator trimmed-mean; mean does not read it"),
     ({"optimizer": "adam"}, "--rho auto matches it to the length of sgd's steps"),
+    ({"optimizer": "adam", "rho": "per-car"}, "--rho per-car matches it to the length of sgd's steps"),
+    ({"rho": "balanced", "dual_step": "after"}, "--rho balanced does not go with --dual-step after: leave one of them"),
+    ({"rho": "per-car", "server_step": 0.5}, "--rho per-car does not go with --server-step 0.5: leave one of them out"),
+    ({"dual_step": "after", "server_step": 1.0}, "--server-step 1.0 does not go with --dual-step after: leave one of"),
+    ({"dual_step": "between"}, "--dual-step is between; it must be before or after"),
+    ({"algo": "dyn", "dual_step": "after"}, "--dual-step belongs to admm; dyn does not read it"),
     ({"algo": "scaffold", "rho": "balanced"}, "--rho belongs to admm; scaffold does not read it")])
 def test_an_option_that_nothing_reads_or_takes_is_refused(settings, says):
     with pytest.raises(SettingsError) as refusal:
@@ -72,7 +92,10 @@ def test_what_was_left_open_is_resolved_as_a_preset_has_it():
     """Only options that are not at their defaults stand under `option`: old runs keep their identity."""
     settings = Settings(rho="balanced")
     assert check(settings).resolve(settings) == {
-        "rho": "balanced", "server_step": None, "local_start": "global", "option": {}}
+        "rho": "balanced", "server_step": None, "local_start": "global", "dual_step": "before", "option": {}}
+    settings = Settings(dual_step="after")
+    assert check(settings).resolve(settings) == {
+        "rho": "auto", "local_start": "global", "dual_step": "after", "option": {}}
     settings = Settings(algo="yogi", server_tau=0.5, aggregator="krum")
     assert check(settings).resolve(settings) == {
         "server_optimizer": "yogi", "server_step": 0.03, "server_tau": 0.5, "server_momentum": 0.9,
