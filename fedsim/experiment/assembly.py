@@ -27,7 +27,7 @@ from fedsim.experiment.network_trial import check_network
 from fedsim.experiment.watched import watch
 from fedsim.federation.attacks import Attack, Mislabelled, hostile_cars
 from fedsim.federation.batchnorm import NORM_RULES
-from fedsim.federation.federation import Car, Federation, Fleet, Method, Schedule
+from fedsim.federation.federation import Car, Federation, Fleet, Method, Schedule, initial_kept
 from fedsim.federation.local_training import LocalTraining
 from fedsim.federation.local_work import Epochs, LocalWork, PartOfEpoch, Steps, Together, Turn
 from fedsim.federation.memories import make_memories
@@ -143,12 +143,12 @@ def _make_federation(settings: Settings, methods: Methods, world: World, train_s
         cars=tuple(Car(shard.name, len(shard.indices)) for shard in shards), homes=tuple(homes),
         weights=tuple(len(shard.indices) if weighting == "images" else 1 for shard in shards),
         scenes={car: scenes_of(car) for car in mine})
-    training = _make_training(settings, work, batch_size, criterion, len(train_set.classes))
+    training = _make_training(settings, algorithm, work, batch_size, criterion, len(train_set.classes))
     if ":" in settings.algo:
         length = training.optimizer.step_length(settings.lr, 2, methods.algorithm.damping)
         world.together(lambda: check_algorithm(methods.algorithm, model.theta.clone(), settings.algo, length,
                                                methods.aggregator.robust))
-    memories = make_memories(algorithm.init_memory(model.theta), mine, folder=None)
+    memories = make_memories(initial_kept(algorithm, training, model.theta, model.parameters), mine, folder=None)
     return Federation(world, model, training, method, schedule, fleet, memories), criterion
 
 
@@ -157,6 +157,7 @@ def _resolve(settings: Settings, methods: Methods, federation: Federation) -> di
     algorithm, attack = federation.method.algorithm, federation.method.attack
     return methods.resolve(settings) | {
         "threads": federation.world.threads,
+        "momentum_across_rounds": federation.training.across_rounds,
         "weighting": None if algorithm.pooled or algorithm.personal else settings.weighting or algorithm.weighting,
         "batchnorm": (settings.batchnorm or "recalibrate") if settings.norm == "batch" else None,
         "attack": attack.name if attack else None}
@@ -216,9 +217,15 @@ def _has_single_scene(settings: Settings, work: LocalWork, batch_size: int, shar
                for number in range(1, rounds + 1) for car, shard in enumerate(shards))
 
 
-def _make_training(settings: Settings, work: LocalWork, batch_size: int, criterion: CrossEntropy,
-                   classes: int) -> LocalTraining:
+def _momentum_rule(settings: Settings, algorithm: Algorithm) -> str:
+    """Return what momentum cars start a round with. Cars that never communicate can only go on with their own."""
+    rule = settings.momentum_across_rounds
+    return "own" if algorithm.personal and rule != "none" else rule
+
+
+def _make_training(settings: Settings, algorithm: Algorithm, work: LocalWork, batch_size: int,
+                   criterion: CrossEntropy, classes: int) -> LocalTraining:
     optimizer = (SGD(settings.momentum, settings.weight_decay) if settings.optimizer == "sgd"
                  else Adam(settings.weight_decay))
     return LocalTraining(work, batch_size, optimizer, criterion,
-                         augmentation(settings.augment), settings.seed, classes)
+                         augmentation(settings.augment), settings.seed, _momentum_rule(settings, algorithm), classes)

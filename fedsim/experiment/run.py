@@ -28,6 +28,7 @@ from fedsim.experiment.identity import check_same, config, identity
 from fedsim.experiment.resuming import name_launch, run_to_continue, settings_to_continue
 from fedsim.experiment.signals import RunSignals
 from fedsim.federation.divergence import REMEDY
+from fedsim.federation.measuring import measure_statistics
 from fedsim.federation.memories import make_memories
 from fedsim.federation.rounds import initial_state, simulate
 from fedsim.federation.scoring import models, score, trivial_baselines
@@ -168,7 +169,7 @@ def _play(experiment: Experiment, checkpoints: Checkpoints, journal: "Journal | 
     with RunSignals() as signals:
         for result in simulate(federation, state):
             state = result.state
-            _record(experiment, journal, state, result, clock)
+            seen = _record(experiment, journal, state, result, clock)
             clock = time.perf_counter()
             stop, wanted = signals.agree(world)
             # After trouble too: a run that stops has to stay stopped when it is resumed.
@@ -177,7 +178,7 @@ def _play(experiment: Experiment, checkpoints: Checkpoints, journal: "Journal | 
                 checkpoints.save(state)
                 _log(world).debug("checkpoint of round %d written to %s", state.round, checkpoints.folder)
             if state.round % settings.evaluate_every == 0 and state.round < settings.rounds:
-                _show(experiment, journal, state)
+                _show(experiment, journal, seen)
             if stop:
                 path = checkpoints.folder.parent
                 raise Stopped(f"stopped by {signal.Signals(stop).name} after round {state.round} of {settings.rounds}; "
@@ -191,7 +192,9 @@ def _end(experiment: Experiment, journal: "Journal | None", state: State, new: b
     new: whether the last round has been scored just now, so that it has no panel yet.
     """
     federation = experiment.federation
+    state = measure_statistics(federation, state)
     federation.world.doing = "writing the models"
+
     def save(book: "Journal", name: str, theta: Tensor, norms: Norms) -> None:
         federation.model.load(theta, norms)
         book.save_model(name, weights_of(federation.model.module), experiment.model_card())
@@ -237,12 +240,17 @@ def _check_rounds(state: State, settings: Settings, path: Path) -> None:
 
 
 def _record(experiment: Experiment, journal: "Journal | None", state: State, result: RoundResult | None,
-            started: float) -> None:
-    """Score a state if its round is to be scored, and record it."""
+            started: float) -> State:
+    """Score a state if its round is to be scored, and record it.
+
+    Returns the state as it was scored, with the statistics that belong to it.
+    """
     federation, settings = experiment.federation, experiment.settings
     federation.world.doing = f"scoring round {state.round}"
     due = state.round % settings.evaluate_every == 0 or state.round == settings.rounds
     before = time.perf_counter()
+    if due:
+        state = measure_statistics(federation, state)
     scored = score(federation, state, experiment.dealt.eval_set, experiment.criterion) if due else None
     seconds = {"local": 0.0, "combine": 0.0} if result is None else dict(result.seconds)
     seconds |= {"evaluate": time.perf_counter() - before, "total": time.perf_counter() - started}
@@ -256,6 +264,7 @@ def _record(experiment: Experiment, journal: "Journal | None", state: State, res
         book.write(record, car_details(result, scored, names) if result else {})
 
     _keep(experiment, journal, write)
+    return state
 
 
 def _score_last(experiment: Experiment, journal: "Journal | None", state: State) -> bool:
@@ -267,10 +276,11 @@ def _score_last(experiment: Experiment, journal: "Journal | None", state: State)
     if not federation.world.broadcast_number(journal is not None and journal.lacks_score()):
         return False
     federation.world.doing = f"scoring round {state.round}"
+    state = measure_statistics(federation, state)
     scored = score(federation, state, dealt.eval_set, experiment.criterion)
     names = dealt.eval_set.classes.names
     _keep(experiment, journal,
-          lambda book: book.score_last(lambda record: add_score(record, federation, scored, names)))
+          lambda book: book.score_last(lambda record: add_score(record, federation, state, scored, names)))
     return True
 
 

@@ -35,6 +35,21 @@ def put_together(like: Any, parts: Sequence[Any]) -> Any:
     return tuple(parts) if type(like) is tuple else type(like)._make(parts)
 
 
+def join(*bundles: Any) -> tuple[Any, ...]:
+    """Return the parts of several bundles as one bundle, a plain tuple."""
+    return tuple(part for bundle in bundles for part in parts_of(bundle))
+
+
+def split(joined: tuple[Any, ...], *likes: Any) -> list[Any]:
+    """Return the bundles that `join` has joined. likes: bundles of the same types, in order."""
+    bundles, first = [], 0
+    for like in likes:
+        after = first + len(parts_of(like))
+        bundles.append(put_together(like, joined[first:after]))
+        first = after
+    return bundles
+
+
 def to_tensors(contribution: Any) -> list[Tensor]:
     """Return the parts of a contribution as tensors: vectors as they are, floats as 0-dim float64."""
     return [part if isinstance(part, Tensor) else torch.tensor(part, dtype=torch.float64)

@@ -12,11 +12,13 @@ from fedsim.aggregation.exact_sum import ExactSum
 from fedsim.algorithms.base import Local
 from fedsim.errors import RankError
 from fedsim.evaluation.metrics import scores
-from fedsim.federation.batchnorm import NormPool, recalibrated_moments, to_moments, to_statistics
-from fedsim.federation.bundles import to_tensors
+from fedsim.federation.batchnorm import NormPool, to_moments
+from fedsim.federation.bundles import join, parts_of, put_together, to_tensors
 from fedsim.federation.contributions import clip
 from fedsim.federation.federation import Federation
 from fedsim.federation.local_training import Trained, train_locally
+from fedsim.federation.momentum import momentum_to_start, shared_part
+from fedsim.federation.optimizers import Momentum, unit_velocity
 from fedsim.federation.participation import Cohort
 from fedsim.federation.state import CarReport, State
 from fedsim.models.flat import Norms, norm
@@ -25,7 +27,7 @@ from fedsim.models.flat import Norms, norm
 class CarOutcome(NamedTuple):
     """The results of a car's round that stay on its own rank. Its contribution is in the sums by then."""
 
-    memory: Any  # its handle
+    memory: Any  # the handle of what it keeps
     norms: Norms | None  # those of its own model; None if cars keep no norms of their own
     report: CarReport
 
@@ -44,7 +46,7 @@ class CarsOfRank:
         self.number = state.round + 1
         self.outcomes: dict[int, CarOutcome] = {}
         self.contributions = method.aggregator.gather(
-            to_tensors(federation.contribution_like), [fleet.homes[car] for car in combined],
+            to_tensors(federation.sent_like), [fleet.homes[car] for car in combined],
             len(cohort.chosen), federation.world, federation.memories.folder)
         self.dual_change = None if state.mean_dual is None else ExactSum(shared.theta)  # (d,) for the record
         self.norms = NormPool(method.norms, state.norms, method.aggregator.robust, len(combined))
@@ -56,15 +58,18 @@ class CarsOfRank:
         """
         federation, algorithm, model = self.federation, self.federation.method.algorithm, self.federation.model
         federation.world.doing = f"training car {car} ({federation.fleet.cars[car].name}) in round {self.number}"
-        stored, weight = federation.memory(self.state, car), federation.fleet.weights[car]
-        shared, memory = algorithm.receive(self.shared, stored, self._step_length(car))
+        stored, own_momentum = federation.recall(self.state, car)
+        weight, momentum = federation.fleet.weights[car], momentum_to_start(federation, self.state, own_momentum)
+        length = self._step_length(car, momentum)
+        shared, memory = algorithm.receive(self.shared, stored, length)
         self._load_norms(car)
         started = time.perf_counter()
-        local, trained = self._train(car, shared, memory)
+        trained = self._train(car, shared, memory, momentum)
         seconds = time.perf_counter() - started
+        local = Local(trained.w, len(trained.losses), federation.fleet.cars[car].images, length)
         loss, drift = float(trained.losses.mean()), norm(local.w - self.shared.theta)
         contribution, new_memory = algorithm.contribute(local, shared, memory)
-        tensors = to_tensors(self._received(contribution, car))
+        tensors = to_tensors(self._received(contribution, trained.momentum, car))
         finite = self.contributions.add(slot, tensors, weight) and math.isfinite(loss)
         dual, dual_before = algorithm.dual(new_memory), algorithm.dual(stored)
         if self.dual_change is not None and dual is not None and dual_before is not None:
@@ -75,7 +80,8 @@ class CarsOfRank:
             steps=local.steps, loss=loss, drift=drift, dual_norm=0.0 if dual is None else norm(dual), finite=finite,
             gradient_norm=float(trained.gradient_norms.mean()), weight_norm=norm(local.w), seconds=seconds,
             class_iou=_class_iou(trained.confusion), step_losses=trained.losses.tolist())
-        handle = federation.memories.save(car, new_memory, self.state.memories.get(car))
+        kept = new_memory if own_momentum is None else join(new_memory, trained.momentum)
+        handle = federation.memories.save(car, kept, self.state.memories.get(car))
         norms = model.copy_norms() if federation.has_own_models else None
         self.outcomes[car] = CarOutcome(handle, norms, report)
 
@@ -86,20 +92,20 @@ class CarsOfRank:
             first = self.state.initial_norms if own else self.state.norms
             self.federation.model.load_norms(self.state.own_norms.get(car, first))
 
-    def _step_length(self, car: int) -> float | None:
+    def _step_length(self, car: int, momentum: Momentum | None) -> float | None:
         """Return how far a car's local steps go along a unit gradient in this round."""
         training, damping = self.federation.training, self.federation.method.algorithm.damping
         steps = training.steps(self.federation.fleet.cars[car].images, self.number, car)
-        return training.optimizer.step_length(self.lr, steps, damping)
+        return training.optimizer.step_length(self.lr, steps, damping, unit_velocity(momentum))
 
-    def _train(self, car: int, shared: Any, memory: Any) -> tuple[Local, Trained]:
-        """Train a car from what it has received. Raises RankError if the device runs out of memory."""
+    def _train(self, car: int, shared: Any, memory: Any, momentum: Momentum | None) -> Trained:
+        """Train a car from what it has received and keeps. Raises RankError if the device runs out of memory."""
         federation, algorithm, scenes = self.federation, self.federation.method.algorithm, self.federation.fleet.scenes
         try:
             trained = train_locally(
                 federation.model, scenes[car], federation.training, start=algorithm.start(shared, memory),
                 correction=partial(algorithm.correction, shared=shared, memory=memory),
-                lr=self.lr, round_number=self.number, car=car)
+                lr=self.lr, round_number=self.number, car=car, momentum=momentum)
         except torch.OutOfMemoryError as error:
             raise RankError(f"round {self.number}: car {car} on rank {federation.world.rank} ran out of memory on "
                             f"{federation.model.device}; try a smaller --batch-size or --width") from error
@@ -108,39 +114,33 @@ class CarsOfRank:
                 raise RankError(f"round {self.number}: while car {car} trained on rank {federation.world.rank}, the "
                                 f"network changed its {constant.name}, which is neither a trainable parameter nor a "
                                 "running statistic, so it would reach the next car; keep it as it is")
-        return Local(trained.w, len(trained.losses), len(scenes[car]), self._step_length(car)), trained
+        return trained
 
-    def _received(self, contribution: Any, car: int) -> Any:
-        """Return what arrives of a contribution: a hostile car sends another one, and a long one is clipped."""
-        method, theta = self.federation.method, self.shared.theta
-        sends_model = method.algorithm.sends_model
+    def _received(self, contribution: Any, momentum: Momentum | None, car: int) -> Any:
+        """Return what arrives of all that a car sends: a hostile car sends something else, and a long move is clipped.
+
+        momentum: after its last step; it is sent with the contribution if it is averaged.
+        """
+        federation, method, theta = self.federation, self.federation.method, self.shared.theta
+        sends_model, sent, parts = method.algorithm.sends_model, contribution, len(parts_of(contribution))
+        if federation.training.across_rounds == "average" and momentum is not None:
+            sent = join(contribution, shared_part(federation, momentum))
         if method.attack:
-            contribution = method.attack.disguise(contribution, theta, sends_model, round_number=self.number, car=car)
+            sent = method.attack.disguise(sent, theta, sends_model, round_number=self.number, car=car)
         if method.clip_norm is not None:
-            unit = method.algorithm.unit(contribution)
-            contribution = clip(contribution, theta, sends_model, method.clip_norm, unit)
-        return contribution
+            unit = method.algorithm.unit(put_together(contribution, parts_of(sent)[:parts]))
+            sent = clip(sent, theta, sends_model, method.clip_norm, unit)
+        return sent
 
     def _add_norms(self, car: int, slot: int, weight: int) -> bool:
         """Add the norms that training has left to the pool. Return False if they are not finite.
 
-        If statistics will be measured with the new theta, there is nothing to add now. A car with a personal model has
-        no new theta to wait for: its statistics are measured here.
+        If statistics are measured with the new theta, there is nothing to add.
         """
-        federation, model = self.federation, self.federation.model
-        if not model.norms:
+        model = self.federation.model
+        if not model.norms or self.federation.method.norms.recalibrates:
             return True
-        if federation.method.norms.recalibrates:
-            if not federation.method.algorithm.personal:
-                return True
-            model.statistics.copy_(to_statistics(recalibrate(federation, self.number, car)))
         return self.norms.add(slot, to_moments(model.statistics), model.affine, weight)
-
-
-def recalibrate(federation: Federation, number: int, car: int) -> Tensor:
-    """Measure the moments (2, c) of BatchNorm's activations on a car's scenes, with the model's present parameters."""
-    return recalibrated_moments(federation.model, federation.fleet.scenes[car], round_number=number, car=car,
-                                batch_size=federation.training.batch_size, seed=federation.schedule.seed)
 
 
 def _class_iou(confusion: Tensor | None) -> list[float]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 from fedsim.aggregation import Aggregator, Mean
 from fedsim.algorithms.base import Algorithm, Local
 from fedsim.algorithms.server_optimizers import Plain, ServerOptimizer
@@ -13,10 +15,11 @@ from fedsim.data.car_scenes import CarScenes
 from fedsim.distributed.world import World
 from fedsim.federation.attacks import Attack
 from fedsim.federation.batchnorm import NORM_RULES, NormRule
-from fedsim.federation.bundles import to_tensors
+from fedsim.federation.bundles import join, split, to_tensors
 from fedsim.federation.local_training import LocalTraining
 from fedsim.federation.local_work import count_batches
 from fedsim.federation.memories import Memories, memory_bytes
+from fedsim.federation.optimizers import SGD, Momentum, unit_velocity
 from fedsim.federation.state import State
 from fedsim.models.flat import FlatModel
 
@@ -91,23 +94,36 @@ class Federation:
         """True if every car has a model of its own, or norms of its own."""
         return self.method.algorithm.personal or (self.method.norms.own_statistics and bool(self.model.norms))
 
-    def step_length(self, lr: float) -> float | None:
+    def step_length(self, lr: float, state: State) -> float | None:
         """Return how far a round's local steps go along a unit gradient, or None if the optimiser has no such length.
 
-        It is the mean over all cars and over all numbers of steps that they may take, and not that of one round's
-        draw. A penalty that followed the draw would change in every round, and memories that belong to different
-        penalties have no common solution.
+        state: before the round, whose momentum makes the steps longer.
+
+        The length is the mean over all cars and over all numbers of steps that they may take, and not that of one
+        round's draw. A penalty that followed the draw would change in every round, and memories that belong to
+        different penalties have no common solution.
         """
         choices = [(self.training.work.choices(batches), cars) for batches, cars in Counter(
             count_batches(car.images, self.training.batch_size) for car in self.fleet.cars).items()]
         total, draws = 0.0, len(choices[0][0])
         for draw in range(draws):
             for steps, cars in choices:
-                length = self.training.optimizer.step_length(lr, steps[draw])
+                unit = self._unit_velocity(state, steps[draw])
+                length = self.training.optimizer.step_length(lr, steps[draw], unit=unit)
                 if length is None:
                     return None
                 total += cars * length
         return total / len(self.fleet.cars) / draws
+
+    def _unit_velocity(self, state: State, steps: int) -> float:
+        """Return the velocity that unit gradients would have given a car of so many steps a round.
+
+        If cars keep their own, it is that of a car that has taken part in its share of the rounds.
+        """
+        optimizer = self.training.optimizer
+        if self.training.across_rounds == "own" and isinstance(optimizer, SGD):
+            return optimizer.unit_after(self.schedule.participation * state.round * steps)
+        return unit_velocity(state.momentum)
 
     @cached_property
     def contribution_like(self) -> Any:
@@ -117,14 +133,47 @@ class Federation:
         shared, memory = algorithm.receive(shared, algorithm.init_memory(theta), 1.0)
         return algorithm.contribute(Local(theta, 1, 1, 1.0), shared, memory)[0]
 
+    @cached_property
+    def sent_like(self) -> Any:
+        """All that a car sends, as a pattern for types and shapes: the contribution, and momentum that is averaged."""
+        if self.training.across_rounds != "average":
+            return self.contribution_like
+        return join(self.contribution_like, self.training.optimizer.rest(self.model.theta))
+
     def bytes_kept(self) -> int:
-        """Return the bytes that this rank stores for its cars: memories, and a robust rule's contributions."""
-        keep = memory_bytes(self.method.algorithm.init_memory(self.model.theta))
-        sent = sum(tensor.numel() * tensor.itemsize for tensor in to_tensors(self.contribution_like))
+        """Return the bytes that this rank stores for its cars: what they keep, and a robust rule's contributions."""
+        keep = memory_bytes(self.memories.initial_memory)
+        sent = sum(tensor.numel() * tensor.itemsize for tensor in to_tensors(self.sent_like))
         return len(self.fleet.scenes) * (keep + (sent if self.method.aggregator.robust else 0))
 
-    def memory(self, state: State, car: int) -> Any:
-        """Return the memory of a car of this rank."""
+    def kept(self, state: State, car: int) -> Any:
+        """Return what a car of this rank keeps: the algorithm's memory, and its momentum if cars keep their own."""
         if car not in state.memories:
             return state.initial_memory
         return self.memories.load(state.memories[car], self.model.device)
+
+    def recall(self, state: State, car: int) -> tuple[Any, Momentum | None]:
+        """Return the algorithm's memory of a car of this rank, and the car's own momentum if cars keep it."""
+        kept = self.kept(state, car)
+        if self.training.across_rounds != "own":
+            return kept, None
+        memory, momentum = split(kept, *self._kept_like)
+        return memory, momentum
+
+    def memory(self, state: State, car: int) -> Any:
+        """Return the algorithm's memory of a car of this rank."""
+        return self.recall(state, car)[0]
+
+    @cached_property
+    def _kept_like(self) -> tuple[Any, Momentum]:
+        return (self.method.algorithm.init_memory(self.model.theta),
+                self.training.optimizer.rest(self.model.parameters))
+
+
+def initial_kept(algorithm: Algorithm, training: LocalTraining, theta: Tensor, parameters: Tensor) -> Any:
+    """Return what every car keeps before its first round.
+
+    theta: (d,) untrained, which an algorithm may keep; parameters: (d + e,) all that a car trains.
+    """
+    memory = algorithm.init_memory(theta)
+    return memory if training.across_rounds != "own" else join(memory, training.optimizer.rest(parameters))

@@ -11,7 +11,7 @@ from fedsim.data.augment import Unchanged
 from fedsim.data.car_scenes import CarScenes
 from fedsim.evaluation.metrics import Tally
 from fedsim.federation.local_work import LocalWork, Turn
-from fedsim.federation.optimizers import SGD, Adam
+from fedsim.federation.optimizers import SGD, Adam, Momentum
 from fedsim.models.flat import FlatModel
 from fedsim.seeds import seed_torch
 
@@ -29,6 +29,7 @@ class LocalTraining:
     criterion: Criterion
     augmentation: type[Unchanged]
     seed: int
+    across_rounds: str = "none"  # what momentum a car starts a round with, see fedsim.federation.momentum
     classes: int | None = None  # number of classes whose predictions are tallied; None for labels without classes
 
     def turn(self, images: int, round_number: int, car: int) -> Turn:
@@ -48,24 +49,28 @@ class Trained(NamedTuple):
     """The local vector after training, and the numbers of its steps."""
 
     w: Tensor  # (d,) a copy, because the next car uses the model
+    momentum: Momentum | None  # after the last step, of all (d + e,) parameters; None if it is not carried on
     losses: Tensor  # (steps,) on the CPU, of the model's type
     gradient_norms: Tensor  # (steps,) on the CPU; gradient of the loss, before the correction, of shared parameters
     confusion: Tensor | None  # (C, C) int64 on the CPU, rows = truth, of the predictions made at each step
 
 
 def train_locally(model: FlatModel, scenes: CarScenes, training: LocalTraining, *, start: Tensor,
-                  correction: Correction, lr: float, round_number: int, car: int) -> Trained:
+                  correction: Correction, lr: float, round_number: int, car: int,
+                  momentum: Momentum | None = None) -> Trained:
     """Train from `start` (d,) on the car's scenes and return the local vector.
 
     Parameters that the car keeps for itself are trained too, without the correction. Every draw depends on (round, car)
     alone: the order of scenes, the augmentation, and the model's own draws such as dropout.
+
+    momentum: what the optimiser goes on with, of all (d + e,) parameters; None to start anew.
     """
     model.load(start)
     if not model.module.training:  # train() walks through all layers, which would slow tiny cars down
         model.module.train()
     seed_torch(training.seed, "model", round_number, car)
     augment = training.augmentation(training.seed, round_number, car)
-    step = training.optimizer.start()
+    steps = training.optimizer.start(momentum)  # type: ignore[arg-type]  # the optimiser's own kind
     losses: list[Tensor] = []
     gradient_norms: list[Tensor] = []
     tally = Tally(training.classes, model.device) if training.classes else None
@@ -81,7 +86,7 @@ def train_locally(model: FlatModel, scenes: CarScenes, training: LocalTraining, 
         extra = correction(model.theta)
         if extra is not None:
             model.theta_gradient.add_(extra)
-        step(model.parameters, model.gradient, lr)
+        steps.take(model.parameters, model.gradient, lr)
         losses.append(loss.detach())
-    return Trained(model.theta.clone(), torch.stack(losses).cpu(), torch.stack(gradient_norms).cpu(),
-                   tally.confusion() if tally else None)
+    return Trained(model.theta.clone(), steps.momentum() if momentum else None, torch.stack(losses).cpu(),
+                   torch.stack(gradient_norms).cpu(), tally.confusion() if tally else None)

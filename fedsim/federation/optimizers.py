@@ -1,20 +1,58 @@
 """Local optimisers on one flat vector, equal to torch.optim's to the bit.
 
 torch.optim itself is not used because making one of its optimisers imports torch._dynamo, which costs every rank more
-than a second and 150 MB. A car's optimiser starts anew in every round, so it has no state to save.
+than a second and 150 MB. What an optimiser carries from step to step is its momentum, a NamedTuple of vectors and
+numbers. It can go on in a car's next round, and every part of it can be averaged over cars.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 
-class Step(Protocol):
-    """A function that moves w (d,) in place along a gradient (d,)."""
+class Velocity(NamedTuple):
+    """The momentum of SGD."""
 
-    def __call__(self, w: Tensor, gradient: Tensor, lr: float) -> None: ...
+    v: Tensor  # (d,) of the size of a gradient: a step moves w by -lr v
+    unit: float  # the velocity that unit gradients would have given in the same steps
+
+
+class Moments(NamedTuple):
+    """The momentum of Adam."""
+
+    mean: Tensor  # (d,) of gradients
+    square: Tensor  # (d,) of squared gradients
+    steps: float  # taken so far, which the corrections of the bias depend on
+
+
+Momentum = Velocity | Moments
+
+
+def unit_velocity(momentum: Momentum | None) -> float:
+    """Return the velocity that unit gradients would have given; 0 if there is no momentum or no such velocity."""
+    return momentum.unit if isinstance(momentum, Velocity) else 0.0
+
+
+def change_vectors(momentum: Momentum, change: Callable[[Tensor], Tensor]) -> Momentum:
+    """Return the momentum with change(vector) in the place of each of its vectors."""
+    vectors: dict[str, Any] = {name: change(part) for name, part in momentum._asdict().items()
+                               if isinstance(part, Tensor)}
+    return momentum._replace(**vectors)
+
+
+class Steps(Protocol):
+    """The steps of one car's round."""
+
+    def take(self, w: Tensor, gradient: Tensor, lr: float) -> None:
+        """Move w (d,) in place along a gradient (d,)."""
+        ...
+
+    def momentum(self) -> Momentum:
+        """Return the momentum after the steps so far. Its vectors are (d,)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -24,34 +62,56 @@ class SGD:
     momentum: float = 0.0
     weight_decay: float = 0.0
 
-    def start(self) -> Step:
-        """Return the step function of a car's round, without momentum from earlier rounds."""
-        velocity: Tensor | None = None
+    def rest(self, like: Tensor) -> Velocity:
+        """Return the momentum before the first step, for vectors like this one."""
+        return Velocity(torch.zeros_like(like), 0.0)
 
-        def step(w: Tensor, gradient: Tensor, lr: float) -> None:
-            nonlocal velocity
-            if self.weight_decay:
-                gradient = gradient.add(w, alpha=self.weight_decay)
-            if self.momentum:
-                velocity = gradient.clone() if velocity is None else velocity.mul_(self.momentum).add_(gradient)
-                gradient = velocity
-            w.add_(gradient, alpha=-lr)
+    def start(self, momentum: Velocity | None = None) -> "SGDSteps":
+        """Begin a round, with the momentum of earlier steps if it is given."""
+        return SGDSteps(self, momentum)
 
-        return step
-
-    def step_length(self, lr: float, steps: int, damping: float = 0.0) -> float:
+    def step_length(self, lr: float, steps: int, damping: float = 0.0, unit: float = 0.0) -> float:
         """Return how far `steps` unit gradients move w: lr ‖a‖₁ of FedNova (Wang et al. 2020, arXiv:2007.07481, §4).
 
-        damping: the weight mu of a proximal term mu/2 |w - start|^2, which pulls w back at every step.
+        damping: the weight mu of a proximal term mu/2 |w - start|^2, which pulls w back at every step. unit: the
+        velocity that unit gradients have given before. If they were many it is 1 / (1 - momentum), and the length is
+        lr steps / (1 - momentum).
         """
         beta = self.momentum
         if not damping:
-            return lr * (steps - beta * (1 - beta**steps) / (1 - beta)) / (1 - beta)
-        velocity = moved = 0.0
+            coasting = beta * (1 - beta**steps) / (1 - beta)  # how far a velocity of 1 goes by itself, over lr
+            return lr * (steps - coasting) / (1 - beta) + lr * unit * coasting
+        velocity, moved = unit, 0.0
         for _ in range(steps):
             velocity = beta * velocity + 1 - damping * moved
             moved += lr * velocity
         return moved
+
+    def unit_after(self, steps: float) -> float:
+        """Return the velocity that so many unit gradients give."""
+        return (1 - self.momentum**steps) / (1 - self.momentum)
+
+
+class SGDSteps:
+    """The steps of a round by SGD."""
+
+    def __init__(self, rule: SGD, momentum: Velocity | None) -> None:
+        self.rule, self.unit = rule, momentum.unit if momentum else 0.0
+        self.velocity = momentum.v.clone() if momentum else None
+
+    def take(self, w: Tensor, gradient: Tensor, lr: float) -> None:
+        rule = self.rule
+        if rule.weight_decay:
+            gradient = gradient.add(w, alpha=rule.weight_decay)
+        if rule.momentum:
+            before = self.velocity
+            gradient = gradient.clone() if before is None else before.mul_(rule.momentum).add_(gradient)
+            self.velocity, self.unit = gradient, rule.momentum * self.unit + 1
+        w.add_(gradient, alpha=-lr)
+
+    def momentum(self) -> Velocity:
+        assert self.velocity is not None, "SGD without momentum has no velocity"
+        return Velocity(self.velocity, self.unit)
 
 
 @dataclass(frozen=True)
@@ -63,24 +123,38 @@ class Adam:
     beta2: float = 0.999
     epsilon: float = 1e-8
 
-    def start(self) -> Step:
-        """Return the step function of a car's round, without moments from earlier rounds."""
-        count = 0
-        mean = square = torch.empty(0)
+    def rest(self, like: Tensor) -> Moments:
+        """Return the momentum before the first step, for vectors like this one."""
+        return Moments(torch.zeros_like(like), torch.zeros_like(like), 0.0)
 
-        def step(w: Tensor, gradient: Tensor, lr: float) -> None:
-            nonlocal count, mean, square
-            if count == 0:
-                mean, square = torch.zeros_like(w), torch.zeros_like(w)
-            count += 1
-            if self.weight_decay:
-                gradient = gradient.add(w, alpha=self.weight_decay)
-            mean.lerp_(gradient, 1 - self.beta1)
-            square.mul_(self.beta2).addcmul_(gradient, gradient, value=1 - self.beta2)
-            root = (square.sqrt() / (1 - self.beta2**count) ** 0.5).add_(self.epsilon)
-            w.addcdiv_(mean, root, value=-lr / (1 - self.beta1**count))
+    def start(self, momentum: Moments | None = None) -> "AdamSteps":
+        """Begin a round, with the moments of earlier steps if they are given."""
+        return AdamSteps(self, momentum)
 
-        return step
-
-    def step_length(self, lr: float, steps: int, damping: float = 0.0) -> None:
+    def step_length(self, lr: float, steps: int, damping: float = 0.0, unit: float = 0.0) -> None:
         """Return None: Adam's steps do not scale with the gradient, so no penalty can be matched to their length."""
+
+
+class AdamSteps:
+    """The steps of a round by Adam."""
+
+    def __init__(self, rule: Adam, momentum: Moments | None) -> None:
+        self.rule, self.steps = rule, momentum.steps if momentum else 0.0
+        self.mean = self.square = torch.empty(0)
+        if momentum:  # a mean of squares that hostile cars have helped to make may be below 0
+            self.mean, self.square = momentum.mean.clone(), momentum.square.clamp(min=0)
+
+    def take(self, w: Tensor, gradient: Tensor, lr: float) -> None:
+        rule = self.rule
+        if not self.mean.numel():
+            self.mean, self.square = torch.zeros_like(w), torch.zeros_like(w)
+        self.steps += 1
+        if rule.weight_decay:
+            gradient = gradient.add(w, alpha=rule.weight_decay)
+        self.mean.lerp_(gradient, 1 - rule.beta1)
+        self.square.mul_(rule.beta2).addcmul_(gradient, gradient, value=1 - rule.beta2)
+        root = (self.square.sqrt() / (1 - rule.beta2**self.steps) ** 0.5).add_(rule.epsilon)
+        w.addcdiv_(self.mean, root, value=-lr / (1 - rule.beta1**self.steps))
+
+    def momentum(self) -> Moments:
+        return Moments(self.mean, self.square, self.steps)

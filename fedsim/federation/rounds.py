@@ -14,10 +14,12 @@ from torch import Tensor
 
 from fedsim.distributed.world import World
 from fedsim.errors import RunError
-from fedsim.federation.bundles import from_tensors
-from fedsim.federation.car import CarsOfRank, recalibrate
+from fedsim.federation.bundles import from_tensors, split
+from fedsim.federation.car import CarsOfRank
 from fedsim.federation.divergence import MOST_ROLLBACKS, REMEDY, watch
-from fedsim.federation.federation import Federation
+from fedsim.federation.federation import Federation, initial_kept
+from fedsim.federation.momentum import carry_step, initial_momentum
+from fedsim.federation.optimizers import Momentum
 from fedsim.federation.participation import Cohort, answering_cars, chosen_cars
 from fedsim.federation.state import CarReport, Residuals, RoundResult, State
 from fedsim.federation.traffic import count_traffic
@@ -33,11 +35,13 @@ def initial_state(federation: Federation) -> State:
     for tensor in (theta, *norms):
         federation.world.broadcast_(tensor)
     algorithm = federation.method.algorithm
-    memory = algorithm.init_memory(theta)
+    has_duals = algorithm.dual(algorithm.init_memory(theta)) is not None
+    mean_dual = torch.zeros_like(theta, dtype=torch.float64) if has_duals else None
     return State(
         round=0, shared=algorithm.init_shared(theta), server=federation.method.server.init_state(theta),
-        norms=norms, initial_norms=norms, initial_memory=memory, memories={}, own_norms={},
-        mean_dual=None if algorithm.dual(memory) is None else torch.zeros_like(theta, dtype=torch.float64))
+        norms=norms, initial_norms=norms,
+        initial_memory=initial_kept(algorithm, federation.training, theta, federation.model.parameters),
+        memories={}, own_norms={}, momentum=initial_momentum(federation), mean_dual=mean_dual)
 
 
 def simulate(federation: Federation, state: State) -> Iterator[RoundResult]:
@@ -72,20 +76,22 @@ def run_round(federation: Federation, state: State) -> RoundResult:
     number, algorithm = state.round + 1, federation.method.algorithm
     cohort = sample(federation, number)  # 1
     lr = federation.schedule.learning_rate(number) * state.lr_factor
-    shared = algorithm.begin_round(state.shared, federation.step_length(lr))
+    shared = algorithm.begin_round(state.shared, federation.step_length(lr, state))
     started = time.perf_counter()
     cars = train_cars(federation, state, shared, lr, cohort)  # 2
     trained = time.perf_counter()
     reports = exchange_reports(federation, cars)  # 3
     after = count_work(federation, state, cohort.chosen)
     if cohort.combined:
-        mean, share = combine(federation, cars)
+        mean, momentum, share = combine(federation, cars)
         after = server_step(federation, after, shared, mean, share)  # 4
+        after = carry_momentum(federation, state, shared, after, momentum, reports, lr)
         after = keep_memories(federation, after, cars)
         after = pool_statistics(federation, after, cars)  # 5
     step = federation.world.broadcast_number(norm(after.shared.theta - shared.theta))
     combined = time.perf_counter()
-    bytes_up, bytes_down = count_traffic(federation, cohort)
+    before = sample(federation, number - 1).chosen if state.round else cohort.chosen
+    bytes_up, bytes_down = count_traffic(federation, cohort, new=len(set(cohort.chosen) - set(before)))
     return RoundResult(
         state=after, lr=lr, reports=reports, chosen=len(cohort.chosen), failed=cohort.failed, step=step,
         residuals=measure_residuals(federation, shared, after, reports, step),
@@ -157,13 +163,17 @@ def count_work(federation: Federation, state: State, chosen: list[int]) -> State
         sequential_steps=state.sequential_steps + max(work.steps(turn) for turn in turns))
 
 
-def combine(federation: Federation, cars: CarsOfRank) -> tuple[Any, float]:
-    """Combine the contributions of all cars of the round by the aggregator's rule.
+def combine(federation: Federation, cars: CarsOfRank) -> tuple[Any, Momentum | None, float]:
+    """Combine what all cars of the round have sent by the aggregator's rule.
 
-    Return the combined contribution, which is valid only at the coordinator, and P_S, the cars' share of all weight.
+    Return the combined contribution and, if it is averaged, the combined momentum, both valid only at the coordinator,
+    and P_S, the cars' share of all weight.
     """
     tensors, weight = cars.contributions.combine()
-    return from_tensors(tensors, federation.contribution_like), weight / federation.fleet.total_weight
+    mean, momentum = from_tensors(tensors, federation.sent_like), None
+    if federation.training.across_rounds == "average":
+        mean, momentum = split(mean, federation.contribution_like, federation.training.optimizer.rest(tensors[0]))
+    return mean, momentum, weight / federation.fleet.total_weight
 
 
 def server_step(federation: Federation, state: State, shared: Any, mean: Any, share: float) -> State:
@@ -188,10 +198,25 @@ def server_step(federation: Federation, state: State, shared: Any, mean: Any, sh
     return replace(state, server=server, shared=shared)
 
 
+def carry_momentum(federation: Federation, before: State, shared: Any, after: State, combined: Momentum | None,
+                   reports: dict[int, CarReport], lr: float) -> State:
+    """Return the state after a round with the momentum that the next round's cars start with, on every rank.
+
+    before: the state before the round; shared: the shared state that the cars received; combined: of the cars'
+    momenta, valid only at the coordinator.
+    """
+    if combined is not None:
+        momentum = broadcast_shared(federation.world, combined, (), before.shared.theta.dtype)
+        return replace(after, momentum=momentum)
+    if federation.training.across_rounds == "step":
+        return carry_step(federation, before, shared, after, reports, lr)
+    return after
+
+
 def broadcast_shared(world: World, shared: Any, server_only: tuple[str, ...], dtype: torch.dtype) -> Any:
     """Return the coordinator's shared state on every rank, rounded to the model's own type, as a car would receive it.
 
-    Fields in `server_only` stay at the coordinator.
+    shared: a NamedTuple of vectors and numbers, valid at the coordinator. Its fields in `server_only` stay there.
     """
     fields = {}
     for name, value in shared._asdict().items():
@@ -222,20 +247,13 @@ def keep_memories(federation: Federation, state: State, cars: CarsOfRank) -> Sta
 
 
 def pool_statistics(federation: Federation, state: State, cars: CarsOfRank) -> State:
-    """Return the state with the BatchNorm statistics that the round's cars have together.
+    """Return the state with the running statistics that BatchNorm layers of the round's cars have together.
 
-    Raises RunError on every rank if statistics measured with the new theta are not finite.
+    Statistics that are measured with the new theta are not pooled here, see fedsim.federation.measuring.
     """
-    if federation.method.algorithm.personal or not federation.model.norms:
+    method = federation.method
+    if method.algorithm.personal or method.norms.recalibrates or not federation.model.norms:
         return state
-    if federation.method.norms.recalibrates:
-        federation.model.load(state.shared.theta)
-        rows = {slot: [cars.norms.add(slot, recalibrate(federation, state.round, car), state.norms.affine,
-                                      federation.fleet.weights[car])]
-                for slot, car in enumerate(cars.combined) if car in federation.fleet.scenes}
-        finite = federation.world.table(rows, len(cars.combined), 1)[:, 0]
-        stop_unless_finite(federation, state.round, "a statistic under the new theta",
-                           {car: bool(fine) for car, fine in zip(cars.combined, finite, strict=True)})
     return replace(state, norms=cars.norms.total(federation.world))
 
 

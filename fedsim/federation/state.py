@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fedsim.federation.divergence import Watch
+from fedsim.federation.optimizers import Momentum
 from fedsim.models.flat import Norms
 
 
@@ -21,10 +22,11 @@ class State:
     server: Any  # the server optimiser's state; only the coordinator's copy is used
     norms: Norms  # the global model's; equal on every rank
     initial_norms: Norms  # the norms of a car that keeps its own and has not taken part yet
-    initial_memory: Any  # the memory of a car that has not taken part yet
-    memories: dict[int, Any]  # car -> handle of its memory, for this rank's cars that have taken part
+    initial_memory: Any  # what a car that has not taken part yet keeps
+    memories: dict[int, Any]  # car -> handle of what it keeps, for this rank's cars that have taken part
     own_norms: dict[int, Norms]  # car -> its own norms, if cars keep their own; else empty
     mean_dual: Tensor | None  # (d,) float64 Σ p_i y_i over all cars, for the record; None without dual variables
+    momentum: Momentum | None = None  # (d,) the same for all cars and ranks; None if cars start anew or keep their own
     watch: Watch = field(default_factory=Watch)
     lr_factor: float = 1.0  # below 1 after rounds that were rolled back
     pictures: int = 0  # seen by all cars since the start
@@ -34,10 +36,13 @@ class State:
         """Return the global model's parameters (d + e,)."""
         return torch.cat([self.shared.theta, self.norms.affine])
 
-    def digest(self) -> str:
-        """Return the sha256 of the global vector's bytes (float32, little-endian), followed by the statistics'."""
+    def digest(self, with_statistics: bool = True) -> str:
+        """Return the sha256 of the global vector's bytes (float32, little-endian), followed by the statistics'.
+
+        with_statistics: False if the state has none that belong to its vector.
+        """
         digest = hashlib.sha256()
-        for tensor in (self.global_vector(), self.norms.statistics):
+        for tensor in (self.global_vector(), *([self.norms.statistics] if with_statistics else [])):
             digest.update(tensor.cpu().contiguous().numpy().astype("<f4").tobytes())
         return digest.hexdigest()
 

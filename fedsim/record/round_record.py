@@ -7,8 +7,11 @@ from typing import Any, NamedTuple
 
 from fedsim.evaluation.evaluate import Evaluation
 from fedsim.federation.federation import Federation
+from fedsim.federation.measuring import measures
+from fedsim.federation.rounds import sample
 from fedsim.federation.scoring import Score
 from fedsim.federation.state import RoundResult, State
+from fedsim.federation.traffic import count_measuring
 from fedsim.models.flat import norm
 
 
@@ -47,21 +50,26 @@ def round_record(algo: str, federation: Federation, state: State, result: RoundR
     if result is not None and rule.robust:
         weights = [federation.fleet.weights[car] for car in result.reports]
         record["withstands"] = rule.withstands(weights, result.chosen) if weights else None
-    if score is not None:
-        record = add_score(record, federation, score, class_names)
-    return record | {
+    record |= {
         "pictures": state.pictures, "sequential_steps": state.sequential_steps,
         "bytes_up": result.bytes_up if result else 0, "bytes_down": result.bytes_down if result else 0,
-        "seconds": seconds, "theta_sha256": state.digest(),
+        "seconds": seconds, "theta_sha256": state.digest(with_statistics=not measures(federation)),
     }
+    return record if score is None else add_score(record, federation, state, score, class_names)
 
 
-def add_score(record: dict[str, Any], federation: Federation, score: Score,
+def add_score(record: dict[str, Any], federation: Federation, state: State, score: Score,
               class_names: Sequence[str]) -> dict[str, Any]:
-    """Return a record with the score of its state, of the cars' own models too."""
+    """Return a record with the score of its state, of the cars' own models too.
+
+    state: with the statistics that belong to it. If they were measured for the score, the cars have exchanged them.
+    """
+    up, down = count_measuring(federation, sample(federation, state.round)) if state.round else (0, 0)
     own = {car: {"miou": scored.scores.miou, "own_loss": scored.loss} for car, scored in score.own.items()}
     scored = record | {"global": _scores(score.overall, class_names),
-                       "cars": [entry | own.get(entry["car"], {}) for entry in record["cars"]]}
+                       "cars": [entry | own.get(entry["car"], {}) for entry in record["cars"]],
+                       "bytes_up": record["bytes_up"] + up, "bytes_down": record["bytes_down"] + down,
+                       "theta_sha256": state.digest()}
     if federation.method.algorithm.personal:
         worst = min(score.own, key=lambda car: score.own[car].scores.miou)
         name = federation.fleet.cars[worst].name

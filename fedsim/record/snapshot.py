@@ -56,7 +56,7 @@ def restore_global(state: State, tensors: Tensors) -> State:
 def car_tensors(federation: Federation, state: State, car: int) -> Tensors:
     """Return the part of a car of this rank that has taken part: its memory, and its norms if it has its own."""
     tensors: Tensors = {}
-    _add(tensors, "memory", federation.memory(state, car))
+    _add(tensors, "memory", federation.kept(state, car))
     if car in state.own_norms:
         _add(tensors, "norms", state.own_norms[car])
     return tensors
@@ -98,7 +98,8 @@ def max_part_bytes(state: State) -> int:
 
 
 def _global(state: State) -> dict[str, Any]:
-    return {"shared": state.shared, "server": state.server, "norms": state.norms, "mean_dual": state.mean_dual}
+    shared = {"shared": state.shared, "server": state.server, "norms": state.norms, "mean_dual": state.mean_dual}
+    return shared if state.momentum is None else shared | {"momentum": state.momentum}
 
 
 def _add(tensors: Tensors, name: str, bundle: Any) -> None:

@@ -34,6 +34,7 @@ def check(settings: Settings) -> Methods:
     if methods.algorithm.pooled or methods.algorithm.personal:
         _check_without_federation(settings)
     _check_training(settings, methods.algorithm)
+    _check_momentum(settings)
     _check_data(settings)
     return methods
 
@@ -113,6 +114,18 @@ def _check_training(settings: Settings, algorithm: Algorithm) -> None:
                             "steps: adam's do not scale with the gradient")
     if settings.norm == "group" and settings.batchnorm is not None:
         raise SettingsError("--batchnorm belongs to --norm batch; group normalisation has no statistics: leave it out")
+
+
+def _check_momentum(settings: Settings) -> None:
+    rule = settings.momentum_across_rounds
+    if rule == "none":
+        return
+    if settings.optimizer == "sgd" and not settings.momentum:
+        raise SettingsError(f"--momentum-across-rounds {rule} with --momentum 0: there is no momentum to go on with; "
+                            "leave one of them out")
+    if rule == "step" and settings.optimizer != "sgd":
+        raise SettingsError(f"--momentum-across-rounds step is the velocity of sgd, which {settings.optimizer} does "
+                            "not have; take average or own")
 
 
 def _check_data(settings: Settings) -> None:

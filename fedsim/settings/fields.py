@@ -94,11 +94,16 @@ class CommonSettings:
         "takes larger ones. Default: by epochs.")
     batch_size: int = setting("Local training", 2, "Scenes in a local step.")
     optimizer: str = setting("Local training", "sgd",
-        "Local optimiser; it starts anew in every round.", choices=("sgd", "adam"))
+        "Local optimiser; --momentum-across-rounds says what it starts a round with.", choices=("sgd", "adam"))
     lr: float = setting("Local training", 0.2, "Learning rate of the first round.")
     lr_schedule: str = setting("Local training", "cosine",
         "How the learning rate changes over the rounds.", choices=("cosine", "constant"))
     momentum: float = setting("Local training", 0.9, "Momentum of sgd, at least 0 and below 1.")
+    momentum_across_rounds: str = setting("Local training", "none",
+        "What momentum the local optimiser starts a round with: none starts anew; average combines the momenta of the "
+        "round before and sends the result with theta; with own, each car goes on with its own; step takes the latest "
+        "move of theta, per step (sgd only). Short rounds need one of these.",
+        choices=("none", "average", "own", "step"))
     weight_decay: float = setting("Local training", 0.0, "Weight decay, which is added to the gradient.")
     augment: str = setting("Local training", "flip",
         "How scenes are varied in training: flip mirrors a scene with probability 1/2; standard also changes gamma, "

@@ -17,7 +17,7 @@ from fedsim.evaluation.evaluate import evaluate_own
 from fedsim.federation import local_training
 from fedsim.federation.batchnorm import NORM_RULES
 from fedsim.federation.bundles import to_tensors
-from fedsim.federation.car import recalibrate
+from fedsim.federation.measuring import measure_statistics, recalibrate
 from fedsim.federation.participation import Cohort
 from fedsim.federation.rounds import initial_state, run_round, simulate
 from fedsim.federation.scoring import models, score

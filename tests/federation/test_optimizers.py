@@ -20,12 +20,12 @@ def test_ten_steps_equal_those_of_torch_to_the_bit(ours, theirs):
     draw = torch.Generator().manual_seed(1)
     start = torch.randn(10_001, generator=draw)
     w, reference = start.clone(), torch.nn.Parameter(start.clone())
-    step, optimizer = ours.start(), theirs(reference, 0.03)
+    steps, optimizer = ours.start(), theirs(reference, 0.03)
     for _ in range(10):
         gradient = torch.randn(10_001, generator=draw)
         reference.grad = gradient.clone()
         optimizer.step()
-        step(w, gradient, 0.03)
+        steps.take(w, gradient, 0.03)
         assert torch.equal(w, reference.data)
 
 
@@ -34,13 +34,13 @@ def test_ten_steps_equal_those_of_torch_to_the_bit(ours, theirs):
 def test_the_step_length_is_how_far_unit_gradients_move(momentum, steps):
     """Fed to the solver itself. Catches the closed form being off by a step."""
     optimizer, w = SGD(momentum), torch.zeros(1, dtype=torch.float64)
-    step = optimizer.start()
+    run = optimizer.start()
     for _ in range(steps):
-        step(w, torch.ones(1, dtype=torch.float64), 0.1)
+        run.take(w, torch.ones(1, dtype=torch.float64), 0.1)
     assert optimizer.step_length(0.1, steps) == pytest.approx(-float(w), rel=1e-12)
 
 
 def test_weight_decay_does_not_change_the_gradient_it_is_given():
     gradient = torch.ones(3)
-    SGD(weight_decay=0.1).start()(torch.ones(3), gradient, 0.1)
+    SGD(weight_decay=0.1).start().take(torch.ones(3), gradient, 0.1)
     assert torch.equal(gradient, torch.ones(3))
