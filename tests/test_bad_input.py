@@ -106,6 +106,8 @@ def test_a_concentration_out_of_range_is_refused(refused, value):
     (["--server-tau", "0.5", "--algo", "avgm"], "--server-tau belongs to --server-optimizer adagrad, adam, yogi"),
     (["--trim-fraction", "0.1"], "--trim-fraction belongs to --aggregator trimmed-mean"),
     (["--krum-hostile", "1", "--aggregator", "median"], "--krum-hostile belongs to --aggregator krum, multi-krum"),
+    (["--momentum-across-rounds", "own", "--momentum", "0"], "there is no momentum to go on with"),
+    (["--momentum-across-rounds", "step", "--optimizer", "adam", "--algo", "avg"], "take average or own"),
     (["--attack", "scale"], "say how many with --attackers"),
     (["--attackers", "4"], "take at most 3"),
     (["--aggregator", "krum", "--cars", "3"], "needs at least 4 cars in a round, and 3 take part"),

@@ -2,12 +2,14 @@
 
 
 import numpy as np
+import pytest
 import torch
 from federations import altered
 from scenery import CPU, SOLO, federation, on_ranks, scene_set, segnet, training
 
-from fedsim.algorithms import FedAvg
+from fedsim.algorithms import FedAvg, LocalOnly
 from fedsim.data.car_scenes import CarScenes
+from fedsim.federation import measuring
 from fedsim.federation.batchnorm import (
     NORM_RULES,
     RECALIBRATION_BATCHES,
@@ -15,7 +17,8 @@ from fedsim.federation.batchnorm import (
     to_moments,
     to_statistics,
 )
-from fedsim.federation.rounds import initial_state, run_round
+from fedsim.federation.measuring import measure_statistics
+from fedsim.federation.rounds import initial_state, run_round, sample
 
 
 def groups() -> list[torch.Tensor]:
@@ -105,18 +108,61 @@ def test_recalibration_draws_its_scenes_by_round_and_car():
 SIZES = [3, 1, 4, 2]
 
 
-def test_a_round_pools_the_statistics_of_its_cars_by_their_weights():
+def test_a_state_has_the_statistics_of_its_rounds_cars_by_their_weights():
     """recalibrate: each car's own, measured one by one with the new theta.
 
     Catches the old theta, equal weights.
     """
     made = federation(FedAvg(), SIZES)
-    state = run_round(made, initial_state(made)).state
+    state = measure_statistics(made, run_round(made, initial_state(made)).state)
     model = segnet()
     model.load(state.shared.theta)
     moments = sum(measured(model, made.fleet.scenes[car], car=car) * size for car, size in enumerate(SIZES))
     moments /= sum(SIZES)
     assert torch.equal(state.norms.statistics, to_statistics(moments))
+
+
+@pytest.mark.parametrize("algorithm", [FedAvg(), LocalOnly()], ids=["avg", "local"])
+def test_rounds_that_nobody_looks_at_measure_nothing(monkeypatch, algorithm):
+    """Three rounds train as if somebody had looked at each of them, and the last state has the same statistics.
+
+    Half of the cars take part. Catches statistics measured in every round, and measured ones that training
+    goes on with.
+    """
+    measured, usual = [], measuring.recalibrated_moments
+    monkeypatch.setattr(measuring, "recalibrated_moments",
+                        lambda *others, car, **keys: measured.append(car) or usual(*others, car=car, **keys))
+    ends = []
+    for looks in (False, True):
+        made = altered(federation(algorithm, SIZES), participation=0.5)
+        state = initial_state(made)
+        for _ in range(3):
+            state = run_round(made, state).state
+            assert not measured
+            if looks:
+                state = measure_statistics(made, state)
+                measured.clear()
+        ends.append(measure_statistics(made, state))
+        measured.clear()
+    quiet, watched = ends
+    assert torch.equal(quiet.shared.theta, watched.shared.theta)
+    assert torch.equal(quiet.norms.statistics, watched.norms.statistics)
+    assert quiet.own_norms.keys() == watched.own_norms.keys()
+    assert all(torch.equal(quiet.own_norms[car].statistics, norms.statistics)
+               for car, norms in watched.own_norms.items())
+
+
+def test_a_round_without_enough_answers_leaves_the_statistics():
+    """They are measured again by the cars of the latest round with a step. Catches those of round 0."""
+    made = altered(federation(FedAvg(), SIZES), car_failures=0.7)
+    numbers = [number for number in range(1, 9) if not sample(made, number).combined]
+    last = next(number for number in numbers if number > 1 and sample(made, number - 1).combined)
+    state = initial_state(made)
+    for _ in range(last - 1):
+        state = run_round(made, state).state
+    before, after = (measure_statistics(made, one) for one in (state, run_round(made, state).state))
+    assert torch.equal(before.norms.statistics, after.norms.statistics)
+    assert not torch.equal(before.norms.statistics, state.initial_norms.statistics)
 
 
 def test_a_round_can_pool_the_cars_running_statistics_instead():

@@ -19,9 +19,9 @@ from fedsim.federation.batchnorm import NORM_RULES
 from fedsim.federation.bundles import to_tensors
 from fedsim.federation.measuring import measure_statistics, recalibrate
 from fedsim.federation.participation import Cohort
-from fedsim.federation.rounds import initial_state, run_round, simulate
+from fedsim.federation.rounds import initial_state, run_round, sample, simulate
 from fedsim.federation.scoring import models, score
-from fedsim.federation.traffic import count_traffic
+from fedsim.federation.traffic import count_measuring, count_traffic
 from fedsim.models import MOST_GROUPS, build_model
 from fedsim.models.flat import FlatModel, Norms
 
@@ -322,7 +322,7 @@ def test_robust_rules_take_medians_of_what_training_left(trained, batchnorm, agg
 def test_robust_rules_take_medians_of_what_is_measured():
     """recalibrate: with the new theta. Catches a mean, and a median of mean squares."""
     made = absurd(federation(FedAvg(), SIZES, aggregator=Median()), 2)
-    state = run_round(made, initial_state(made)).state
+    state = measure_statistics(made, run_round(made, initial_state(made)).state)
     made.model.load(state.shared.theta)
     rows = []
     for car in range(4):
@@ -346,8 +346,10 @@ def test_bytes_are_those_of_what_cars_share(batchnorm):
     model, rule = made.model, NORM_RULES[batchnorm]
     d, e, c = model.theta.numel(), model.affine.numel(), model.statistics.numel()
     assert d + e == segnet().parameters.numel() and (e > 0) == (batchnorm == "local")
-    assert result.bytes_up == 4 * answered * (d + e + c)
-    assert result.bytes_down == 4 * chosen * (d + (0 if rule.own_statistics else c)) + (
+    measured = count_measuring(made, sample(made, 1))
+    assert measured == (0, 0) or rule.recalibrates
+    assert result.bytes_up + measured[0] == 4 * answered * (d + e + c)
+    assert result.bytes_down + measured[1] == 4 * chosen * (d + (0 if rule.own_statistics else c)) + (
         4 * answered * d if rule.recalibrates else 0)
 
 
@@ -356,7 +358,8 @@ def test_a_theta_that_is_not_there_is_not_sent():
     for batchnorm, rule in NORM_RULES.items():
         made = altered(federation(FedAvg(), SIZES, batchnorm=batchnorm), aggregator=Krum())
         d, e, c = made.model.theta.numel(), made.model.affine.numel(), made.model.statistics.numel()
-        up, down = count_traffic(made, Cohort([0, 1, 2, 3], answered=[0, 1, 3], combined=[]))
+        cohort = Cohort([0, 1, 2, 3], answered=[0, 1, 3], combined=[])
+        up, down = map(sum, zip(count_traffic(made, cohort, new=0), count_measuring(made, cohort), strict=True))
         assert up == 4 * 3 * (d if rule.recalibrates else d + e + c)
         assert down == 4 * 4 * (d + (0 if rule.own_statistics else c))
 
@@ -400,20 +403,16 @@ def test_group_norm_takes_the_place_of_every_batchnorm(name, width):
     assert FlatModel(model, CPU).statistics.numel() == 0
 
 
-def test_cars_that_never_communicate_keep_their_own_statistics(trained):
+def test_cars_that_never_communicate_keep_their_own_statistics():
     """Measured under the car's own model. Catches global statistics, and those of theta, and none measured."""
     made = federation(LocalOnly(), SIZES)
-    first = run_round(made, initial_state(made)).state
+    first = measure_statistics(made, run_round(made, initial_state(made)).state)
     assert set(first.own_norms) == {0, 1, 2, 3} and made.has_own_models
-    trained.clear()
     for car in range(4):
         made.model.load(made.memory(first, car))
         mean, square = recalibrate(made, 1, car)
         torch.testing.assert_close(first.own_norms[car].statistics,
                                    torch.stack([mean, square - mean.square()]).float(), rtol=1e-5, atol=1e-6)
-    run_round(made, first)
-    assert len(trained) == 4
-    assert all(torch.equal(before.statistics, first.own_norms[car].statistics) for car, before, _ in trained)
     scored = score(made, first, scene_set(5, seed=3), criterion())
     assert scored.overall.loss == pytest.approx(np.mean([scored.own[car].loss for car in range(4)]))
 
