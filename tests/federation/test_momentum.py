@@ -254,7 +254,8 @@ def test_what_hostile_cars_send_is_disguised_and_bounded_with_its_momentum():
     attack = Attack("sign-flip", frozenset({0, 1, 2}), 5)
     flipped, clipped, median = (altered(plain, **change) for change in (
         {"attack": attack}, {"clip_norm": 1e-3}, {"aggregator": Median()}))
-    honest, hostile, bounded, middle = (play(altered(made, model=scenery.segnet()), 1) for made in (plain, flipped, clipped, median))
+    honest, hostile, bounded, middle = (
+        play(altered(made, model=scenery.segnet()), 1) for made in (plain, flipped, clipped, median))
     torch.testing.assert_close(hostile.momentum.v, -4 * honest.momentum.v, rtol=1e-5, atol=1e-8)
     assert float(bounded.momentum.v.norm()) < 0.1 * float(honest.momentum.v.norm())
     assert middle.momentum.v.any() and not torch.equal(middle.momentum.v, honest.momentum.v)
