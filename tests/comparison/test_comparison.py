@@ -331,6 +331,17 @@ def test_figures_have_the_colours_of_the_algorithms(comparison, tmp_path):
         assert all(has(path, colour) for colour in ("#000000", "#777777", "#0072B2")) and not has(path, "#D55E00")
 
 
+def test_curves_are_drawn_over_rounds_traffic_pictures_and_steps():
+    """Catches a panel that is missing or shows another amount, and yardsticks that look alike where nothing is sent."""
+    trials = [trial(0.1, 0.5, work=(40, 7)), trial(0.1, 0.6, algo="central"), trial(0.1, 0.5, algo="central-wide")]
+    for one in (record for each in trials[1:] for record in each.records):
+        one["bytes_up"] = one["bytes_down"] = 0
+    panels = {panel.get_xlabel().split()[0]: panel.get_lines() for panel in curves_figure(rows_of(trials)).axes}
+    ends = {name: float(lines[0].get_xdata()[-1]) for name, lines in panels.items()}
+    assert ends == {"round": 1, "MB": 5, "pictures": 40, "sequential": 7}
+    assert len({str(line._unscaled_dash_pattern) for line in panels["MB"]}) == 3
+
+
 def test_a_report_is_written_whole_and_says_what_is_in_doubt(comparison, tmp_path, capsys):
     """Rows without models are in the tables, and only those with some in the pictures."""
     trials = [one for row in comparison.rows for one in row.trials]
