@@ -78,7 +78,8 @@ def settings_to_continue(path: Path, given: Mapping[str, Any]) -> Settings:
         if name == "option":
             said, was, wanted = _first_other_option(settings, wanted)
         if was != wanted and not _says_the_same(name, was, wanted):
-            raise SettingsError(f"{said} is {wanted}, but {path} was run with {was}, and that would change the result: "
+            earlier = "without it" if was is None else f"with {was}"
+            raise SettingsError(f"{said} is {wanted}, but {path} was run {earlier}, and that would change the result: "
                                 f"leave {said} out, or start a new run")
     return replace(settings, out=str(path), **{name: getattr(asked, name) for name in given.keys() & set(FREE)})
 

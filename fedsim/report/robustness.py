@@ -68,7 +68,7 @@ def _drive_tables(runs: Sequence[ScoredRun], scored: Scored) -> list[Table]:
     """Tabulate mIoU by drive on the pictures as they are, in a list that is empty if there are not several drives."""
     by_run = [run.result.clean.drive_miou for run in runs]
     rows = [[drive, *(format_number(mious[drive]) for mious in by_run)] for drive in by_run[0]]
-    title = f"mIoU by drive, pictures as they are, {scored.name}"
+    title = f"mIoU by drive, {scored.name}"
     return [Table(title, ["", *(run.name for run in runs)], rows, long=True)] if rows else []
 
 

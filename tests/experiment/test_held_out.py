@@ -223,7 +223,7 @@ def test_streets_has_a_drive_for_each_car_beside_the_one_that_is_held_out(monkey
 
 
 @pytest.mark.parametrize(("options", "words"), [
-    (["--hold-out-drive", "d9"], "--hold-out-drive is 'd9', but camvid's training split has no such drive; it has "
+    (["--hold-out-drive", "d9"], "--hold-out-drive is 'd9', but the training split of camvid has no such drive; it has "
                                  "d0, d1, d2, d3, d4"),
     (["--hold-out-drive", "v0"], "has no such drive; it has d0, d1, d2, d3, d4"),
     (["--hold-out-drive", ""], "--hold-out-drive is '', but"),
@@ -246,6 +246,6 @@ def test_a_mistake_gets_a_sentence(refused, tiny_camvid, tmp_path, options, word
 def test_the_only_drive_cannot_be_held_out(settings, tmp_path):
     root = write_folder(tmp_path / "own", {f"a/{scene}": draw(3) for scene in range(2)})
     write_folder(root, {"v/0": draw(3)}, "val")
-    with pytest.raises(SettingsError, match="--hold-out-drive a leaves nothing to train on: it is the only drive of "
-                                            "folder's training split"):
+    with pytest.raises(SettingsError, match="--hold-out-drive a leaves nothing to train on: it is the only drive in "
+                                            "the training split of folder"):
         dealt(replace(settings, data="folder", data_root=str(root), hold_out_drive="a"))

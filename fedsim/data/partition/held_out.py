@@ -21,11 +21,11 @@ def check_drive(source: Source, drive: str | None) -> None:
         return
     known = source.drives("train")
     if drive not in known:
-        raise SettingsError(f"--hold-out-drive is {drive!r}, but {source.name}'s training split has no such drive; it "
-                            f"has {_list(known)}")
+        raise SettingsError(f"--hold-out-drive is {drive!r}, but the training split of {source.name} has no such "
+                            f"drive; it has {_list(known)}")
     if len(known) == 1:
-        raise SettingsError(f"--hold-out-drive {drive} leaves nothing to train on: it is the only drive of "
-                            f"{source.name}'s training split; leave it out")
+        raise SettingsError(f"--hold-out-drive {drive} leaves nothing to train on: it is the only drive in the "
+                            f"training split of {source.name}; leave the option out")
 
 
 def trained_scenes(train: SceneSet, drive: str | None) -> SceneSet:
