@@ -127,6 +127,10 @@ class Algorithm:
         """Return rho for the record, or None if the algorithm has no penalty."""
         return None
 
+    def local_vector(self, memory: Any) -> Tensor | None:
+        """Return the car's vector (d,) whose mean over cars is scored beside theta, or None for no such score."""
+        return None
+
     def dual(self, memory: Any) -> Tensor | None:
         """Return the car's dual variable (d,) for the record, or None if the algorithm has no dual variables."""
         return None

@@ -68,6 +68,7 @@ class FedADMM(Algorithm):
                                                    "vector or at its own.")
     dual_step: Literal["before"] = option("before", "When the dual variables take their step: before theta does, or "
                                           "after it, with the new theta.")
+    score_mean: bool = option(False, "Whether the mean of the cars' vectors w is scored beside theta.", flag=False)
     name = "admm"
     aliases = ("fedadmm",)
     title = "FedADMM"
@@ -117,6 +118,9 @@ class FedADMM(Algorithm):
 
     def penalty(self, shared: Shared) -> float:
         return shared.rho
+
+    def local_vector(self, memory: Memory) -> Tensor | None:
+        return memory.w if self.score_mean else None
 
     def dual(self, memory: Memory) -> Tensor:
         return memory.y

@@ -58,6 +58,11 @@ class Trial:
         return float(self.scored[-1]["global"]["miou"])
 
     @property
+    def mean_of_cars(self) -> float | None:
+        """The mIoU of the mean of the cars' vectors after the last scored round; None if it was not scored."""
+        return self.scored[-1].get("mean_of_cars", {}).get("miou")
+
+    @property
     def best(self) -> float:
         """The highest mIoU of all rounds."""
         return float(max(record["global"]["miou"] for record in self.scored))

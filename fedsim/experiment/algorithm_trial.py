@@ -133,9 +133,10 @@ class _Trial:
         watched, (sent, kept) = self.watched, result
         watched.unit(sent)
         watched.penalty(shared)
-        if (watched.dual(kept) is None) != (watched.dual(memory) is None):
-            raise watched.fault("dual", "dual returns a vector for some memories and None for others: return one for "
-                                        "all or for none")
+        for method in ("dual", "local_vector"):
+            if (getattr(watched, method)(kept) is None) != (getattr(watched, method)(memory) is None):
+                raise watched.fault(method, f"{method} returns a vector for some memories and None for others: return "
+                                            "one for all or for none")
         kinds = {part.dtype for part in to_tensors(sent) if part.ndim}
         if self.robust and kinds != {self.theta.dtype}:
             raise watched.fault("contribute", "an aggregator other than mean needs all vectors of a contribution to be "

@@ -132,11 +132,17 @@ class Watched(Algorithm):
         penalty = self._call("penalty", shared)
         return None if penalty is None else self._number("penalty", penalty)
 
+    def local_vector(self, memory: Any) -> Tensor | None:
+        return self._vector_or_none("local_vector", memory)
+
     def dual(self, memory: Any) -> Tensor | None:
-        dual = self._call("dual", memory)
-        if dual is not None and not (isinstance(dual, Tensor) and dual.ndim == 1 and dual.dtype in REAL):
-            raise self.fault("dual", f"dual returns {_describe(dual)}; return a tensor shaped as theta, or None")
-        return dual  # type: ignore[no-any-return]
+        return self._vector_or_none("dual", memory)
+
+    def _vector_or_none(self, method: str, memory: Any) -> Tensor | None:
+        vector = self._call(method, memory)
+        if vector is not None and not (isinstance(vector, Tensor) and vector.ndim == 1 and vector.dtype in REAL):
+            raise self.fault(method, f"{method} returns {_describe(vector)}; return a tensor shaped as theta, or None")
+        return vector  # type: ignore[no-any-return]
 
     def fault(self, method: str, what: str) -> FedsimError:
         """Return the error that says what is wrong with a method, and where the method is."""

@@ -2,17 +2,19 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fedsim.aggregation.exact_sum import ExactSum
 from fedsim.data.scene_set import SceneSet
 from fedsim.evaluation import baselines
 from fedsim.evaluation.evaluate import Evaluation, evaluate, evaluate_own
 from fedsim.evaluation.metrics import Scores, scores
 from fedsim.federation.federation import Federation
+from fedsim.federation.measuring import measure_statistics
 from fedsim.federation.state import State
 from fedsim.models.flat import Norms
 from fedsim.models.loss import CrossEntropy
@@ -24,6 +26,7 @@ class Score:
 
     overall: Evaluation  # of the global model, or the mean over personal models
     own: dict[int, Evaluation]  # car -> its own score; empty if cars have none
+    mean_of_cars: Evaluation | None = None  # of the mean of the cars' vectors; None if the algorithm scores theta alone
 
 
 def score(federation: Federation, state: State, eval_set: SceneSet, criterion: CrossEntropy) -> Score:
@@ -40,7 +43,30 @@ def score(federation: Federation, state: State, eval_set: SceneSet, criterion: C
     if federation.method.algorithm.personal:
         return Score(_from_row(np.array([_mean(column) for column in table.T]), drives), own)
     federation.model.load(state.shared.theta, state.norms)
-    return Score(evaluate(federation.world, federation.model, eval_set, criterion), own)
+    overall = evaluate(federation.world, federation.model, eval_set, criterion)
+    mean = mean_of_cars(federation, state)
+    if mean is None:
+        return Score(overall, own)
+    beside = measure_statistics(federation, replace(state, shared=state.shared._replace(theta=mean)))
+    federation.model.load(mean, beside.norms)
+    return Score(overall, own, evaluate(federation.world, federation.model, eval_set, criterion))
+
+
+def mean_of_cars(federation: Federation, state: State) -> Tensor | None:
+    """Return Σ p_i w_i / Σ p_i (d,) over the cars that have taken part, with the w_i of their latest round.
+
+    It is the same on every rank and on any number of ranks. None if the algorithm scores theta alone, or if no car has
+    taken part.
+    """
+    algorithm, total = federation.method.algorithm, ExactSum(state.shared.theta)
+    if algorithm.local_vector(algorithm.init_memory(state.shared.theta)) is None:
+        return None
+    for car in state.memories:
+        w = algorithm.local_vector(federation.memory(state, car))
+        assert w is not None
+        total.add(w, federation.fleet.weights[car])
+    mean, weight = total.total(federation.world)
+    return (mean / weight).to(state.shared.theta.dtype) if weight else None
 
 
 def models(federation: Federation, state: State) -> Iterator[tuple[str, Tensor, Norms]]:

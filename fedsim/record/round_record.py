@@ -70,6 +70,8 @@ def add_score(record: dict[str, Any], federation: Federation, state: State, scor
                        "cars": [entry | own.get(entry["car"], {}) for entry in record["cars"]],
                        "bytes_up": record["bytes_up"] + up, "bytes_down": record["bytes_down"] + down,
                        "theta_sha256": state.digest()}
+    if score.mean_of_cars is not None:
+        scored["mean_of_cars"] = _scores(score.mean_of_cars, class_names)
     if federation.method.algorithm.personal:
         worst = min(score.own, key=lambda car: score.own[car].scores.miou)
         name = federation.fleet.cars[worst].name

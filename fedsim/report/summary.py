@@ -89,6 +89,9 @@ def scores_table(outcome: Outcome) -> Table:
         worst = [record.get("worst") for record in columns]
         rows.append(["mIoU of the worst car",
                      *(f"{format_number(car['miou'])} ({car['name']})" if car else ABSENT for car in worst), *blank])
+    if any("mean_of_cars" in record for record in columns):
+        rows.append(["mIoU of the mean of the cars' vectors", *(
+            format_number(record.get("mean_of_cars", {}).get("miou")) for record in columns), *blank])
     rows.append(["pixel accuracy", *(format_number(score["pixel_accuracy"]) for score in scores), *blank])
     rows += [[f"IoU {name}", *(format_number(score["class_iou"].get(name)) for score in scores), *blank]
              for name in outcome.classes]

@@ -6,14 +6,19 @@ Trajectories, exactness with part of the cars, failures and momentum, ranks and 
 from dataclasses import replace
 
 import pytest
+import scenery
 import torch
 from federations import altered
 from quadratics import UNEQUAL, bowls, federation, minimiser, play, shares
+from scenery import on_ranks
 
 from fedsim.algorithms import ConsensusFedADMM, FedADMM, FedProx, PerCarFedADMM
 from fedsim.algorithms.fedadmm import Memory
 from fedsim.algorithms.fedadmm_consensus import Contribution
+from fedsim.federation.measuring import measure_statistics
 from fedsim.federation.rounds import initial_state, norms_per_weight, run_round
+from fedsim.federation.scoring import mean_of_cars, score
+from fedsim.models.loss import CrossEntropy
 
 HALF = 0.4  # of five cars: two a round
 VARIANTS = pytest.mark.parametrize("algorithm", [
@@ -148,3 +153,47 @@ def test_clipping_bounds_what_a_contribution_moves():
         free = run_round(made, initial_state(made)).step
         made = federation(algorithm, car, clip_norm=free / 2)
         assert run_round(made, initial_state(made)).step == pytest.approx(free / 2)
+
+
+MESSY = {"participation": 0.6, "car_failures": 0.3, "epochs": (1, 5), "weighting": "images", "cosine": True,
+         "rounds": 20}
+
+
+@pytest.mark.parametrize("algorithm", [FedADMM(score_mean=True), ConsensusFedADMM(score_mean=True)])
+def test_the_mean_of_the_cars_vectors_is_over_those_met_on_any_number_of_ranks(algorithm):
+    """With failures and penalties that change. Catches weights over all cars, and the vectors of one rank alone."""
+    def means(world):
+        made, found = federation(algorithm, bowls(images=UNEQUAL), world=world, **MESSY), []
+        state = initial_state(made)
+        assert mean_of_cars(made, state) is None
+        for _ in range(6):
+            state = run_round(made, state).state
+            found.append((mean_of_cars(made, state), {car: made.memory(state, car).w for car in state.memories}))
+        return found
+
+    (alone,), partial = on_ranks(1, means), 0
+    for number, (mean, held) in enumerate(alone):
+        weights = {car: UNEQUAL[car] for car in held}
+        expected = sum(weights[car] * w for car, w in held.items()) / sum(weights.values())
+        assert float((mean - expected).abs().max()) < 1e-12
+        partial += len(held) < 5
+        assert all(torch.equal(there[number][0], mean) for there in on_ranks(2, means))
+    assert partial, "all cars were met at once"
+    for plain in (FedADMM(), FedProx()):
+        made = federation(plain, bowls())
+        assert mean_of_cars(made, play(made, 2)) is None
+
+
+def test_the_mean_of_cars_is_scored_with_statistics_of_its_own():
+    """In consensus order with all cars it is theta, so the scores agree; in Gong's order they differ.
+
+    Catches a mean that is scored with the statistics of theta, and a score of theta twice.
+    """
+    eval_set, criterion = scenery.scene_set(4, seed=5), CrossEntropy(torch.ones(scenery.CLASSES))
+    for algorithm, agree in ((ConsensusFedADMM(score_mean=True), True), (FedADMM(score_mean=True), False)):
+        made = scenery.federation(algorithm, [4, 4], weighting="uniform")
+        state = measure_statistics(made, play(made, 3))
+        found = score(made, state, eval_set, criterion)
+        assert (abs(found.mean_of_cars.loss - found.overall.loss) < 1e-4) == agree
+        plain = score(altered(made, algorithm=FedADMM()), state, eval_set, criterion)
+        assert plain.mean_of_cars is None and plain.overall == found.overall

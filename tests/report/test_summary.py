@@ -35,6 +35,15 @@ def cells(text: str, start: str) -> list[str]:
     return row.replace("|", " ").split()
 
 
+def test_the_mean_of_the_cars_vectors_has_a_row_if_it_was_scored(summarise):
+    """Round 0 has none. Catches the score of theta in its place."""
+    records, name = make_records(rounds=2, cars=2), "mIoU of the mean of the cars' vectors"
+    assert name not in summarise(records)
+    records[-1]["mean_of_cars"] = {**records[-1]["global"], "miou": 0.875}
+    row = cells(summarise(records), name)
+    assert "0.875" in row and row.index("–") < row.index("0.875")
+
+
 def test_rounds_without_a_step_are_counted(summarise):
     """Catches rounds that nobody answered, or too few, which the rounds hide."""
     records = make_records(rounds=4, cars=2, chosen=lambda number: [0] if number < 3 else [])
