@@ -80,6 +80,14 @@ def test_scores_by_drive_are_those_of_each_drive_alone():
     assert len({*whole.drive_miou.values(), whole.miou}) == 5
 
 
+def test_scores_by_drive_take_no_second_look():
+    """The network sees each batch once. Catches a pass over the split for every drive."""
+    model, seen = segnet(), []
+    model.module.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    evaluate(SOLO, model, SCENES, criterion())
+    assert seen == [8, 8, 3]
+
+
 def test_a_drive_without_a_labelled_pixel_has_no_score():
     labels = labels_of(SCENES).copy()
     labels[3:12] = VOID
