@@ -26,7 +26,9 @@ def print_tables(tables: Iterable[Table]) -> None:
     if not console.is_terminal:
         console.width = WIDEST
     for table in tables:
-        shown = RichTable(title=table.title, title_style="bold", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+        # Before the table, because a title of the table would be folded to its width.
+        console.print(table.title, style="bold")
+        shown = RichTable(box=SIMPLE_HEAD, pad_edge=False)
         for index, column in enumerate(table.header):
             shown.add_column(column, justify="right" if index else "left", overflow="fold")
         rows = table.rows[:PRINTED] if table.long else table.rows
