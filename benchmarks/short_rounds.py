@@ -53,9 +53,9 @@ def main() -> None:
 def play(out: Path, ranks: int, rounds: int, steps: int, checkpoint_every: int,
          more: tuple[str, ...]) -> tuple[float, float]:
     """Return the seconds of a run's rounds, with scores and checkpoints, and those of its whole command."""
-    command = [sys.executable, "-m", "fedsim", "run", "--ranks", str(ranks), "--algo", "avg", "--threads", "1", "--quiet",
-               "--rounds", str(rounds), "--local-steps", str(steps), "--evaluate-every", str(rounds // SCORES),
-               "--checkpoint-every", str(checkpoint_every), "--out", str(out), *more]
+    command = [sys.executable, "-m", "fedsim", "run", "--ranks", str(ranks), "--algo", "avg", "--threads", "1",
+               "--quiet", "--rounds", str(rounds), "--local-steps", str(steps), "--evaluate-every",
+               str(rounds // SCORES), "--checkpoint-every", str(checkpoint_every), "--out", str(out), *more]
     before = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     seconds = time.perf_counter() - before
