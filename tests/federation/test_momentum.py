@@ -13,7 +13,7 @@ from federations import altered
 from quadratics import bowls, play
 from torch import Tensor
 
-from fedsim.aggregation import Median
+from fedsim.aggregation import Mean, Median
 from fedsim.algorithms import FedADMM, FedAvg, FedNova, LocalOnly, Scaffold
 from fedsim.federation import local_training
 from fedsim.federation.attacks import Attack
@@ -204,16 +204,17 @@ def test_the_step_is_the_move_of_theta_over_the_mean_number_of_steps(ended):
     assert all(torch.equal(before.v, first.momentum.v) for _, before, _ in ended[4:])
 
 
-@pytest.mark.parametrize("rule", CARRIED)
-def test_every_number_of_ranks_and_every_continued_run_has_the_same_bits(rule):
+@pytest.mark.parametrize(("rule", "aggregator"), [*((rule, Mean()) for rule in CARRIED), ("average", Median())])
+def test_every_number_of_ranks_and_every_continued_run_has_the_same_bits(rule, aggregator):
     """1, 2 and 4 ranks; and after two rounds, a fresh federation that is given the state as its checkpoint has it.
 
-    Half of the cars take part. Catches a momentum of the coordinator's alone, and one that no checkpoint holds.
+    Half of the cars take part. Catches a momentum that no checkpoint holds, and, with a median, which only the
+    coordinator has, one that is not sent to the other ranks.
     """
     def begin(world):
         made = scenery.federation(FedADMM(), [2, 3, 1, 2], world=world, batchnorm="local",
                                   local=scenery.training(momentum=BETA))
-        return altered(carrying(made, rule), participation=0.5)
+        return altered(carrying(made, rule), participation=0.5, aggregator=aggregator)
 
     def four_rounds(world):
         return play(begin(world), 4).digest()
