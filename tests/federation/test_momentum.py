@@ -14,7 +14,7 @@ from quadratics import bowls, play
 from torch import Tensor
 
 from fedsim.aggregation import Mean, Median
-from fedsim.algorithms import FedADMM, FedAvg, FedNova, LocalOnly, Scaffold
+from fedsim.algorithms import ConsensusFedADMM, FedADMM, FedAvg, FedNova, LocalOnly, PerCarFedADMM, Scaffold
 from fedsim.federation import local_training
 from fedsim.federation.attacks import Attack
 from fedsim.federation.bundles import to_tensors
@@ -155,7 +155,8 @@ def test_fednova_divides_by_the_length_of_each_cars_own_steps(rule):
         torch.testing.assert_close(direction, expected, rtol=1e-9, atol=0)
 
 
-@pytest.mark.parametrize("algorithm", [FedADMM(), Scaffold()], ids=["admm", "scaffold"])
+@pytest.mark.parametrize("algorithm", [FedADMM(), ConsensusFedADMM(), PerCarFedADMM(dual_step="after"), Scaffold()],
+                         ids=["admm", "admm-after", "admm-per-car", "scaffold"])
 @pytest.mark.parametrize("rule", CARRIED)
 def test_exact_algorithms_still_find_the_minimiser(algorithm, rule):
     """With all cars, on quadratics: the fixed point has no velocity. Catches a momentum that is sent to cars twice."""
@@ -163,6 +164,15 @@ def test_exact_algorithms_still_find_the_minimiser(algorithm, rule):
     made = carrying(quadratics.federation(algorithm, cars, momentum=0.5, lr=0.02), rule)
     theta = play(made, 600).shared.theta
     torch.testing.assert_close(theta, quadratics.minimiser(cars), rtol=1e-7, atol=1e-7)
+
+
+def test_the_dual_step_after_theta_adds_no_momentum_to_the_one_that_is_carried():
+    """Momentum 0.9 by `step` in short rounds: Gong's order diverges, as the docs say, and consensus order does not."""
+    cars = bowls()
+    found = [play(carrying(quadratics.federation(algorithm, cars, momentum=0.9, lr=0.005), "step"), 250).shared.theta
+             for algorithm in (ConsensusFedADMM(), FedADMM())]
+    torch.testing.assert_close(found[0], quadratics.minimiser(cars), rtol=1e-7, atol=1e-7)
+    assert float((found[1] - quadratics.minimiser(cars)).norm()) > 1e3
 
 
 def test_the_average_is_weighted_as_theta_is(ended):
