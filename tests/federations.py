@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fedsim.distributed.world import World
-from fedsim.federation.federation import Federation, Fleet, Method, Schedule, initial_kept
+from fedsim.federation.federation import Federation, Fleet, Method, Schedule, make_kept
 from fedsim.federation.local_training import LocalTraining
 from fedsim.federation.memories import make_memories
 from fedsim.models.flat import FlatModel
@@ -19,7 +19,7 @@ def build(world: World, model: FlatModel, training: LocalTraining, folder: Path 
     groups = {group: kind(**{name: values.pop(name) for name in names_of(kind) & values.keys()})
               for group, kind in GROUPS.items()}
     assert not values, f"a federation has no {', '.join(values)}"
-    kept = initial_kept(groups["method"].algorithm, training, model.theta, model.parameters)
+    kept = make_kept(groups["method"].algorithm, training, model.theta, model.parameters)
     memories = make_memories(kept, list(groups["fleet"].scenes), folder)
     return Federation(world=world, model=model, training=training, memories=memories, **groups)
 

@@ -27,7 +27,7 @@ from fedsim.experiment.network_trial import check_network
 from fedsim.experiment.watched import watch
 from fedsim.federation.attacks import Attack, Mislabelled, hostile_cars
 from fedsim.federation.batchnorm import NORM_RULES
-from fedsim.federation.federation import Car, Federation, Fleet, Method, Schedule, initial_kept
+from fedsim.federation.federation import Car, Federation, Fleet, Method, Schedule, make_kept
 from fedsim.federation.local_training import LocalTraining
 from fedsim.federation.local_work import Epochs, LocalWork, PartOfEpoch, Steps, Together, Turn
 from fedsim.federation.memories import make_memories
@@ -148,7 +148,7 @@ def _make_federation(settings: Settings, methods: Methods, world: World, train_s
         length = training.optimizer.step_length(settings.lr, 2, methods.algorithm.damping)
         world.together(lambda: check_algorithm(methods.algorithm, model.theta.clone(), settings.algo, length,
                                                methods.aggregator.robust))
-    memories = make_memories(initial_kept(algorithm, training, model.theta, model.parameters), mine, folder=None)
+    memories = make_memories(make_kept(algorithm, training, model.theta, model.parameters), mine, folder=None)
     return Federation(world, model, training, method, schedule, fleet, memories), criterion
 
 

@@ -17,8 +17,8 @@ from fedsim.federation.bundles import join, parts_of, put_together, to_tensors
 from fedsim.federation.contributions import clip
 from fedsim.federation.federation import Federation
 from fedsim.federation.local_training import Trained, train_locally
-from fedsim.federation.momentum import momentum_to_start, shared_part
-from fedsim.federation.optimizers import Momentum, unit_velocity
+from fedsim.federation.momentum import choose_momentum, keep_shared_part
+from fedsim.federation.optimizers import Momentum, read_unit_velocity
 from fedsim.federation.participation import Cohort
 from fedsim.federation.state import CarReport, State
 from fedsim.models.flat import Norms, norm
@@ -59,7 +59,7 @@ class CarsOfRank:
         federation, algorithm, model = self.federation, self.federation.method.algorithm, self.federation.model
         federation.world.doing = f"training car {car} ({federation.fleet.cars[car].name}) in round {self.number}"
         stored, own_momentum = federation.recall(self.state, car)
-        weight, momentum = federation.fleet.weights[car], momentum_to_start(federation, self.state, own_momentum)
+        weight, momentum = federation.fleet.weights[car], choose_momentum(federation, self.state, own_momentum)
         length = self._step_length(car, momentum)
         shared, memory = algorithm.receive(self.shared, stored, length)
         self._load_norms(car)
@@ -96,7 +96,7 @@ class CarsOfRank:
         """Return how far a car's local steps go along a unit gradient in this round."""
         training, damping = self.federation.training, self.federation.method.algorithm.damping
         steps = training.steps(self.federation.fleet.cars[car].images, self.number, car)
-        return training.optimizer.step_length(self.lr, steps, damping, unit_velocity(momentum))
+        return training.optimizer.step_length(self.lr, steps, damping, read_unit_velocity(momentum))
 
     def _train(self, car: int, shared: Any, memory: Any, momentum: Momentum | None) -> Trained:
         """Train a car from what it has received and keeps. Raises RankError if the device runs out of memory."""
@@ -124,7 +124,7 @@ class CarsOfRank:
         federation, method, theta = self.federation, self.federation.method, self.shared.theta
         sends_model, sent, parts = method.algorithm.sends_model, contribution, len(parts_of(contribution))
         if federation.training.across_rounds == "average" and momentum is not None:
-            sent = join(contribution, shared_part(federation, momentum))
+            sent = join(contribution, keep_shared_part(federation, momentum))
         if method.attack:
             sent = method.attack.disguise(sent, theta, sends_model, round_number=self.number, car=car)
         if method.clip_norm is not None:

@@ -19,7 +19,7 @@ from fedsim.federation.bundles import join, split, to_tensors
 from fedsim.federation.local_training import LocalTraining
 from fedsim.federation.local_work import count_batches
 from fedsim.federation.memories import Memories, memory_bytes
-from fedsim.federation.optimizers import SGD, Momentum, unit_velocity
+from fedsim.federation.optimizers import SGD, Momentum, read_unit_velocity
 from fedsim.federation.state import State
 from fedsim.models.flat import FlatModel
 
@@ -123,7 +123,7 @@ class Federation:
         optimizer = self.training.optimizer
         if self.training.across_rounds == "own" and isinstance(optimizer, SGD):
             return optimizer.unit_after(self.schedule.participation * state.round * steps)
-        return unit_velocity(state.momentum)
+        return read_unit_velocity(state.momentum)
 
     @cached_property
     def contribution_like(self) -> Any:
@@ -138,7 +138,7 @@ class Federation:
         """All that a car sends, as a pattern for types and shapes: the contribution, and momentum that is averaged."""
         if self.training.across_rounds != "average":
             return self.contribution_like
-        return join(self.contribution_like, self.training.optimizer.rest(self.model.theta))
+        return join(self.contribution_like, self.training.optimizer.make_momentum(self.model.theta))
 
     def bytes_kept(self) -> int:
         """Return the bytes that this rank stores for its cars: what they keep, and a robust rule's contributions."""
@@ -167,13 +167,13 @@ class Federation:
     @cached_property
     def _kept_like(self) -> tuple[Any, Momentum]:
         return (self.method.algorithm.init_memory(self.model.theta),
-                self.training.optimizer.rest(self.model.parameters))
+                self.training.optimizer.make_momentum(self.model.parameters))
 
 
-def initial_kept(algorithm: Algorithm, training: LocalTraining, theta: Tensor, parameters: Tensor) -> Any:
+def make_kept(algorithm: Algorithm, training: LocalTraining, theta: Tensor, parameters: Tensor) -> Any:
     """Return what every car keeps before its first round.
 
     theta: (d,) untrained, which an algorithm may keep; parameters: (d + e,) all that a car trains.
     """
     memory = algorithm.init_memory(theta)
-    return memory if training.across_rounds != "own" else join(memory, training.optimizer.rest(parameters))
+    return memory if training.across_rounds != "own" else join(memory, training.optimizer.make_momentum(parameters))

@@ -37,13 +37,13 @@ def measure_statistics(federation: Federation, state: State) -> State:
     return _measure_global(federation, state)
 
 
-def measuring_cohort(federation: Federation, number: int) -> tuple[int, Cohort] | None:
+def find_measuring_cohort(federation: Federation, number: int) -> tuple[int, Cohort] | None:
     """Return the latest round up to this one in which enough cars answered, and its cars; None if there is no such."""
     return next(((earlier, cohort) for earlier, cohort in _cohorts(federation, number) if cohort.combined), None)
 
 
 def _measure_global(federation: Federation, state: State) -> State:
-    found = measuring_cohort(federation, state.round)
+    found = find_measuring_cohort(federation, state.round)
     if found is None:
         return state
     number, cohort = found

@@ -18,19 +18,21 @@ from typing import Any
 import torch
 
 from fedsim.federation.federation import Federation
-from fedsim.federation.optimizers import Momentum, Velocity, change_vectors, unit_velocity
+from fedsim.federation.optimizers import Momentum, Velocity, change_vectors, read_unit_velocity
 from fedsim.federation.state import CarReport, State
 
 RULES = ("none", "average", "own", "step")
 
 
-def initial_momentum(federation: Federation) -> Momentum | None:
+def begin_momentum(federation: Federation) -> Momentum | None:
     """Return the momentum (d,) before round 1, or None if cars do not share it."""
     training = federation.training
-    return training.optimizer.rest(federation.model.theta) if training.across_rounds in ("average", "step") else None
+    if training.across_rounds not in ("average", "step"):
+        return None
+    return training.optimizer.make_momentum(federation.model.theta)
 
 
-def momentum_to_start(federation: Federation, state: State, own: Momentum | None) -> Momentum | None:
+def choose_momentum(federation: Federation, state: State, own: Momentum | None) -> Momentum | None:
     """Return the momentum (d + e,) that a car starts a round with. own: the car's own, if cars keep it.
 
     Parameters that a car keeps for itself are not among those that cars share the momentum of: theirs starts at 0.
@@ -42,7 +44,7 @@ def momentum_to_start(federation: Federation, state: State, own: Momentum | None
     return change_vectors(shared, lambda part: torch.cat([part, zeros]))
 
 
-def shared_part(federation: Federation, momentum: Momentum) -> Momentum:
+def keep_shared_part(federation: Federation, momentum: Momentum) -> Momentum:
     """Return the momentum (d,) of the parameters that cars share, without those that each keeps for itself."""
     size = federation.model.theta.numel()
     return change_vectors(momentum, lambda part: part[:size])
@@ -56,7 +58,8 @@ def carry_step(federation: Federation, before: State, shared: Any, after: State,
     theta; reports: car -> its report, of the cars that were combined. The lengths of their steps along unit gradients,
     per learning rate and step, are the velocity that unit gradients would have given.
     """
-    optimizer, weights, unit = federation.training.optimizer, federation.fleet.weights, unit_velocity(before.momentum)
+    optimizer, weights = federation.training.optimizer, federation.fleet.weights
+    unit = read_unit_velocity(before.momentum)
     lengths = [(weights[car], report.steps, optimizer.step_length(lr, int(report.steps), unit=unit) or 0.0)
                for car, report in reports.items()]
     total = sum(weight for weight, _, _ in lengths)

@@ -31,7 +31,7 @@ class Moments(NamedTuple):
 Momentum = Velocity | Moments
 
 
-def unit_velocity(momentum: Momentum | None) -> float:
+def read_unit_velocity(momentum: Momentum | None) -> float:
     """Return the velocity that unit gradients would have given; 0 if there is no momentum or no such velocity."""
     return momentum.unit if isinstance(momentum, Velocity) else 0.0
 
@@ -62,7 +62,7 @@ class SGD:
     momentum: float = 0.0
     weight_decay: float = 0.0
 
-    def rest(self, like: Tensor) -> Velocity:
+    def make_momentum(self, like: Tensor) -> Velocity:
         """Return the momentum before the first step, for vectors like this one."""
         return Velocity(torch.zeros_like(like), 0.0)
 
@@ -123,7 +123,7 @@ class Adam:
     beta2: float = 0.999
     epsilon: float = 1e-8
 
-    def rest(self, like: Tensor) -> Moments:
+    def make_momentum(self, like: Tensor) -> Moments:
         """Return the momentum before the first step, for vectors like this one."""
         return Moments(torch.zeros_like(like), torch.zeros_like(like), 0.0)
 

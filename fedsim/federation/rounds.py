@@ -17,8 +17,8 @@ from fedsim.errors import RunError
 from fedsim.federation.bundles import from_tensors, split
 from fedsim.federation.car import CarsOfRank
 from fedsim.federation.divergence import MOST_ROLLBACKS, REMEDY, watch
-from fedsim.federation.federation import Federation, initial_kept
-from fedsim.federation.momentum import carry_step, initial_momentum
+from fedsim.federation.federation import Federation, make_kept
+from fedsim.federation.momentum import begin_momentum, carry_step
 from fedsim.federation.optimizers import Momentum
 from fedsim.federation.participation import Cohort, answering_cars, chosen_cars
 from fedsim.federation.state import CarReport, Residuals, RoundResult, State
@@ -40,8 +40,8 @@ def initial_state(federation: Federation) -> State:
     return State(
         round=0, shared=algorithm.init_shared(theta), server=federation.method.server.init_state(theta),
         norms=norms, initial_norms=norms,
-        initial_memory=initial_kept(algorithm, federation.training, theta, federation.model.parameters),
-        memories={}, own_norms={}, momentum=initial_momentum(federation), mean_dual=mean_dual)
+        initial_memory=make_kept(algorithm, federation.training, theta, federation.model.parameters),
+        memories={}, own_norms={}, momentum=begin_momentum(federation), mean_dual=mean_dual)
 
 
 def simulate(federation: Federation, state: State) -> Iterator[RoundResult]:
@@ -172,7 +172,8 @@ def combine(federation: Federation, cars: CarsOfRank) -> tuple[Any, Momentum | N
     tensors, weight = cars.contributions.combine()
     mean, momentum = from_tensors(tensors, federation.sent_like), None
     if federation.training.across_rounds == "average":
-        mean, momentum = split(mean, federation.contribution_like, federation.training.optimizer.rest(tensors[0]))
+        like = federation.training.optimizer.make_momentum(tensors[0])
+        mean, momentum = split(mean, federation.contribution_like, like)
     return mean, momentum, weight / federation.fleet.total_weight
 
 

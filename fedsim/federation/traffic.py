@@ -30,7 +30,7 @@ def count_traffic(federation: Federation, cohort: Cohort, new: int) -> tuple[int
     down = _count_numbers(value for name, value in shared.items()
                           if name not in algorithm.server_only and isinstance(value, Tensor))
     if federation.training.across_rounds == "average":
-        down += _count_numbers(part for part in federation.training.optimizer.rest(model.theta)
+        down += _count_numbers(part for part in federation.training.optimizer.make_momentum(model.theta)
                                if isinstance(part, Tensor))
     up = len(cohort.answered) * (_count_numbers(to_tensors(federation.sent_like)) + norms)
     down = len(cohort.chosen) * (down + (0 if rule.own_statistics else norms))
