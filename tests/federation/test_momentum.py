@@ -161,8 +161,8 @@ def test_fednova_divides_by_the_length_of_each_cars_own_steps(rule):
 def test_exact_algorithms_still_find_the_minimiser(algorithm, rule):
     """With all cars, on quadratics: the fixed point has no velocity. Catches a momentum that is sent to cars twice."""
     cars = bowls()
-    made = carrying(quadratics.federation(algorithm, cars, momentum=0.5, lr=0.02), rule)
-    theta = play(made, 600).shared.theta
+    made = carrying(quadratics.federation(algorithm, cars, momentum=0.5, lr=0.04), rule)
+    theta = play(made, 250).shared.theta
     torch.testing.assert_close(theta, quadratics.minimiser(cars), rtol=1e-7, atol=1e-7)
 
 
