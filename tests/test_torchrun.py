@@ -89,8 +89,9 @@ def records(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def digests(run: Path) -> list[str]:
-    return [record["theta_sha256"] for record in records(run)]
+def digests(run: Path) -> list[tuple[str, str | None]]:
+    """(digest of theta, digest of the statistics that were measured for the score) in the order of records."""
+    return [(record["theta_sha256"], record.get("statistics_sha256")) for record in records(run)]
 
 
 @pytest.mark.parametrize("job", JOBS)
@@ -120,12 +121,12 @@ def test_the_saved_weights_and_checkpoints_are_the_same_on_any_number_of_ranks(r
 
 
 def test_the_last_digest_is_that_of_the_saved_weights(runs):
-    """Parameters, then statistics. Catches weights saved of another round or of a car."""
+    """Of parameters, and of statistics. Catches weights saved of another round or of a car."""
     module = build_model("segnet-small", len(CAMVID_11), 4)
     module.load_state_dict(load_file(runs / "admm-2" / "checkpoints" / "model.safetensors"))
     model = FlatModel(module, torch.device("cpu"))
-    digest = hashlib.sha256(model.parameters.numpy().tobytes() + model.statistics.numpy().tobytes())
-    assert digest.hexdigest() == digests(runs / "admm-2")[-1]
+    saved = [hashlib.sha256(part.numpy().tobytes()).hexdigest() for part in (model.parameters, model.statistics)]
+    assert tuple(saved) == digests(runs / "admm-2")[-1]
 
 
 def test_a_run_directory_repeats_the_run_to_the_bit(runs):
@@ -178,7 +179,8 @@ def test_every_round_is_recorded_under_its_keys_and_no_others(runs, job, of_roun
     """Keys of ADMM are absent elsewhere; round 0 has no cars; a round that is not scored says null."""
     untrained, *between, last = records(runs / f"{job}-2")
     assert [record["round"] for record in (untrained, *between, last)] == list(range(ROUNDS + 1))
-    assert shape(untrained) == ALWAYS | {"global": SCORES, "cars": []} | (
+    measured = {"statistics_sha256": str} if job in ("admm", "avg", "central") else {}
+    assert shape(untrained) == ALWAYS | {"global": SCORES, "cars": []} | measured | (
         {"worst": {"car": int, "name": str, "miou": float}} if job == "local" else {})
     trained = ALWAYS | {"lr": float, "step_norm": float, "pictures_per_second": float} | of_round
     trained |= {"cars": [CAR | of_car]}
@@ -187,7 +189,7 @@ def test_every_round_is_recorded_under_its_keys_and_no_others(runs, job, of_roun
     if job == "local":
         own = CAR | {"miou": float, "own_loss": float}
         trained |= {"cars": [own], "worst": {"car": int, "name": str, "miou": float}}
-    assert shape(last) == trained | {"global": SCORES}
+    assert shape(last) == trained | {"global": SCORES} | measured
     assert all(re.fullmatch("[0-9a-f]{64}", record["theta_sha256"]) for record in (untrained, *between, last))
 
 
@@ -216,12 +218,18 @@ def test_central_training_sees_as_many_pictures_in_steps_one_after_another(runs)
 
 
 def test_bytes_are_what_the_rounds_cars_would_exchange(runs):
-    """Contribution and statistics up, theta and statistics down, theta again to recalibrate; 4 bytes each."""
+    """Contribution and statistics up, theta and statistics down; 4 bytes each.
+
+    Statistics that are measured are exchanged in round 3 alone, which is scored, and theta goes down again for them.
+    """
     environment = json.loads((runs / "avg-4" / "environment.json").read_text())
     d, c = environment["parameters"], environment["statistics"]
-    for job, cars, up, down in [("avg", 5, d + c, 2 * d + c), ("half", 2, d + c, d + c), ("local", 5, 0, 0),
+    for job, cars, up, down in [("avg", 5, d, d), ("half", 2, d + c, d + c), ("local", 5, 0, 0),
                                 ("central", 1, 0, 0)]:
-        for record in records(runs / f"{job}-4")[1:]:
+        *others, last = records(runs / f"{job}-4")[1:]
+        if job == "avg":
+            assert (last["bytes_up"], last["bytes_down"]) == (4 * cars * (d + c), 4 * cars * (2 * d + c))
+        for record in others if job == "avg" else [*others, last]:
             assert (record["bytes_up"], record["bytes_down"]) == (4 * cars * up, 4 * cars * down), job
 
 

@@ -41,10 +41,18 @@ class State:
 
         with_statistics: False if the state has none that belong to its vector.
         """
-        digest = hashlib.sha256()
-        for tensor in (self.global_vector(), *([self.norms.statistics] if with_statistics else [])):
-            digest.update(tensor.cpu().contiguous().numpy().astype("<f4").tobytes())
-        return digest.hexdigest()
+        return _digest(self.global_vector(), *([self.norms.statistics] if with_statistics else []))
+
+    def digest_of_statistics(self) -> str:
+        """Return the sha256 of the statistics' bytes (float32, little-endian)."""
+        return _digest(self.norms.statistics)
+
+
+def _digest(*tensors: Tensor) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.cpu().contiguous().numpy().astype("<f4").tobytes())
+    return digest.hexdigest()
 
 
 class CarReport(NamedTuple):

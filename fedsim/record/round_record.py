@@ -68,8 +68,9 @@ def add_score(record: dict[str, Any], federation: Federation, state: State, scor
     own = {car: {"miou": scored.scores.miou, "own_loss": scored.loss} for car, scored in score.own.items()}
     scored = record | {"global": _scores(score.overall, class_names),
                        "cars": [entry | own.get(entry["car"], {}) for entry in record["cars"]],
-                       "bytes_up": record["bytes_up"] + up, "bytes_down": record["bytes_down"] + down,
-                       "theta_sha256": state.digest()}
+                       "bytes_up": record["bytes_up"] + up, "bytes_down": record["bytes_down"] + down}
+    if measures(federation) and not federation.method.algorithm.personal:
+        scored["statistics_sha256"] = state.digest_of_statistics()
     if score.mean_of_cars is not None:
         scored["mean_of_cars"] = _scores(score.mean_of_cars, class_names)
     if federation.method.algorithm.personal:

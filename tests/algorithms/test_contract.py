@@ -596,7 +596,7 @@ DEFECTS = {
     "an epoch that is one batch": "every_scene_is_seen_once_an_epoch",
     "FedAdam with a bias correction of its own": "trajectories_are_the_papers",
     "Krum's distances by ‖x‖² + ‖y‖² - 2xy in float32": "krum_sees_differences_far_smaller",
-    "parameters aggregated, BatchNorm statistics forgotten": "a_round_pools_the_statistics_of_its_cars",
+    "parameters aggregated, BatchNorm statistics forgotten": "a_state_has_the_statistics_of_its_rounds_cars",
     "BatchNorm's batch counter averaged, or of one rank": "the_saved_weights_and_checkpoints_are_the_same_on_any",
     "BatchNorm layers found by their name": "own_norms_leave_theta_without_the_norms_parameters",
     "an adaptive penalty without bounds, or balanced the wrong way round": "penalty_is_balanced_as_boyd_has_it",

@@ -128,9 +128,9 @@ def records(run: Path) -> list[dict]:
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
-def digests(run: Path) -> list[tuple[int, str]]:
-    """(round, digest of the global model after it) in the order of records."""
-    return [(record["round"], record["theta_sha256"]) for record in records(run)]
+def digests(run: Path) -> list[tuple[int, str, str | None]]:
+    """(round, digest of theta after it, digest of what was measured for its score) in the order of records."""
+    return [(record["round"], record["theta_sha256"], record.get("statistics_sha256")) for record in records(run)]
 
 
 def _is_half_written(folder: Path, before: int) -> bool:

@@ -30,7 +30,7 @@ def test_training_through_the_vector_equals_plain_pytorch_to_the_bit(name):
     model = FlatModel(copy.deepcopy(plain), CPU)
     plain = plain.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(plain.parameters(), 0.1, momentum=0.9)
-    step = SGD(momentum=0.9).start()
+    steps = SGD(momentum=0.9).start()
     for images, labels in batches(6):
         torch.manual_seed(1)  # for dropout
         optimizer.zero_grad()
@@ -41,7 +41,7 @@ def test_training_through_the_vector_equals_plain_pytorch_to_the_bit(name):
         model.gradient.zero_()
         loss = F.cross_entropy(model.module(images), labels)
         loss.backward()
-        step(model.parameters, model.gradient, 0.1)
+        steps.take(model.parameters, model.gradient, 0.1)
         assert torch.equal(loss, plain_loss)
     for (key, ours), theirs in zip(model.module.state_dict().items(), plain.state_dict().values(), strict=True):
         assert torch.equal(ours, theirs), key
