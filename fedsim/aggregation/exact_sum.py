@@ -141,23 +141,22 @@ class ExactSum:
         if refused:
             raise RunError(f"{refused} contribution(s) are not finite; nothing was averaged")
         assert weight < 2**WEIGHT_BITS, f"weights add up to {weight}, more than 2**{WEIGHT_BITS}"
-        numbers = [LOWEST + place for place, ranks in enumerate(used) if ranks]
+        places = [place for place, ranks in enumerate(used) if ranks]
+        if not places:
+            return torch.zeros_like(self._wide).view(self.like.shape), weight
+        numbers = range(LOWEST + places[0], LOWEST + places[-1] + 1)
+        nothing = torch.zeros_like(self._wide)
+        digits = torch.stack([self.digits.get(number, nothing) for number in numbers])
+        world.sum_(digits)  # at once, because ranks wait for each other at every sum
         terms: list[Tensor] = []
-        carry = None
-        for number in range(numbers[0], numbers[-1] + 1) if numbers else ():
-            steps = self._steps(number)
-            world.sum_(steps)
-            if carry is not None:
-                steps += carry
+        carry = nothing
+        for number, steps in zip(numbers, digits, strict=True):
+            steps += carry
             if number < numbers[-1]:
                 carry = torch.mul(steps, 2.0**-DIGIT_BITS, out=self._wide).round_()
                 steps.sub_(carry, alpha=2.0**DIGIT_BITS)
             terms.append(steps.mul_(2.0 ** _grid(number)))
-        return _round_once(terms or [torch.zeros_like(self._wide)]).view(self.like.shape), weight
-
-    def _steps(self, number: int) -> Tensor:
-        """Return a copy of a digit."""
-        return self.digits[number].clone() if number in self.digits else torch.zeros_like(self._wide)
+        return _round_once(terms).view(self.like.shape), weight
 
 
 def _round_once(terms: list[Tensor]) -> Tensor:
