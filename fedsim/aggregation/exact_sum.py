@@ -8,6 +8,7 @@ sum is rounded once, so the result depends on the exact sum alone.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ HIGHEST = 5  # grid 2**120, so that its digit holds every float32
 GROWTH = 4  # the running sum has room for 16 to 32 contributions like its first
 ROW = 128  # numbers are checked in rows of this length
 FEW = 8  # at most an eighth of a vector's numbers is set aside
+TOGETHER = 2**22  # so many numbers, 32 MiB, are exchanged at once
 
 
 class ExactSum:
@@ -130,33 +132,69 @@ class ExactSum:
 
         Raises RunError on every rank if a vector was not finite on any rank.
         """
+        return totals([self], world)[0]
+
+    def _head(self) -> Tensor:
+        """Return the weight, the number of vectors that were refused, and which digits are in use."""
         self._cut_running()
         self._cut_aside()
         head = torch.zeros(2 + HIGHEST - LOWEST + 1, dtype=torch.int64)
         head[0], head[1] = self.weight, self.refused
         for number in self.digits:
             head[2 + number - LOWEST] = 1
-        world.sum_(head)
-        weight, refused, *used = head.tolist()
-        if refused:
-            raise RunError(f"{refused} contribution(s) are not finite; nothing was averaged")
-        assert weight < 2**WEIGHT_BITS, f"weights add up to {weight}, more than 2**{WEIGHT_BITS}"
-        places = [place for place, ranks in enumerate(used) if ranks]
-        if not places:
-            return torch.zeros_like(self._wide).view(self.like.shape), weight
-        numbers = range(LOWEST + places[0], LOWEST + places[-1] + 1)
+        return head
+
+    def _stack(self, numbers: range) -> Tensor:
+        """Return copies of these digits, (digits, d)."""
         nothing = torch.zeros_like(self._wide)
-        digits = torch.stack([self.digits.get(number, nothing) for number in numbers])
-        world.sum_(digits)  # at once, because ranks wait for each other at every sum
+        return torch.stack([self.digits.get(number, nothing) for number in numbers] or [nothing])
+
+    def _round(self, numbers: range, digits: Tensor) -> Tensor:
+        """Return the sum that the digits of all ranks stand for. Overwrites them."""
         terms: list[Tensor] = []
-        carry = nothing
-        for number, steps in zip(numbers, digits, strict=True):
+        carry = torch.zeros_like(self._wide)
+        for number, steps in zip(numbers, digits, strict=False):
             steps += carry
             if number < numbers[-1]:
                 carry = torch.mul(steps, 2.0**-DIGIT_BITS, out=self._wide).round_()
                 steps.sub_(carry, alpha=2.0**DIGIT_BITS)
             terms.append(steps.mul_(2.0 ** _grid(number)))
-        return _round_once(terms).view(self.like.shape), weight
+        return _round_once(terms or [carry]).view(self.like.shape)
+
+
+def totals(sums: Sequence[ExactSum], world: World) -> list[tuple[Tensor, int]]:
+    """Return the total of each sum, as `ExactSum.total` does. Every rank calls it with the same sums.
+
+    Ranks wait for each other at every exchange, so what all sums exchange goes together.
+    """
+    heads = torch.stack([one._head() for one in sums])
+    world.sum_(heads)
+    used = []
+    for weight, refused, *there in heads.tolist():
+        if refused:
+            raise RunError(f"{refused} contribution(s) are not finite; nothing was averaged")
+        assert weight < 2**WEIGHT_BITS, f"weights add up to {weight}, more than 2**{WEIGHT_BITS}"
+        places = [place for place, ranks in enumerate(there) if ranks]
+        used.append((weight, range(LOWEST + places[0], LOWEST + places[-1] + 1) if places else range(0)))
+    digits = [one._stack(numbers) for one, (_, numbers) in zip(sums, used, strict=True)]
+    _add_over_ranks(digits, world)
+    return [(one._round(numbers, own), weight)
+            for one, (weight, numbers), own in zip(sums, used, digits, strict=True)]
+
+
+def _add_over_ranks(tensors: list[Tensor], world: World) -> None:
+    """Replace tensors by their sums over ranks.
+
+    They go all at once if they are small and on one device, else one by one.
+    """
+    if len({tensor.device for tensor in tensors}) > 1 or sum(tensor.numel() for tensor in tensors) > TOGETHER:
+        for tensor in tensors:
+            world.sum_(tensor)
+        return
+    together = torch.cat([tensor.flatten() for tensor in tensors])
+    world.sum_(together)
+    for tensor, part in zip(tensors, together.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))
 
 
 def _round_once(terms: list[Tensor]) -> Tensor:

@@ -49,6 +49,8 @@ class MeanOfParts:
         return all([own.add(part, weight) for own, part in zip(self.sums, parts, strict=True)])
 
     def combine(self) -> tuple[list[Tensor], int]:
-        totals = [own.total(self.world) for own in self.sums]
+        from fedsim.aggregation.exact_sum import totals
+
+        found = totals(self.sums, self.world)
         # If all weights are 0, the totals are zeros; dividing by 1 keeps them.
-        return [total / (weight or 1) for total, weight in totals], totals[0][1]
+        return [total / (weight or 1) for total, weight in found], found[0][1]

@@ -178,3 +178,40 @@ def test_float64_scalars_in_any_order(contributions, shuffler):
     exact = sum(Fraction(number) * weight for number, weight in contributions)
     error = abs(Fraction(scalar(contributions)) - exact)
     assert error <= abs(exact) * Fraction(1, 2**53) + Fraction(1, 2**120)
+
+
+@pytest.mark.parametrize("together", [0, exact_sum.TOGETHER])
+def test_several_sums_are_the_same_at_once_and_one_by_one(monkeypatch, together):
+    """Of vectors that differ in size and magnitude, a scalar, and one without a number; on 1, 2 and 3 ranks.
+
+    Catches parts that are cut at the wrong place, and digits of one sum that are taken for another's.
+    """
+    monkeypatch.setattr(exact_sum, "TOGETHER", together)
+    draw = torch.Generator().manual_seed(1)
+    rows = [[torch.randn(5, generator=draw), 1e-20 * torch.randn(300, generator=draw),
+             torch.tensor(float(car) / 3, dtype=torch.float64), torch.zeros(2), torch.zeros(0)] for car in range(6)]
+
+    def play(world, at_once):
+        sums = [ExactSum(part) for part in rows[0]]
+        for row in rows[world.rank :: world.size]:
+            for one, part in zip(sums, row, strict=True):
+                one.add(part, 3)
+        return exact_sum.totals(sums, world) if at_once else [one.total(world) for one in sums]
+
+    expected = play(SOLO, at_once=False)
+    for ranks in (1, 2, 3):
+        for found in on_ranks(ranks, lambda world: play(world, at_once=True)):
+            assert [weight for _, weight in found] == [18] * 5
+            assert all(torch.equal(one, other) and one.shape == other.shape
+                       for (one, _), (other, _) in zip(found, expected, strict=True))
+
+
+def test_a_vector_that_is_not_finite_stops_all_sums_on_every_rank():
+    def play(world):
+        sums = [ExactSum(torch.zeros(3)), ExactSum(torch.zeros(2))]
+        sums[0].add(torch.ones(3), 1)
+        sums[1].add(torch.full((2,), float("nan") if world.rank else 1.0), 1)
+        return exact_sum.totals(sums, world)
+
+    for found in on_ranks(2, play):
+        assert isinstance(found, RunError) and "1 contribution(s) are not finite" in str(found)
