@@ -21,8 +21,6 @@ from fedsim.federation.federation import Federation
 from fedsim.federation.optimizers import Momentum, Velocity, change_vectors, read_unit_velocity
 from fedsim.federation.state import CarReport, State
 
-RULES = ("none", "average", "own", "step")
-
 
 def begin_momentum(federation: Federation) -> Momentum | None:
     """Return the momentum (d,) before round 1, or None if cars do not share it."""

@@ -20,12 +20,13 @@ from fedsim.federation.attacks import Attack
 from fedsim.federation.bundles import to_tensors
 from fedsim.federation.federation import Federation
 from fedsim.federation.local_work import Steps
-from fedsim.federation.momentum import RULES
 from fedsim.federation.optimizers import SGD, Adam, Velocity
 from fedsim.federation.rounds import initial_state, run_round, sample
 from fedsim.federation.traffic import count_traffic
 from fedsim.record import snapshot
+from fedsim.settings.fields import CHOICES
 
+RULES = CHOICES["momentum_across_rounds"]
 CARRIED = [rule for rule in RULES if rule != "none"]
 BETA = 0.9
 
