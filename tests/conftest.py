@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+import fedsim.cli
 from fedsim.system.console import LOG
 
 sys.path.insert(0, str(Path(__file__).parent))  # helpers beside the tests, such as quadratics.py
@@ -78,3 +79,16 @@ def records() -> list[dict]:
     from records import make_records
 
     return make_records(rounds=6, cars=4)
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path):
+    """A function that plays a command of fedsim in an empty directory, and returns what it prints."""
+    monkeypatch.chdir(tmp_path)
+
+    def play(*arguments: object) -> str:
+        monkeypatch.setattr("sys.argv", ["fedsim", *map(str, arguments)])
+        fedsim.cli.main()
+        return capsys.readouterr().out
+
+    return play

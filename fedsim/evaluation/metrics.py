@@ -101,7 +101,7 @@ def mean_scores(several: list[Scores]) -> Scores:
 
 
 def _mean(column: Sequence[float | None]) -> float | None:
-    """Return the mean without what is absent; None if all is."""
+    """Return the mean of the numbers that are there; None if there is no number."""
     there = [value for value in column if value is not None]
     return fmean(there) if there else None
 

@@ -13,7 +13,6 @@ from layouts import draw, write_folder
 from scenery import SOLO
 from undrawn import draw_nothing
 
-import fedsim.cli
 from fedsim.data.datasets.streets.drives import FRAMES
 from fedsim.data.partition import PARTITIONS
 from fedsim.data.partition.dealt import Dealt
@@ -42,19 +41,6 @@ def refused(tmp_path, monkeypatch, capsys):
         lines = capsys.readouterr().err.splitlines()
         assert len(lines) == 1, lines
         return lines[0]
-
-    return play
-
-
-@pytest.fixture
-def command(monkeypatch, capsys, tmp_path):
-    """A function that plays a command of fedsim in an empty directory, and returns what it prints."""
-    monkeypatch.chdir(tmp_path)
-
-    def play(*arguments: object) -> str:
-        monkeypatch.setattr("sys.argv", ["fedsim", *map(str, arguments)])
-        fedsim.cli.main()
-        return capsys.readouterr().out
 
     return play
 

@@ -9,7 +9,6 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from undrawn import draw_nothing
 
-import fedsim.cli
 from fedsim.main import main
 
 DRIVES = {"d1": 4, "d3": 4}  # of the test split
@@ -31,19 +30,6 @@ def runs(tiny_camvid, tmp_path_factory) -> Path:
                          "2", "--rounds", "1", "--width", "4", "--image-size", "32x24", "--threads", "1",
                          "--out", str(folder / algo)]) == 0
     return folder
-
-
-@pytest.fixture
-def command(monkeypatch, capsys, tmp_path):
-    """A function that plays a command of fedsim in an empty directory, and returns what it prints."""
-    monkeypatch.chdir(tmp_path)
-
-    def play(*arguments: object) -> str:
-        monkeypatch.setattr("sys.argv", ["fedsim", *map(str, arguments)])
-        fedsim.cli.main()
-        return capsys.readouterr().out
-
-    return play
 
 
 def last_score(run: Path) -> dict:

@@ -21,7 +21,7 @@ class Scored(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What they are called after "the": "val split", or "held-out drive 0001TP"."""
+        """The name of the scenes in a sentence, without an article: "val split", or "held-out drive 0001TP"."""
         if self.split == HELD_OUT:
             return f"held-out drive {self.drive}"
         without = f" without drive {self.drive}" if self.split == "train" and self.drive is not None else ""

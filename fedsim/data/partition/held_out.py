@@ -12,7 +12,7 @@ LISTED = 30  # names of drives in a sentence
 
 
 def check_drive(source: Source, drive: str | None) -> None:
-    """Check that a drive can be held out; None is no drive. Opens no picture.
+    """Check that a drive can be held out. Opens no picture. If the drive is None, there is nothing to check.
 
     Raises SettingsError if the training split has no such drive, or no other one. Raises DataError as `Source.drives`
     does.
@@ -29,7 +29,7 @@ def check_drive(source: Source, drive: str | None) -> None:
 
 
 def trained_scenes(train: SceneSet, drive: str | None) -> SceneSet:
-    """Return the training scenes of all drives but the one that is held out; all scenes if None is."""
+    """Return the training scenes of all drives but the one that is held out; all scenes if no drive is held out."""
     return train if drive is None else train.take(np.flatnonzero(_of_drive(train, drive) == 0))
 
 
