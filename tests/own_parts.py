@@ -153,7 +153,7 @@ def _digest(name: str, network: Callable[[int], nn.Module], rule: str, world: An
     made = altered(made, participation=0.67, model=FlatModel(module, CPU, batchnorm.NORM_RULES[rule].own_affine))
     state = initial_state(made)
     with mock.patch("fedsim.federation.car.train_locally", _in_turn(local_training.train_locally)), \
-            mock.patch("fedsim.federation.car.recalibrated_moments", _in_turn(batchnorm.recalibrated_moments)):
+            mock.patch("fedsim.federation.measuring.recalibrated_moments", _in_turn(batchnorm.recalibrated_moments)):
         for _ in range(2):
             state = run_round(made, state).state
     return state.digest()

@@ -28,7 +28,7 @@ from fedsim.experiment.watched import watch
 from fedsim.federation.attacks import Attack, Mislabelled, hostile_cars
 from fedsim.federation.batchnorm import NORM_RULES
 from fedsim.federation.federation import Car, Federation, Fleet, Method, Schedule, make_kept
-from fedsim.federation.local_training import LocalTraining
+from fedsim.federation.local_training import MEASURED_BATCHES, LocalTraining
 from fedsim.federation.local_work import Epochs, LocalWork, PartOfEpoch, Steps, Together, Turn
 from fedsim.federation.memories import make_memories
 from fedsim.federation.optimizers import SGD, Adam
@@ -74,6 +74,15 @@ class Experiment:
                          config(settings)).metadata()
 
 
+@dataclass(frozen=True)
+class Duty:
+    """What a car does, the same for all cars."""
+
+    work: LocalWork  # in a round
+    batch_size: int
+    measured_batches: int  # for the statistics of BatchNorm, when they are measured
+
+
 def assemble(settings: Settings, methods: Methods, world: World, log: Logger) -> Experiment:
     """Put together all that a run needs, on every rank, and tell `log` about it.
 
@@ -98,14 +107,14 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
     shards = dealt.shards
     if algorithm.pooled:
         shards = [Shard("all cars", np.sort(np.concatenate([shard.indices for shard in shards])))]
-    work, batch_size = _make_work(settings, algorithm, [len(shard.indices) for shard in dealt.shards])
-    if _has_single_scene(settings, work, batch_size, shards):
+    duty = _make_duty(settings, algorithm, [len(shard.indices) for shard in dealt.shards])
+    if _has_single_scene(settings, duty, shards):
         alone = next((shard.name for shard in shards if len(shard.indices) == 1), None)
         world.together(lambda: check_single_scene(settings.model, build(), size, alone))
     for warning in dealt.warnings():
         log.warning("%s", warning)
     federation, criterion = _make_federation(settings, methods, world, dealt.train_set, shards, module,
-                                             work, batch_size)
+                                             duty)
     log.info(f"{len(shards)} car(s) on {world.size} rank(s), {world.device.type} with {world.threads} thread(s) per "
              f"rank, {world.backend} ({world.backend_reason}); {settings.model} with "
              f"{federation.model.parameters.numel():,} parameters")
@@ -120,7 +129,7 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
 
 
 def _make_federation(settings: Settings, methods: Methods, world: World, train_set: SceneSet, shards: list[Shard],
-                     module: nn.Module, work: LocalWork, batch_size: int) -> tuple[Federation, CrossEntropy]:
+                     module: nn.Module, duty: Duty) -> tuple[Federation, CrossEntropy]:
     """Return the federation, and the loss that its cars train with and its model is scored by."""
     algorithm = watch(methods.algorithm, settings.algo, world)
     homes = place_cars([len(shard.indices) for shard in shards], world.size)
@@ -143,7 +152,7 @@ def _make_federation(settings: Settings, methods: Methods, world: World, train_s
         cars=tuple(Car(shard.name, len(shard.indices)) for shard in shards), homes=tuple(homes),
         weights=tuple(len(shard.indices) if weighting == "images" else 1 for shard in shards),
         scenes={car: scenes_of(car) for car in mine})
-    training = _make_training(settings, algorithm, work, batch_size, criterion, len(train_set.classes))
+    training = _make_training(settings, algorithm, duty, criterion, len(train_set.classes))
     if ":" in settings.algo:
         length = training.optimizer.step_length(settings.lr, 2, methods.algorithm.damping)
         world.together(lambda: check_algorithm(methods.algorithm, model.theta.clone(), settings.algo, length,
@@ -194,10 +203,10 @@ def _make_loss(settings: Settings, world: World, train_set: SceneSet, shards: li
     return CrossEntropy(torch.from_numpy(class_weights(settings.class_weights, counts.numpy())).to(world.device))
 
 
-def _make_work(settings: Settings, algorithm: Algorithm, scenes: list[int]) -> tuple[LocalWork, int]:
-    """Return the work of a car in a round, and its batch size.
+def _make_duty(settings: Settings, algorithm: Algorithm, scenes: list[int]) -> Duty:
+    """Return what a car does. If the algorithm pools the scenes, one car does what all cars of the federation do.
 
-    scenes: the numbers of scenes of the federation's cars. If the algorithm pools them, one car does the work of all.
+    scenes: the numbers of scenes of the federation's cars.
     """
     batch_size, cars = settings.batch_size, len(scenes) if algorithm.pooled else 1
     if settings.local_steps is None:
@@ -206,14 +215,14 @@ def _make_work(settings: Settings, algorithm: Algorithm, scenes: list[int]) -> t
     else:
         work = Steps(settings.local_steps * (1 if algorithm.wide else cars))
     if algorithm.pooled and algorithm.wide:
-        return Together(work, tuple(scenes), batch_size), batch_size * cars
-    return work, batch_size
+        return Duty(Together(work, tuple(scenes), batch_size), batch_size * cars, MEASURED_BATCHES)
+    return Duty(work, batch_size, MEASURED_BATCHES * cars)
 
 
-def _has_single_scene(settings: Settings, work: LocalWork, batch_size: int, shards: list[Shard]) -> bool:
+def _has_single_scene(settings: Settings, duty: Duty, shards: list[Shard]) -> bool:
     """Return whether a step of a car may have a single scene. The steps of `Together` differ from round to round."""
-    rounds = settings.rounds if isinstance(work, Together) else 1
-    return any(work.has_single(Turn(settings.seed, number, car, len(shard.indices), batch_size))
+    rounds = settings.rounds if isinstance(duty.work, Together) else 1
+    return any(duty.work.has_single(Turn(settings.seed, number, car, len(shard.indices), duty.batch_size))
                for number in range(1, rounds + 1) for car, shard in enumerate(shards))
 
 
@@ -223,9 +232,9 @@ def _momentum_rule(settings: Settings, algorithm: Algorithm) -> str:
     return "own" if algorithm.personal and rule != "none" else rule
 
 
-def _make_training(settings: Settings, algorithm: Algorithm, work: LocalWork, batch_size: int,
-                   criterion: CrossEntropy, classes: int) -> LocalTraining:
+def _make_training(settings: Settings, algorithm: Algorithm, duty: Duty, criterion: CrossEntropy,
+                   classes: int) -> LocalTraining:
     optimizer = (SGD(settings.momentum, settings.weight_decay) if settings.optimizer == "sgd"
                  else Adam(settings.weight_decay))
-    return LocalTraining(work, batch_size, optimizer, criterion,
-                         augmentation(settings.augment), settings.seed, _momentum_rule(settings, algorithm), classes)
+    return LocalTraining(duty.work, duty.batch_size, optimizer, criterion, augmentation(settings.augment),
+                         settings.seed, _momentum_rule(settings, algorithm), classes, duty.measured_batches)

@@ -19,8 +19,6 @@ from fedsim.distributed.world import World
 from fedsim.models.flat import FlatModel, Norms
 from fedsim.seeds import seed_torch, stream
 
-RECALIBRATION_BATCHES = 4  # batches of a car's scenes, drawn anew every round
-
 
 @dataclass(frozen=True)
 class NormRule:
@@ -97,7 +95,7 @@ class NormPool:
 
 
 @torch.no_grad()
-def recalibrated_moments(model: FlatModel, scenes: CarScenes, *, batch_size: int, seed: int,
+def recalibrated_moments(model: FlatModel, scenes: CarScenes, *, batches: int, batch_size: int, seed: int,
                          round_number: int, car: int) -> Tensor:
     """Measure the moments (2, c) float64 of BatchNorm's inputs on a few batches of a car's own scenes.
 
@@ -106,7 +104,7 @@ def recalibrated_moments(model: FlatModel, scenes: CarScenes, *, batch_size: int
     """
     draw = stream(seed, "recalibrate", round_number, car)
     seed_torch(seed, "recalibrate", round_number, car)
-    count = min(len(scenes), RECALIBRATION_BATCHES * batch_size)
+    count = min(len(scenes), batches * batch_size)
     positions = draw.permutation(len(scenes))[:count]
     total = torch.zeros_like(model.statistics, dtype=torch.float64)
     model.module.train()

@@ -18,6 +18,8 @@ from fedsim.seeds import seed_torch
 Correction = Callable[[Tensor], Tensor | None]  # w (d,) -> what is added to the gradient (d,)
 Criterion = Callable[[Tensor, Tensor], Tensor]  # logits (B, C, H, W), labels (B, H, W) -> mean loss
 
+MEASURED_BATCHES = 4  # of every car that measures the statistics of BatchNorm
+
 
 @dataclass(frozen=True)
 class LocalTraining:
@@ -31,6 +33,7 @@ class LocalTraining:
     seed: int
     across_rounds: str = "none"  # what momentum a car starts a round with, see fedsim.federation.momentum
     classes: int | None = None  # number of classes whose predictions are tallied; None for labels without classes
+    measured_batches: int = MEASURED_BATCHES  # for the statistics of BatchNorm
 
     def turn(self, images: int, round_number: int, car: int) -> Turn:
         """Return the round of a car with `images` scenes, for `work`."""

@@ -76,8 +76,10 @@ def _measure_own(federation: Federation, state: State) -> State:
 
 def recalibrate(federation: Federation, number: int, car: int) -> Tensor:
     """Measure the moments (2, c) of BatchNorm's activations on a car's scenes, with the model's present parameters."""
+    training = federation.training
     return recalibrated_moments(federation.model, federation.fleet.scenes[car], round_number=number, car=car,
-                                batch_size=federation.training.batch_size, seed=federation.schedule.seed)
+                                batches=training.measured_batches, batch_size=training.batch_size,
+                                seed=federation.schedule.seed)
 
 
 def _cohorts(federation: Federation, number: int) -> Iterator[tuple[int, Cohort]]:

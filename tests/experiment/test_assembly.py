@@ -6,10 +6,12 @@ Each test names a mutation that it was seen to catch.
 import pytest
 from scenery import SOLO
 
+from fedsim.data.car_scenes import CarScenes
 from fedsim.errors import SettingsError
 from fedsim.experiment.assembly import assemble
 from fedsim.federation.federation import Federation
-from fedsim.federation.rounds import count_work, initial_state
+from fedsim.federation.measuring import measure_statistics
+from fedsim.federation.rounds import count_work, initial_state, run_round
 from fedsim.settings.compatible import check
 from fedsim.settings.fields import Settings
 from fedsim.system.console import SILENT
@@ -40,6 +42,22 @@ def test_wide_centralised_training_does_the_work_of_a_federation_in_its_time(wor
         wide = put_together(algo="central-wide", **given)
         assert work_of(wide) == work_of(put_together(algo="avg", **given))
         assert len(wide.fleet.cars) == 1 and wide.training.batch_size == 4 * given.get("batch_size", 2)
+
+
+def test_statistics_are_measured_on_as_many_scenes_whoever_trains(monkeypatch):
+    """A federation of four cars measures 4 x 4 batches of two scenes. So does centralised training of either kind.
+
+    Catches a single car that measures a single car's share, which costs centralised training some mIoU.
+    """
+    counts, usual = [], CarScenes.batch
+    monkeypatch.setattr(CarScenes, "batch", lambda self, positions, *augment: (
+        counts.append(len(positions)), usual(self, positions, *augment))[1])
+    for algo, batches in (("avg", [2] * 16), ("central", [2] * 16), ("central-wide", [8] * 4)):
+        made = put_together(algo=algo)
+        state = run_round(made, initial_state(made)).state
+        counts.clear()
+        measure_statistics(made, state)
+        assert counts == batches
 
 
 def test_wide_steps_may_suit_a_network_that_cannot_train_on_one_scene():

@@ -12,7 +12,6 @@ from fedsim.data.car_scenes import CarScenes
 from fedsim.federation import measuring
 from fedsim.federation.batchnorm import (
     NORM_RULES,
-    RECALIBRATION_BATCHES,
     recalibrated_moments,
     to_moments,
     to_statistics,
@@ -56,7 +55,7 @@ def test_statistics_survive_the_way_through_moments():
 
 
 def measured(model, scenes, **keys) -> torch.Tensor:
-    usual = {"batch_size": 2, "seed": 5, "round_number": 1, "car": 0}
+    usual = {"batches": 4, "batch_size": 2, "seed": 5, "round_number": 1, "car": 0}
     return recalibrated_moments(model, scenes, **(usual | keys))
 
 
@@ -97,7 +96,7 @@ def test_recalibration_leaves_parameters_and_momentum_as_they_were():
 
 def test_recalibration_draws_its_scenes_by_round_and_car():
     """More scenes than it looks at. Catches a fixed choice of scenes, and a draw with a state."""
-    count = 3 * RECALIBRATION_BATCHES * 2
+    count = 24
     model, scenes = segnet(), CarScenes(scene_set(count), np.arange(count), CPU)
     first = measured(model, scenes)
     for keys in ({"round_number": 2}, {"car": 1}, {"seed": 6}):
