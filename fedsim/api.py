@@ -14,6 +14,7 @@ from fedsim.errors import FedsimError, OutputError, SettingsError
 from fedsim.experiment.past_run import PastRun
 from fedsim.experiment.run import run as whole_run
 from fedsim.inference.segmenter import Segmenter
+from fedsim.own_code import NAMING, name_of
 from fedsim.record.metrics_file import read_metrics
 from fedsim.record.run_directory import RunDirectory
 from fedsim.settings.fields import CHOICES, Settings, read_settings
@@ -31,17 +32,19 @@ P = ParamSpec("P")
 class Result:
     """A run that has been played, read from its directory.
 
-    directory: of the run; metrics: a record a round, the untrained model's first, with the keys of docs/records.md.
+    directory: of the run; metrics: a record a round, the untrained model's first, with the keys of docs/records.md;
+    trust: the network of your own, MODULE:NAME, that `models` may import.
     """
 
     directory: Path
     metrics: list[dict[str, Any]]
+    trust: str = ""
 
     @classmethod
-    def read(cls, directory: str | Path) -> "Result":
+    def read(cls, directory: str | Path, trust: str = "") -> "Result":
         """Read what a run has recorded so far. Raises OutputError if the directory holds no run."""
         path = Path(read_path(directory, "the directory"))
-        return cls(path, read_metrics(PastRun.open(path).directory.metrics))
+        return cls(path, read_metrics(PastRun.open(path).directory.metrics), trust)
 
     @functools.cached_property
     def settings(self) -> Settings:
@@ -65,7 +68,8 @@ class Result:
 
         If cars have models of their own, these have the names of the cars. They are read when they are first used.
         """
-        return {path.stem: Segmenter.load(path).module for path in RunDirectory.open(self.directory).weights()}
+        return {path.stem: Segmenter.load(path, trust=[self.trust]).module
+                for path in RunDirectory.open(self.directory).weights()}
 
     @property
     def model(self) -> nn.Module:
@@ -81,15 +85,18 @@ class Result:
         return self.directory / "report" / "index.html"
 
 
-def load(path: str | Path, device: str = "auto") -> Segmenter:
+def load(path: str | Path, device: str = "auto", trust: str | type[nn.Module] | Callable[..., nn.Module] | None = None
+         ) -> Segmenter:
     """Load a trained model that segments pictures of any size.
 
-    path: a run's directory, or a .safetensors file that a run has written. device: "auto", "cpu" or "cuda". Raises
-    UserError if there is no model, the model is damaged, or there is no such device.
+    path: a run's directory, or a .safetensors file that a run has written. device: "auto", "cpu" or "cuda". trust: the
+    network of your own that the model may import, as MODULE:NAME, or the class itself. Raises UserError if there is no
+    model, the model is damaged or needs code that is not trusted, or there is no such device.
     """
     if device not in CHOICES["device"]:
         raise SettingsError(f"device is {device!r}; choose from {', '.join(CHOICES['device'])}")
-    return Segmenter.load(Path(path), choose_device(Place(), device, "auto")[0])
+    trusted = trust if isinstance(trust, str) or trust is None else name_of(trust)
+    return Segmenter.load(Path(path), choose_device(Place(), device, "auto")[0], () if trusted is None else (trusted,))
 
 
 def _runs(make: Callable[P, Settings]) -> Callable[P, Result]:
@@ -102,8 +109,8 @@ def _runs(make: Callable[P, Settings]) -> Callable[P, Result]:
         Every setting of the command line is an argument of the same name, such as algo="admm", cars=4, rounds=3;
         `fedsim.run(**fedsim.read_settings(path))` takes a preset. It prints what the command prints, or less after
         `logging.getLogger("fedsim").setLevel("WARNING")`. SIGINT and SIGTERM end the round under way and raise
-        `fedsim.errors.Stopped`. An algorithm of your own, algo="MODULE:CLASS", is imported: unlike the command, this
-        trusts what a preset says.
+        `fedsim.errors.Stopped`. An algorithm or a network of your own, as "MODULE:CLASS" or as the class itself, is
+        imported: unlike the command, this trusts what a preset says.
 
         What the program has set for torch, numpy and Python, such as a default type, `torch.no_grad` or warnings that
         raise, changes no run. It holds again afterwards, like the states of all random generators. A process plays one
@@ -114,11 +121,12 @@ def _runs(make: Callable[P, Settings]) -> Callable[P, Result]:
         if unknown := [name for name in kwargs if name not in known]:
             raise SettingsError(f"there is no setting {unknown[0]!r}; known are {', '.join(known)}")
         settings = make(*args, **kwargs)
-        given = {name: value for name, value in kwargs.items() if value is not None}
+        given = {name: getattr(settings, name) if name in NAMING else value for name, value in kwargs.items()
+                 if value is not None}
         waits, gpus = Place.from_environment().size == 1, settings.device != "cpu"
         with (take_turn("fedsim.run", waits), use_defaults(), keep_randomness(gpus), enduring_output(),
               follow_launchers()):
-            return Result.read(whole_run(settings, given))
+            return Result.read(whole_run(settings, given), trust=settings.model)
 
     run.__signature__ = inspect.signature(make)  # type: ignore[attr-defined]  # what help() shows
     return run

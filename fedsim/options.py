@@ -163,14 +163,14 @@ def number_text(value: float) -> str:
 
 
 def spread_options(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with each option of the table `option` beside them, as "option NAME", for tables and pages.
+    """Return settings with each value of a table beside them, as "option NAME", for tables and pages.
 
-    >>> spread_options({"lr": 0.1, "option": {"beta": 0.5}})
-    {'lr': 0.1, 'option beta': 0.5}
+    >>> spread_options({"lr": 0.1, "option": {"beta": 0.5}, "model_option": {"depth": "5"}})
+    {'lr': 0.1, 'option beta': 0.5, 'model_option depth': '5'}
     """
-    named = settings.get("option")
-    others = {name: value for name, value in settings.items() if name != "option"}
-    return others | ({f"option {name}": value for name, value in named.items()} if isinstance(named, Mapping) else {})
+    tables = {table: value for table, value in settings.items() if isinstance(value, Mapping)}
+    others = {name: value for name, value in settings.items() if name not in tables}
+    return others | {f"{table} {name}": value for table, values in tables.items() for name, value in values.items()}
 
 
 def flag(setting: str) -> str:

@@ -18,12 +18,29 @@ from fedsim.options import Option
 from fedsim.settings import registry
 from fedsim.settings.fields import CHOICES, FLAGGED, Settings
 
-OWN = "own_pairs:Own"
+OWN, OWN_NETWORK = "own_pairs:Own", "own_pairs:Net"
 OWN_CODE = '''
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from torch import nn
+
 from fedsim.algorithms import Algorithm
+
+
+class Net(nn.Module):
+    """Returns a dictionary, which has auxiliary logits too if it is deep."""
+
+    def __init__(self, num_classes, width=2, deep=False):
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width)
+        self.head, self.side = (nn.Conv2d(width, num_classes, 1) for _ in range(2))
+        self.side.requires_grad_(deep)
+        self.deep = deep
+
+    def forward(self, images):
+        hidden = self.norm(self.stem(images)).relu()
+        return {"out": self.head(hidden)} | ({"aux": self.side(hidden[:, :, ::2, ::2])} if self.deep else {})
 
 
 class State(NamedTuple):
@@ -74,12 +91,13 @@ VALUES: Mapping[str, tuple[Any, ...]] = {
     "car_failures": (0.2, 0.5, 0.9), "seed": (1, 2**40), "clip_norm": (0.01, 1, 100), "attackers": (1, 2),
     "local_epochs": ("2", "1:2", "1:3", "0.3", "1.5"), "local_steps": (1, 3, 8), "batch_size": (1, 2, 5, 50),
     "lr": (0.01, 0.05, 1, 1e3),
-    "momentum": (0, 0.5), "weight_decay": (1e-3, 0.1), "model": ("segnet-basic", "segnet", "segnet-small"),
+    "momentum": (0, 0.5), "weight_decay": (1e-3, 0.1), "model": ("segnet-basic", "segnet", "segnet-small", OWN_NETWORK),
     "width": (2, 3, 4, 8), "classes": (11, 32, 7), "image_size": ("32x24", "33x35", "48x32"),
     "partition": (*PARTITIONS, "split.json"), "alpha": (0.1, 1, 2), "evaluate_every": (1, 2, 3),
     "hold_out_drive": ("train0", "train3", "0001TP", "nowhere"),
     "threads": (1, 1, 1, 2), "timeout": (60,), "checkpoint_every": (1, 2, 3, 50),
-    "option": ("kappa=2", "beta=0.9", "sticky=true"),
+    "option": ("kappa=2", "beta=0.9", "sticky=true"), "model_option": ("width=3", "deep=true"),
+    "aux_weight": (0, 0.25, 1),
 }
 # What a value of a setting needs beside it, so that most of the combinations can be played.
 PARTNERS: Mapping[str, Callable[[Any], Mapping[str, Any]]] = {
@@ -87,7 +105,9 @@ PARTNERS: Mapping[str, Callable[[Any], Mapping[str, Any]]] = {
     "batchnorm": lambda rule: {"norm": "batch"}, "server_optimizer": lambda name: {"algo": "avg"},
     "optimizer": lambda name: {"algo": "avg"} if name == "adam" else {},
     "option": lambda text: {"algo": "dyn" if "kappa" in text else OWN}, "classes": lambda number: {"data": "camvid"},
-    "model": lambda name: {"image_size": "33x35"} if name != "segnet-small" else {},
+    "model": lambda name: {"image_size": "33x35", "width": None if name == OWN_NETWORK else 2},
+    "model_option": lambda text: {"model": OWN_NETWORK, "width": None},
+    "aux_weight": lambda weight: {"model": OWN_NETWORK, "width": None, "model_option": "deep=true"},
     "aggregator": lambda name: {"cars": 7} if "krum" in name else {},
     "eval_split": lambda split: {"hold_out_drive": "train1"} if split == HELD_OUT else {},
     "norm": lambda name: {"batchnorm": None} if name == "group" else {},

@@ -24,10 +24,13 @@ def without_seconds(run: Path) -> list[dict]:
     return [untimed(record) | {"cars": [untimed(entry) for entry in record["cars"]]} for record in records(run)]
 
 
+OF_A_SCORE = ("worst", "bytes_up", "bytes_down", "statistics_sha256")  # keys of a record beside "global"
+
+
 def without_score(record: dict) -> dict:
-    """The record of the same round where it was not scored."""
+    """What a record says whether or not its round was scored; scoring exchanges statistics too."""
     cars = [{key: value for key, value in entry.items() if key not in ("miou", "own_loss")} for entry in record["cars"]]
-    return {key: value for key, value in record.items() if key != "worst"} | {"global": None, "cars": cars}
+    return {key: value for key, value in record.items() if key not in OF_A_SCORE} | {"global": None, "cars": cars}
 
 
 def events(run: Path) -> dict[str, list]:

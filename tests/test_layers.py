@@ -29,7 +29,7 @@ LAYERS = [
     ["federation"],
     ["evaluation", "aggregation"],
     ["models", "data", "distributed"],
-    ["algorithms", "system", "classes", "seeds"],
+    ["algorithms", "system", "classes", "seeds", "own_code"],
     ["options", "errors", "version"],
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

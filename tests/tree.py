@@ -18,7 +18,7 @@ BANDS = {
     "what a run leaves: for people, for programs": ("report", "record"),
     "the federation": ("settings", "federation", "evaluation"),
     "its parts": ("algorithms", "aggregation", "models", "data"),
-    "the ground": ("distributed", "system", "options", "classes", "seeds", "errors", "version"),
+    "the ground": ("distributed", "system", "options", "own_code", "classes", "seeds", "errors", "version"),
 }
 WIDTH = 28  # columns before the sentences
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -12,6 +13,8 @@ from fedsim.system.console import LOG
 from fedsim.system.paths import read_path
 
 WIDE = {"max_content_width": 120}  # columns of help, if the terminal has so many
+TRUST = ("Network of your own that the model may import, as it was named in training; it runs with all your rights. "
+         "May be given several times.")
 LOUDNESS = {"--quiet": logging.WARNING, "--verbose": logging.DEBUG}
 
 
@@ -30,6 +33,11 @@ class PathType(click.ParamType):
 
 
 PATH = PathType()
+
+
+def trust_option() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option `trust`, a tuple of the networks of a user's own that a command may import."""
+    return click.option("--trust", multiple=True, metavar="MODULE:NAME", help=TRUST)
 
 
 class ThemedOption(click.Option):

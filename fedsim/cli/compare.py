@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from fedsim.cli.command import PATH, Command, ThemedOption, refuse_torchrun
+from fedsim.cli.command import PATH, TRUST, Command, ThemedOption, refuse_torchrun
 from fedsim.cli.options import Asked, read_name, read_options, setting_options
 from fedsim.comparison.findings import Findings, examine
 from fedsim.comparison.plan import TUNING_SEED, TUNING_SPLIT, Job, Plan, make_plan, open_folder
@@ -39,7 +39,7 @@ DEFAULT_SEEDS = 3
 
 
 def _compare(runs: tuple[str, ...], algos: str | None, seeds: int | None, lrs: str | None, grid: tuple[str, ...],
-             jobs: int | None, target: float | None, out: str | None, **values: Any) -> int:
+             jobs: int | None, target: float | None, out: str | None, trust: tuple[str, ...], **values: Any) -> int:
     """Compare, and return the exit status."""
     if refuse_torchrun("compare"):
         return 2
@@ -50,7 +50,7 @@ def _compare(runs: tuple[str, ...], algos: str | None, seeds: int | None, lrs: s
         if given := [flag(name) for name, value in played.items()
                      if value not in (None, ()) and name not in OF_THE_REPORT]:
             raise SettingsError(f"{given[0]} belongs to a comparison that plays runs, with --algos: leave it out")
-        _compare_runs([PastRun.open(Path(run)) for run in runs], target, out, values)
+        _compare_runs([PastRun.open(Path(run)) for run in runs], target, out, trust, values)
         return 0
     tried = read_grid(lrs, grid)
     names = [name.strip() for name in algos.split(",")]
@@ -73,11 +73,12 @@ def _without(asked: Asked, tried: Grid) -> dict[str, Any]:
         {"option": option} if option else {})
 
 
-def _compare_runs(runs: Sequence[PastRun], target: float | None, out: str | None, values: dict[str, Any]) -> None:
+def _compare_runs(runs: Sequence[PastRun], target: float | None, out: str | None, trust: Sequence[str],
+                  values: dict[str, Any]) -> None:
     """Report on existing runs."""
     if (root := values["data_root"]) is not None:
         runs = [replace(run, settings=replace(run.settings, data_root=root)) for run in runs]
-    findings = _examine(runs, values["device"], values["threads"])
+    findings = _examine(runs, values["device"], values["threads"], trust)
     comparison = judge(findings, target, None)
     folder = make_output_folder(out, "comparisons", "-".join(run.name for run in runs)[:80])
     write_report(comparison, findings, [], _command(), folder)
@@ -97,7 +98,7 @@ def _play(algos: Sequence[str], given: dict[str, Any], seeds: int, grid: Grid, a
         troubles += [f"{job.path.name} failed: {'only its played rounds count' if job in begun else 'left out'}"
                      for job in unplayed]
         if runs := [PastRun.open(job.path) for job in begun]:
-            findings = _examine(runs, given.get("device"), plan.threads)
+            findings = _examine(runs, given.get("device"), plan.threads, [given.get("model", "")])
             write_report(judge(findings, target, tuning), findings, troubles, _command(), folder)
     left_out = [algo for algo in plan.options if tuning and tuning.chosen(algo) is None]
     _check_whole([*failed, *unplayed], left_out, folder)
@@ -132,10 +133,10 @@ def _check_whole(failed: Sequence[Job], left_out: Sequence[str], folder: Path) -
         raise RunError("; ".join(said))
 
 
-def _examine(runs: Sequence[PastRun], device: str | None, threads: int | None) -> Findings:
+def _examine(runs: Sequence[PastRun], device: str | None, threads: int | None, trust: Sequence[str]) -> Findings:
     world = World.join(device or "auto", threads=threads)
     with show_steps("asking models", len(runs)) as advance:
-        return examine(runs, world, advance)
+        return examine(runs, world, trust, advance)
 
 
 def _command() -> str:
@@ -172,4 +173,6 @@ compare: click.Command = Command(
         ThemedOption("--out", theme="Comparison", type=PATH, metavar="DIR",
                help="Directory for runs and report: a new or empty one, or that of a comparison to continue. "
                     "Default: comparisons/ALGOS-DATA-TIME."),
+        ThemedOption("--trust", theme="Comparison", multiple=True, metavar="MODULE:NAME",
+                     help=f"With RUN...: {TRUST[0].lower()}{TRUST[1:]}"),
         *setting_options([setting.name for setting in fields(Settings) if setting.name not in NOT_ASKED])])

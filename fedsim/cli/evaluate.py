@@ -1,6 +1,6 @@
 """fedsim evaluate: score trained models again, on clean pictures and under driving perturbations."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import click
 import torch
 
 from fedsim.classes import ClassTable
-from fedsim.cli.command import PATH, Command
+from fedsim.cli.command import PATH, Command, trust_option
 from fedsim.data import cache
 from fedsim.data.datasets import SOURCES
 from fedsim.data.partition import HELD_OUT
@@ -39,14 +39,14 @@ class Opened:
     models: Sequence[Segmenter]  # of one kind, trained on the same scenes
 
     @classmethod
-    def open(cls, path: Path, device: torch.device) -> "Opened":
-        """Open a run's directory, or a .safetensors file of a run. Raises UserError."""
+    def open(cls, path: Path, device: torch.device, trust: Collection[str]) -> "Opened":
+        """Open a run's directory, or a .safetensors file of a run. trust: as in `Segmenter.load`. Raises UserError."""
         if path.suffix == ".safetensors":
-            model = Segmenter.load(path, device)
+            model = Segmenter.load(path, device, trust)
             settings = Settings.from_values(model.card.settings, origin=f"the model card of {path}")
             return cls(path, model.name, settings, [model])
         run = PastRun.open(path)
-        models = [Segmenter.load(file, device) for file in run.directory.weights()]
+        models = [Segmenter.load(file, device, trust) for file in run.directory.weights()]
         return cls(path, path.resolve().name, run.settings_here, models)
 
     def find_scenes(self) -> Source:
@@ -91,9 +91,10 @@ class Opened:
               help="CPU threads.  [default: the number of cores]")
 @click.option("--out", type=PATH, metavar="DIR",
               help="Directory for tables and figures, new or empty.  [default: evaluations/MODEL-TIME]")
+@trust_option()
 def evaluate(models: tuple[str, ...], asked: tuple[str, ...], eval_split: str | None, data: str | None,
              data_root: str | None, classes: int | None, seed: int, device: str, threads: int | None,
-             out: str | None) -> None:
+             out: str | None, trust: tuple[str, ...]) -> None:
     """Score trained models on a split, as it is and under driving perturbations.
 
     MODEL is the directory of a run that has ended, or a .safetensors file of one. If there are several, each is
@@ -102,7 +103,7 @@ def evaluate(models: tuple[str, ...], asked: tuple[str, ...], eval_split: str | 
     """
     perturbations = expand(asked)
     world = World.join(device, threads=threads)
-    opened = _name_apart([Opened.open(path, world.device) for path in dict.fromkeys(map(Path, models))])
+    opened = _name_apart([Opened.open(path, world.device, trust) for path in dict.fromkeys(map(Path, models))])
     opened = [replace(one, settings=_on(one.settings, data, data_root, classes, eval_split)) for one in opened]
     if len({one.settings.scored().name for one in opened}) > 1:
         raise SettingsError("the runs were scored on different splits or drives; name one with --eval-split")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from fedsim.cli.command import PATH, Command
+from fedsim.cli.command import PATH, Command, trust_option
 from fedsim.inference.export import FORMATS, INPUT, LABELS, LOGITS, SAMPLES
 from fedsim.inference.export import export as write
 from fedsim.inference.segmenter import Segmenter
@@ -20,14 +20,15 @@ from fedsim.report.tables import Table, print_block, print_tables
               help="The file to write, .onnx or .pt2; it must not exist yet.")
 @click.option("--with-resize", is_flag=True,
               help="Take pictures of any size, and give labels of the same size instead of logits.")
-def export(model: str, kind: str, out: str, with_resize: bool) -> None:
+@trust_option()
+def export(model: str, kind: str, out: str, with_resize: bool, trust: tuple[str, ...]) -> None:
     """Write a trained model as a file that runs without fedsim, and check it.
 
     MODEL is a run's directory or a .safetensors file of one. The file takes pictures as bytes and gives logits, at the
     size that the network sees; with --with-resize it takes pictures of any size and gives their labels. It has the
     model card in it. It is read again and must label sample scenes like the model itself.
     """
-    segmenter = Segmenter.load(Path(model))
+    segmenter = Segmenter.load(Path(model), trust=trust)
     card, equal = write(segmenter, kind, Path(out), with_resize)
     width, height = segmenter.card.input_size
     rows = [["network", f"{segmenter.card.model}, trained by {segmenter.card.algo}"],

@@ -12,9 +12,10 @@ from fedsim.cli.command import PATH, Command, ThemedOption, in_a_sentence
 from fedsim.data.partition import PARTITIONS, SPLIT_FILE
 from fedsim.errors import SettingsError
 from fedsim.options import flag
+from fedsim.own_code import check_said
 from fedsim.settings import compatible
-from fedsim.settings.fields import FLAGGED, PATHS, Settings, read_settings, type_name
-from fedsim.settings.registry import check_own_code
+from fedsim.settings.conversion import PATHS, TABLES, type_name
+from fedsim.settings.fields import FLAGGED, Settings, read_settings
 from fedsim.system.console import LOG
 from fedsim.system.paths import read_path
 
@@ -22,6 +23,7 @@ HELP = """Train one segmentation network from many cars that never share their p
 
 Ranks are started by torchrun: torchrun --nproc_per_node=4 -m fedsim.main --algo admm. Without it, one rank
 plays all cars."""
+EXAMPLES = {"option": "kappa=0.5", "model_option": "encoder_name=resnet18"}
 PLAIN = {"int": "N", "float": "X", "str": "TEXT"}
 TYPES = {"int": click.INT, "float": click.FLOAT, "str": click.STRING}
 DECIDING = {"algo", "partition", "aggregator", "server_optimizer"}  # settings that decide which others are read
@@ -62,7 +64,7 @@ def read_options(values: dict[str, Any], algos: Sequence[str] = ()) -> Asked:
     except ValueError as error:
         raise SettingsError(f"--config {path}: not a TOML file ({error})") from error
     settings = Settings.from_values(_overridden(loaded, given), origin=f"--config {path}")
-    check_own_code(settings.algo, given, f"--config {path}")
+    check_said(settings, given, f"--config {path}")
     if loaded.get("partition") not in (None, *PARTITIONS) and "partition" not in given:
         split = Path(read_path(loaded["partition"], f"--config {path}: --partition"))
         loaded |= {"partition": str(_beside(path, split))}
@@ -73,8 +75,9 @@ def read_options(values: dict[str, Any], algos: Sequence[str] = ()) -> Asked:
 
 def _overridden(loaded: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """Return a preset's settings with those of the command line in their place. Options are replaced one by one."""
-    both = loaded.get("option"), given.get("option")
-    return loaded | given | ({"option": both[0] | both[1]} if isinstance(both[0], dict) and both[1] else {})
+    tables = {name: loaded[name] | given[name] for name in TABLES if isinstance(loaded.get(name), dict)
+              and given.get(name)}
+    return loaded | given | tables
 
 
 def _fitting(loaded: dict[str, Any], given: dict[str, Any], played: Sequence[dict[str, Any]],
@@ -131,26 +134,36 @@ def _option(setting: "dataclasses.Field[Any]") -> ThemedOption:
     def complete(context: click.Context, option: click.Parameter, begun: str) -> list[CompletionItem]:
         return [CompletionItem(word) for word in words if word.startswith(begun)]
 
-    return ThemedOption(flag(setting.name), theme=theme, default=None, help=text, multiple=setting.name == "option",
+    return ThemedOption(flag(setting.name), theme=theme, default=None, help=text, multiple=setting.name in TABLES,
                   type=PATH if setting.name in PATHS else TYPES.get(kind, click.STRING),
                   shell_complete=complete if words else None,
                   metavar="|".join(choices) or setting.metadata["metavar"] or PLAIN[kind])
 
 
 def _read_named(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that `--option NAME=VALUE` sets: those with a flag by name, the others in `option`.
+    """Return the settings that `--option NAME=VALUE` and `--model-option NAME=VALUE` set.
 
-    Raises SettingsError.
+    An option of a method that has a flag is set by name, the others are in the table `option`. Raises SettingsError.
     """
+    tables = {table: _read_table(table, given[table]) for table in TABLES if table in given}
+    found = tables.get("option", {})
+    if twice := next((name for name in found if name in FLAGGED and given.get(name) is not None), None):
+        raise SettingsError(f"--option {twice} is given twice; give it once")
+    with_flag = {name: value for name, value in found.items() if name in FLAGGED}
+    if "option" in tables:
+        tables["option"] = {name: value for name, value in found.items() if name not in FLAGGED}
+    return with_flag | tables
+
+
+def _read_table(table: str, texts: Sequence[str]) -> dict[str, str]:
+    """Return the values by name of an option that is given as NAME=VALUE, several times. Raises SettingsError."""
     found: dict[str, str] = {}
-    for text in given.get("option", ()):
+    for text in texts:
         _, equals, value = text.partition("=")
         name = read_name(text)
         if not (name and equals):
-            raise SettingsError(f"--option is {text!r}; write NAME=VALUE, e.g. --option kappa=0.5")
-        if name in found or (name in FLAGGED and given.get(name) is not None):
-            raise SettingsError(f"--option {name} is given twice; give it once")
+            raise SettingsError(f"{flag(table)} is {text!r}; write NAME=VALUE, e.g. {flag(table)} {EXAMPLES[table]}")
+        if name in found:
+            raise SettingsError(f"{flag(table)} {name} is given twice; give it once")
         found[name] = value
-    with_flag = {name: value for name, value in found.items() if name in FLAGGED}
-    without = {name: value for name, value in found.items() if name not in FLAGGED}
-    return with_flag | ({"option": without} if "option" in given else {})
+    return found

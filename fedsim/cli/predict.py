@@ -9,7 +9,7 @@ from typing import NamedTuple
 import click
 import numpy as np
 
-from fedsim.cli.command import PATH, Command
+from fedsim.cli.command import PATH, Command, trust_option
 from fedsim.data.datasets.pairing import note_unused
 from fedsim.data.datasets.picture_files import folders, pictures, read_upright
 from fedsim.distributed.world import World
@@ -55,8 +55,9 @@ class Read(NamedTuple):
 @click.option("--threads", type=click.IntRange(1, MOST_THREADS), metavar="N",
               help="CPU threads of the network; other threads read and write pictures.  [default: the number of "
                    "cores]")
+@trust_option()
 def predict(model: str, paths: tuple[str, ...], out: str | None, alpha: float, batch_size: int, device: str,
-            threads: int | None) -> None:
+            threads: int | None, trust: tuple[str, ...]) -> None:
     """Segment pictures with a trained model.
 
     MODEL is a run's directory or a .safetensors file of one. PICTURE is a PNG or JPEG of any size. All
@@ -66,7 +67,7 @@ def predict(model: str, paths: tuple[str, ...], out: str | None, alpha: float, b
     indices and colours mean.
     """
     world = World.join(device, threads=threads)
-    segmenter = Segmenter.load(Path(model), world.device)
+    segmenter = Segmenter.load(Path(model), world.device, trust)
     given = [*map(Path, paths)]
     found = find(given)
     for note in note_left_out(given):

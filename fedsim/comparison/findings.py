@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,10 +38,11 @@ class Findings:
     predictions: dict[str, list[np.ndarray]]  # path of an ended run -> (h, w) uint8 of each shown scene
 
 
-def examine(runs: Sequence[PastRun], world: World, advance: Callable[[], None]) -> Findings:
+def examine(runs: Sequence[PastRun], world: World, trust: Collection[str], advance: Callable[[], None]) -> Findings:
     """Read runs and score their models; `advance` is called after each run.
 
-    Raises UserError if a run has no score yet, or if its scenes or its weights are missing or damaged.
+    trust: as in `Segmenter.load`. Raises UserError if a run has no score yet, or if its scenes or its weights are
+    missing or damaged.
     """
     trials, predictions = [], {}
     first = None
@@ -54,7 +55,7 @@ def examine(runs: Sequence[PastRun], world: World, advance: Callable[[], None]) 
         first = first or dealt  # all runs must have its scenes, or they cannot be compared
         own_scenes = {}
         if run.has_ended():
-            models = [Segmenter.load(file, world.device) for file in run.directory.weights()]
+            models = [Segmenter.load(file, world.device, trust) for file in run.directory.weights()]
             own_scenes = _score_own_scenes(models, dealt)
             predictions[path] = segment(models[0], dealt.eval_set, shown_indices(dealt.eval_set))
         trials.append(Trial(path, _comparable_settings(run), records, own_scenes, _digest(dealt.eval_set),

@@ -27,6 +27,7 @@ from fedsim.record.metrics_file import check_records, read_metrics
 from fedsim.record.output_folder import LOCK, hold_lock, make_empty_folder, not_empty
 from fedsim.report.words import format_setting
 from fedsim.settings import compatible, registry
+from fedsim.settings.conversion import TABLES
 from fedsim.settings.fields import Settings, read_settings
 from fedsim.system.console import LOG
 from fedsim.system.files import beside, write_whole
@@ -183,7 +184,8 @@ def _write_common(common: Mapping[str, Any], folder: Path) -> None:
             write_whole(path, "# What all runs of this comparison have in common.\n\n" + tomli_w.dumps(common))
         return
     was = _read_common(folder)
-    defaults = {setting.name: setting.default for setting in fields(Settings)} | _values_to_try({}) | {"option": {}}
+    defaults = {setting.name: setting.default for setting in fields(Settings)} | _values_to_try({}) | {
+        table: {} for table in TABLES}
     for name in sorted((was.keys() | common.keys()) - MAY_CHANGE):
         before, now = was.get(name, defaults.get(name)), common.get(name, defaults.get(name))
         # Values to try may be added: the name of a run's directory holds its own.

@@ -10,7 +10,8 @@ from fedsim.errors import SettingsError
 from fedsim.options import BadOption, Option, flag, number_text, options_of
 from fedsim.report.words import format_setting
 from fedsim.settings import registry
-from fedsim.settings.fields import FLAGGED, Settings, type_name
+from fedsim.settings.conversion import type_name
+from fedsim.settings.fields import FLAGGED, Settings
 
 Candidate = tuple[tuple[str, Any], ...]  # settings that are tried together, (name, value) each
 Grid = Mapping[str, Sequence[str]]  # name of a setting or an option -> the values to try, as they were typed

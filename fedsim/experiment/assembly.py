@@ -38,7 +38,7 @@ from fedsim.models.card import ModelCard
 from fedsim.models.flat import FlatModel
 from fedsim.models.loss import CrossEntropy, class_counts, class_weights
 from fedsim.seeds import OwnDraws, seed_torch
-from fedsim.settings.fields import Settings
+from fedsim.settings.fields import AUX_WEIGHT, Settings
 from fedsim.settings.methods import Methods
 
 
@@ -71,7 +71,7 @@ class Experiment:
         settings, size = self.settings, self.settings.input_size()
         assert size is not None, "defaults are resolved"
         return ModelCard(settings.model, settings.width, settings.norm, size, self.dealt.train_set.classes,
-                         config(settings)).metadata()
+                         config(settings), options=settings.model_option).metadata()
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
         return make_module(settings, len(source.classes), size)
 
     module = world.together(lambda: check_network(settings.model, build, len(source.classes), size, world.device,
-                                                  rule.recalibrates))
+                                                  rule.recalibrates, settings.aux_weight))
     dealt = deal(settings, source, cars, world, log)
     shards = dealt.shards
     if algorithm.pooled:
@@ -185,7 +185,7 @@ def make_module(settings: Settings, classes: int, size: tuple[int, int]) -> nn.M
     seed_torch(settings.seed, "initial weights")  # for functions that take no generator, such as torch.randn_like
     try:
         with OwnDraws(settings.seed, "initial weights"):
-            return build_model(settings.model, classes, settings.width, settings.norm)
+            return build_model(settings.model, classes, settings.width, settings.norm, settings.model_option)
     except RuntimeError as error:  # torch's allocator raises it
         if "memory" not in str(error):
             raise
@@ -237,4 +237,5 @@ def _make_training(settings: Settings, algorithm: Algorithm, duty: Duty, criteri
     optimizer = (SGD(settings.momentum, settings.weight_decay) if settings.optimizer == "sgd"
                  else Adam(settings.weight_decay))
     return LocalTraining(duty.work, duty.batch_size, optimizer, criterion, augmentation(settings.augment),
-                         settings.seed, _momentum_rule(settings, algorithm), classes, duty.measured_batches)
+                         settings.seed, _momentum_rule(settings, algorithm), classes, duty.measured_batches,
+                         AUX_WEIGHT if settings.aux_weight is None else settings.aux_weight)

@@ -9,7 +9,7 @@ seen if they change what the network computes from one step to the next.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -20,10 +20,13 @@ from fedsim.experiment.blame import describe, is_ctrl_c
 from fedsim.experiment.watched import is_same
 from fedsim.federation.batchnorm import use_batch_statistics
 from fedsim.models.flat import FlatModel, constants, norm_layers
+from fedsim.models.outputs import OneForm, Outputs, upsample
+from fedsim.own_code import is_own
 from fedsim.record.weights import weights_of
 from fedsim.seeds import seed_torch
 
 BATCH = 2  # scenes
+DRAWS = 8  # of the layers that a network leaves out by chance
 LIBRARIES = ("fedsim", "torch", "torchvision")
 REMEDY = ("cars take turns with the network, so what one car changes would reach the next: of all that is registered, "
           "only trainable parameters and running statistics of BatchNorm and InstanceNorm layers may change")
@@ -31,23 +34,24 @@ Alike = Callable[[Tensor, Tensor], bool]
 
 
 def check_network(name: str, build: Callable[[], nn.Module], classes: int, image_size: tuple[int, int],
-                  device: torch.device, recalibrates: bool = True) -> nn.Module:
+                  device: torch.device, recalibrates: bool = True, aux_weight: float | None = None) -> nn.Module:
     """Build a network, try a copy of it, and return the network itself, untrained and on the CPU.
 
     name: the value of --model. build: makes the network with the weights of round 0. image_size: (width, height) in
-    pixels of its pictures. recalibrates: whether running statistics are measured anew. Raises SettingsError if it
-    cannot be trained in a federation; the message names the tensor.
+    pixels of its pictures. recalibrates: whether running statistics are measured anew. aux_weight: of the loss of
+    auxiliary logits, if the user has given it. Raises SettingsError if the network cannot be trained in a federation;
+    the message names the tensor.
     """
     def refuse(what: str) -> SettingsError:
-        return SettingsError(f"--model {name}: {what}")
+        return SettingsError(f"--model {name}: {what.replace(f'its {OneForm.INSIDE}.', 'its ')}")
 
     try:
         module = build()
         if wrong := next(_faults(module), None):
             raise refuse(wrong)
-        if not is_known(module):
+        if aux_weight is not None or is_own(name) or not is_known(module):
             wrong = _compare(module, twin := build()) or try_network(twin, classes, image_size, device,
-                                                                            recalibrates)
+                                                                     recalibrates, aux_weight)
             if wrong:
                 raise refuse(wrong)
     except FedsimError:
@@ -129,20 +133,21 @@ def _compare(module: nn.Module, twin: nn.Module) -> str | None:
 
 
 def try_network(module: nn.Module, classes: int, image_size: tuple[int, int], device: torch.device,
-                recalibrates: bool = True) -> str | None:
+                recalibrates: bool = True, aux_weight: float | None = None) -> str | None:
     """Train and score a network for a moment, and say what is wrong with it, or None. This changes it.
 
-    classes: the number of channels that it must return; image_size: (width, height) in pixels of its pictures.
+    classes: the number of channels that it must return; image_size: (width, height) in pixels of its pictures;
+    aux_weight: of the loss of auxiliary logits, if the user has given it.
     """
-    trial = _Trial(FlatModel(module, device), classes, image_size)
+    trial = _Trial(FlatModel(module, device), classes, image_size, aux_weight)
     return next(itertools.chain(trial.train(), trial.measure() if recalibrates else (), trial.score()), None)
 
 
 class _Trial:
     """A network in trial, with two pictures and two labels."""
 
-    def __init__(self, model: FlatModel, classes: int, image_size: tuple[int, int]) -> None:
-        self.model, self.classes = model, classes
+    def __init__(self, model: FlatModel, classes: int, image_size: tuple[int, int], aux_weight: float | None) -> None:
+        self.model, self.classes, self.aux_weight = model, classes, aux_weight
         width, height = image_size
         draw = torch.Generator().manual_seed(1)
         pictures = torch.randn(BATCH, 3, height, width, generator=draw)
@@ -161,14 +166,16 @@ class _Trial:
         results = []
         self.model.module.train()
         for _ in range(2):
-            logits = self._step()
-            if wrong := self._what_is_wrong(logits):
+            logits, auxiliary = self._step()
+            if wrong := self._what_is_wrong(logits) or self._what_is_wrong_beside(auxiliary):
                 yield wrong
                 return
-            loss = F.cross_entropy(logits, self.labels)
+            loss = sum((F.cross_entropy(upsample(one, self.labels.shape[1:]), self.labels) for one in auxiliary),
+                       F.cross_entropy(logits, self.labels))
             loss.backward()
             yield from self._changed("a training step")
             results.append((logits.detach(), self.model.gradient.clone(), self.model.statistics.clone()))
+        yield from self._out_of_reach()
         if not all(self.is_alike(one, other) for one, other in zip(*results, strict=True)):
             yield ("it computes something else when the same step is taken again: it keeps something between steps "
                    "that is no registered tensor, or draws random numbers that are not from torch's own generator")
@@ -206,18 +213,36 @@ class _Trial:
             yield ("in eval mode it changes itself or draws random numbers, so a score would depend on the scores "
                    "before it: do so only if self.training is true")
 
-    def _step(self) -> Tensor:
+    def _out_of_reach(self) -> Iterator[str]:
+        """Yield the name of a parameter that no loss depends on. A layer may be left out by chance, but not always."""
+        trained = {name: p for name, p in self.model.module.named_parameters() if p.requires_grad}
+        unreached = {*trained}
+        for seed in range(DRAWS):
+            if not unreached:
+                return
+            logits, auxiliary = self._step(seed)
+            total = sum((one.sum() for one in auxiliary), logits.sum())
+            gradients = torch.autograd.grad(total, [*trained.values()], allow_unused=True)
+            unreached -= {name for name, gradient in zip(trained, gradients, strict=True) if gradient is not None}
+        if unreached:
+            name = next(name for name in trained if name in unreached)
+            yield (f"no loss depends on its {name}, so that it would never be trained: let what the network returns "
+                   "depend on it, or freeze it (requires_grad_(False))")
+
+    def _step(self, seed: int = 1) -> Outputs:
         model = self.model
         model.parameters.copy_(self.start[0])
         model.load_norms(self.start[1])
         model.gradient.zero_()
-        seed_torch(1, "trial")
-        return model.module(self.pictures)  # type: ignore[no-any-return]
+        seed_torch(seed, "trial")
+        returned = model.module(self.pictures)
+        return returned if isinstance(returned, Outputs) else Outputs(returned)
 
     def _what_is_wrong(self, logits: object) -> str | None:
         wanted = (BATCH, self.classes, *self.pictures.shape[2:])
         if not isinstance(logits, Tensor):
-            return f"it returns {type(logits).__name__}; it must return one tensor of logits (B, classes, H, W)"
+            return (f"it returns {type(logits).__name__}; it must return logits (B, classes, H, W), a tuple that "
+                    'begins with them, or a dictionary with "out"')
         if tuple(logits.shape) != wanted or logits.dtype != torch.float32:
             return (f"it returns {tuple(logits.shape)} {_type(logits)} for pictures {tuple(self.pictures.shape)}; "
                     f"logits (B, classes, H, W) are {wanted} float32")
@@ -225,6 +250,17 @@ class _Trial:
             return "it returns numbers that are not finite"
         if self.model.module.training and not logits.requires_grad:
             return "what it returns does not depend on its parameters, so it cannot be trained"
+        return None
+
+    def _what_is_wrong_beside(self, auxiliary: Sequence[object]) -> str | None:
+        if self.aux_weight is not None and not auxiliary:
+            return f"--aux-weight is {self.aux_weight}, but it returns no auxiliary logits in training: leave it out"
+        for place, one in enumerate(auxiliary, start=1):
+            if not (isinstance(one, Tensor) and one.ndim == 4 and one.shape[:2] == (BATCH, self.classes)
+                    and one.dtype == torch.float32 and bool(one.isfinite().all())):
+                what = f"{tuple(one.shape)} {_type(one)}" if isinstance(one, Tensor) else type(one).__name__
+                return (f"beside its logits it returns {what} in training, as output {place}; auxiliary logits are "
+                        f"{(BATCH, self.classes)} and a height and a width, finite float32")
         return None
 
     def _changed(self, when: str) -> Iterator[str]:

@@ -14,11 +14,11 @@ from fedsim.errors import OutputError, SettingsError
 from fedsim.experiment.identity import FREE
 from fedsim.experiment.past_run import PastRun
 from fedsim.options import flag, options_of
+from fedsim.own_code import check_said
 from fedsim.record.overview import Overview, read_environment
 from fedsim.record.part_files import digest_of
 from fedsim.settings.fields import Settings
 from fedsim.settings.methods import make_methods
-from fedsim.settings.registry import check_own_code
 from fedsim.system.launchers import PARENT
 
 OF_THE_COMMAND = ("resume", "out", "config")  # options that name a place, and do not belong to the run itself
@@ -71,12 +71,14 @@ def settings_to_continue(path: Path, given: Mapping[str, Any]) -> Settings:
     the result.
     """
     settings = PastRun.open(path).settings_here
-    check_own_code(settings.algo, given, f"{path / 'config.toml'}")
+    check_said(settings, given, f"{path / 'config.toml'}")
     asked = Settings(**{name: value for name, value in given.items() if name not in OF_THE_COMMAND})
     for name in [one.name for one in fields(Settings) if one.name in given.keys() - {*OF_THE_COMMAND, *FREE}]:
         said, was, wanted = flag(name), getattr(settings, name), getattr(asked, name)
         if name == "option":
             said, was, wanted = _first_other_option(settings, wanted)
+        if name == "model_option":
+            said, was, wanted = _first_other(settings.model_option, wanted)
         if was != wanted and not _says_the_same(name, was, wanted):
             earlier = "without it" if was is None else f"with {was}"
             raise SettingsError(f"{said} is {wanted}, but {path} was run {earlier}, and that would change the result: "
@@ -115,6 +117,12 @@ def _first_other_option(settings: Settings, wanted: Mapping[str, Any]) -> tuple[
     pairs = [(f"--option {name}", *(values.get(name, known[name].default) for values in (was, will_be)))
              for name in wanted]
     return next((pair for pair in pairs if pair[1] != pair[2]), ("--option", None, None))
+
+
+def _first_other(had: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[str, Any, Any]:
+    """Return the first option of the network that differs from the run's, with its values before and now."""
+    other = next((name for name, value in wanted.items() if had.get(name) != value), None)
+    return f"--model-option {other}", had.get(str(other)), wanted.get(str(other))
 
 
 def _says_the_same(name: str, was: Any, wanted: Any) -> bool:

@@ -34,9 +34,10 @@ from fedsim.federation.rounds import initial_state, simulate
 from fedsim.federation.scoring import models, score, trivial_baselines
 from fedsim.federation.state import RoundResult, State
 from fedsim.models.flat import Norms
+from fedsim.own_code import options_that_say_it
 from fedsim.record.checkpoints import Checkpoints
 from fedsim.record.output_folder import make_dated_folder
-from fedsim.record.overview import Overview, own_code_option
+from fedsim.record.overview import Overview
 from fedsim.record.round_record import add_score, car_details, round_record
 from fedsim.record.run_directory import RunDirectory
 from fedsim.record.weights import weights_of
@@ -111,7 +112,7 @@ def _new_directory(experiment: Experiment, start: dict[str, Any]) -> RunDirector
         path, config(settings),
         experiment.environment() | start | {"command": shlex.join(sys.argv),
                                             "warnings": _collect_warnings(experiment)},
-        header=f"repeat with: fedsim run --ranks {size} --config {config_file}{own_code_option(settings.algo)}",
+        header=f"repeat with: fedsim run --ranks {size} --config {config_file}{options_that_say_it(config(settings))}",
         write_others=lambda folder: write_split(folder / SPLIT_FILE, dealt.shards, dealt.train_set, settings.data))
 
 
@@ -182,7 +183,7 @@ def _play(experiment: Experiment, checkpoints: Checkpoints, journal: "Journal | 
             if stop:
                 path = checkpoints.folder.parent
                 raise Stopped(f"stopped by {signal.Signals(stop).name} after round {state.round} of {settings.rounds}; "
-                              f"--resume {shlex.quote(str(path))}{own_code_option(settings.algo)} goes on", stop)
+                              f"--resume {shlex.quote(str(path))}{options_that_say_it(config(settings))} goes on", stop)
     return state
 
 

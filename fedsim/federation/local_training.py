@@ -13,6 +13,7 @@ from fedsim.evaluation.metrics import Tally
 from fedsim.federation.local_work import LocalWork, Turn
 from fedsim.federation.optimizers import SGD, Adam, Momentum
 from fedsim.models.flat import FlatModel
+from fedsim.models.outputs import Outputs, upsample
 from fedsim.seeds import seed_torch
 
 Correction = Callable[[Tensor], Tensor | None]  # w (d,) -> what is added to the gradient (d,)
@@ -34,6 +35,7 @@ class LocalTraining:
     across_rounds: str = "none"  # what momentum a car starts a round with, see fedsim.federation.momentum
     classes: int | None = None  # number of classes whose predictions are tallied; None for labels without classes
     measured_batches: int = MEASURED_BATCHES  # for the statistics of BatchNorm
+    aux_weight: float = 0.0  # of the loss of each of a network's auxiliary logits
 
     def turn(self, images: int, round_number: int, car: int) -> Turn:
         """Return the round of a car with `images` scenes, for `work`."""
@@ -46,6 +48,17 @@ class LocalTraining:
     def pictures(self, images: int, round_number: int, car: int) -> int:
         """Return the number of pictures that a car with `images` scenes trains on in a round, counted each time."""
         return self.work.pictures(self.turn(images, round_number, car))
+
+    def loss(self, returned: Tensor | Outputs, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss of what a network returns in training, and its logits (B, C, H, W).
+
+        Auxiliary logits are upsampled to the size of the labels, and each adds its own loss.
+        """
+        logits, auxiliary = returned if isinstance(returned, Outputs) else (returned, ())
+        loss = self.criterion(logits, labels)
+        for one in auxiliary:
+            loss = loss + self.aux_weight * self.criterion(upsample(one, labels.shape[1:]), labels)
+        return loss, logits
 
 
 class Trained(NamedTuple):
@@ -80,12 +93,11 @@ def train_locally(model: FlatModel, scenes: CarScenes, training: LocalTraining, 
     for positions in training.work.positions(training.turn(len(scenes), round_number, car)):
         images, labels = scenes.batch(positions, augment)
         model.gradient.zero_()
-        outputs = model.module(images)
-        loss = training.criterion(outputs, labels)
+        loss, logits = training.loss(model.module(images), labels)
         loss.backward()
         gradient_norms.append(torch.linalg.vector_norm(model.theta_gradient))
         if tally:
-            tally.add(labels, outputs.detach().max(1).indices)  # argmax takes longer
+            tally.add(labels, logits.detach().max(1).indices)  # argmax takes longer
         extra = correction(model.theta)
         if extra is not None:
             model.theta_gradient.add_(extra)

@@ -1,6 +1,6 @@
 """A trained network, loaded from one file, that segments pictures of any size."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from fedsim.data.pixels import resize_picture, standardise
 from fedsim.errors import DataError, OutputError, SettingsError
 from fedsim.evaluation.evaluate import BATCH
 from fedsim.models.card import ModelCard
+from fedsim.own_code import is_own
 from fedsim.record.run_directory import RunDirectory
 from fedsim.record.weights import fill, read_weights
 from fedsim.system.paths import read_path
@@ -34,20 +35,16 @@ class Segmenter:
 
     @classmethod
     @use_defaults()
-    def load(cls, path: Path, device: torch.device = CPU) -> "Segmenter":
+    def load(cls, path: Path, device: torch.device = CPU, trust: Collection[str] = ()) -> "Segmenter":
         """Load the global model of a run's directory, or the model in a .safetensors file that a run has written.
 
-        Raises UserError if there is no such model, or its file is damaged.
+        trust: the networks of a user's own, MODULE:NAME, that may be imported. Raises UserError if there is no such
+        model, its file is damaged, or it names code that is not trusted.
         """
         file = _find_weights(path)
         state, metadata = read_weights(file)
         card = ModelCard.read(metadata, file)
-        try:
-            with torch.device("meta"):  # a damaged card may ask for more than there is memory
-                module = card.network()
-        except (SettingsError, RuntimeError, OverflowError) as error:
-            raise OutputError(f"the model card of {file} is damaged: it describes no network that can be built "
-                              f"({str(error).splitlines()[0]}); get the file anew") from error
+        module = _make_own(card, file, trust) if is_own(card.model) else _make_unfilled(card, file)
         fill(module, state, file)
         if any(buffer.is_meta for buffer in module.buffers()):  # a constant that no file holds: it is computed again
             with torch.random.fork_rng([]):
@@ -127,6 +124,31 @@ def _labels_by_class(logits: Tensor, size: tuple[int, int]) -> Tensor:
         labels.masked_fill_(here > best, index)
         torch.maximum(best, here, out=best)
     return labels[0, 0]
+
+
+def _make_unfilled(card: ModelCard, file: Path) -> nn.Module:
+    """Make the network of a card without its numbers. Raises OutputError if there can be no such network."""
+    try:
+        with torch.device("meta"):  # a damaged card may ask for more than there is memory
+            return card.network()
+    except (SettingsError, RuntimeError, OverflowError) as error:
+        raise OutputError(f"the model card of {file} is damaged: it describes no network that can be built "
+                          f"({str(error).splitlines()[0]}); get the file anew") from error
+
+
+def _make_own(card: ModelCard, file: Path, trust: Collection[str]) -> nn.Module:
+    """Make a network of a user's own. Raises UserError if it is not trusted, or cannot be made."""
+    if card.model not in trust:
+        raise SettingsError(f"{file} names code of its own, {card.model}, which runs with all your rights: say "
+                            f"--trust {card.model} as well if you trust it")
+    try:
+        with torch.random.fork_rng([]):
+            return card.network()
+    except SettingsError as error:
+        raise OutputError(f"{file}: {error}") from error
+    except Exception as error:  # whatever a user's own code does
+        raise OutputError(f"{file}: --model {card.model} raises {type(error).__name__}: "
+                          f"{' '.join(str(error).split())}") from error
 
 
 def _find_weights(path: Path) -> Path:

@@ -1,12 +1,17 @@
-"""The networks by name: SegNet's variants and torchvision's segmentation models."""
+"""The networks by name: SegNet's variants, torchvision's segmentation models, and a user's own."""
 
 import difflib
+from collections.abc import Mapping
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fedsim.errors import SettingsError
+from fedsim.models.outputs import OneForm
+from fedsim.models.own import check_arguments, make_own, read_value
 from fedsim.models.segnet import LAYOUTS, SegNet
+from fedsim.own_code import is_own
 
 MODELS = tuple(LAYOUTS)
 MOST_CHANNELS = 2**16  # of a first stage
@@ -15,28 +20,36 @@ MOST_GROUPS = 8  # groups of a group normalisation at most; they must divide the
 TORCHVISION = "torchvision:"  # before the name of a model of torchvision.models.segmentation
 
 
-def build_model(name: str, classes: int, width: int | None, norm: str = "batch") -> nn.Module:
+def build_model(name: str, classes: int, width: int | None, norm: str = "batch",
+                options: Mapping[str, Any] | None = None) -> nn.Module:
     """Build a network with fresh weights: images (B, 3, H, W) float32 -> logits (B, classes, H, W).
+
+    In training it may return `Outputs`, with auxiliary logits. options: arguments of a network of torchvision or of a
+    user's own.
 
     width: channels of the first stage, the others in proportion; None keeps the network's own. norm: "group" replaces
     BatchNorm by group normalisation (Wu & He 2018, arXiv:1803.08494), which has no statistics that cars would share.
-    Weights are drawn as torch draws them. Raises SettingsError for an unknown name or an impossible width.
+    Weights are drawn as torch draws them. Raises SettingsError for an unknown name, an impossible width, or an option
+    that the network does not have.
     """
-    model = _build(name, classes, width)
+    model = _build(name, classes, width, options or {})
     if norm == "group":
         _group_norms(model)
     return model
 
 
-def _build(name: str, classes: int, width: int | None) -> nn.Module:
+def _build(name: str, classes: int, width: int | None, options: Mapping[str, Any]) -> nn.Module:
     if width is not None and width < 1:
         raise SettingsError(f"--width is {width}; the first stage needs at least 1 channel")
-    if name.startswith(TORCHVISION):
+    if ":" in name:
         if width is not None:
             raise SettingsError(f"--width has no meaning for {name}; leave it out or take one of {_names()}")
-        return _LogitsOnly(_torchvision_model(name.removeprefix(TORCHVISION), classes))
+        return OneForm(make_own(name, classes, options) if is_own(name) else
+                       _torchvision_model(name.removeprefix(TORCHVISION), classes, options))
     if name not in LAYOUTS:
         raise _unknown(name)
+    if options:
+        raise SettingsError(f"--model-option {next(iter(options))}: {name} has no such option; it has --width alone")
     layout = LAYOUTS[name]
     return SegNet(layout if width is None else layout.scaled(width), classes)
 
@@ -75,31 +88,22 @@ def _group_norms(module: nn.Module) -> None:
             _group_norms(layer)
 
 
-class _LogitsOnly(nn.Module):
-    """A torchvision model that returns logits, as fedsim's networks do, and not a dictionary."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.model(images)["out"]
-
-
-def _torchvision_model(name: str, classes: int) -> nn.Module:
+def _torchvision_model(name: str, classes: int, options: Mapping[str, Any]) -> nn.Module:
     from torchvision import models  # late, because the import takes a second
 
     known = models.list_models(module=models.segmentation)
     if name not in known:
         raise SettingsError(f"torchvision has no segmentation model {name!r}; it has {', '.join(known)}")
-    return models.get_model(name, weights=None, weights_backbone=None, num_classes=classes)
+    given = {key: read_value(value) for key, value in options.items()}
+    check_arguments(models.get_model_builder(name), f"{TORCHVISION}{name}", given)
+    return models.get_model(name, **{"weights": None, "weights_backbone": None, "num_classes": classes} | given)
 
 
 def _unknown(name: str) -> SettingsError:
     near = difflib.get_close_matches(name, MODELS, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
-    return SettingsError(f"--model is {name!r}{hint}; valid are {_names()} and {TORCHVISION}NAME, where NAME "
-                         "is one of torchvision's segmentation models")
+    return SettingsError(f"--model is {name!r}{hint}; valid are {_names()}, {TORCHVISION}NAME, where NAME "
+                         "is one of torchvision's segmentation models, and your own as mypackage.mymodule:MyNetwork")
 
 
 def _names() -> str:

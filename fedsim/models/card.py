@@ -6,7 +6,7 @@ is run.
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class ModelCard:
     classes: ClassTable
     settings: Mapping[str, Any]  # of the run that trained it
     version: str = __version__  # of the program that trained it
+    options: Mapping[str, str] = field(default_factory=dict)  # arguments of the network
 
     @property
     def algo(self) -> str:
@@ -44,7 +45,7 @@ class ModelCard:
 
     def network(self) -> nn.Module:
         """Build the network with fresh weights."""
-        return build_model(self.model, len(self.classes), self.width, self.norm)
+        return build_model(self.model, len(self.classes), self.width, self.norm, self.options)
 
     def metadata(self) -> dict[str, str]:
         """Return the card as metadata of a file of weights."""
@@ -53,7 +54,8 @@ class ModelCard:
                    zip(self.classes.names, self.classes.colours, strict=True)]
         return {
             "fedsim": self.version,
-            "network": json.dumps({"model": self.model, "width": self.width, "norm": self.norm}),
+            "network": json.dumps({"model": self.model, "width": self.width, "norm": self.norm} | (
+                {"options": dict(self.options)} if self.options else {})),
             "input": json.dumps({"width": width, "height": height, "channels": "RGB", "resized": RESIZED,
                                  "standardised": STANDARDISED}),
             "output": json.dumps({"labels": LABELS}),
@@ -69,14 +71,14 @@ class ModelCard:
             raise OutputError(f"{path} has no model card, so its network is unknown; take a file of weights "
                               "that a run of fedsim has written")
         parts = {part: _part(metadata, part, path) for part in _READERS}
-        model, width, norm = parts["network"]
+        model, width, norm, options = parts["network"]
         names, colours = parts["classes"]
         try:
             check_image_size(model, parts["input"])
         except SettingsError as error:
             raise _damaged(path, "its network cannot see pictures of its input's size") from error
         return cls(model, width, norm, parts["input"], ClassTable(names, colours, parts["void_colour"]),
-                   parts["settings"], metadata["fedsim"])
+                   parts["settings"], metadata["fedsim"], options)
 
 
 def _part(metadata: Mapping[str, str], part: str, path: Path) -> Any:
@@ -92,11 +94,12 @@ def _damaged(path: Path, why: str) -> OutputError:
     return OutputError(f"the model card of {path} is damaged: {why}; get the file anew")
 
 
-def _network(value: Any) -> tuple[str, int | None, str]:
+def _network(value: Any) -> tuple[str, int | None, str, dict[str, str]]:
     width = None if value["width"] is None else _number(value["width"], 1, MOST_CHANNELS)
     if value["norm"] not in NORMS:
         raise ValueError(f"norm must be {' or '.join(NORMS)}")
-    return _text(value["model"]), width, value["norm"]
+    options = {_text(name): _text(one) for name, one in _settings(value.get("options", {})).items()}
+    return _text(value["model"]), width, value["norm"], options
 
 
 def _input(value: Any) -> tuple[int, int]:

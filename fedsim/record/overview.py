@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedsim.options import spread_options
+from fedsim.own_code import options_that_say_it
 from fedsim.system.files import is_locked
 
 RUN_FILES = ("environment.json", "metrics.jsonl")  # a directory with one of them belongs to a run
@@ -86,9 +87,9 @@ class Overview:
     @property
     def resume(self) -> str:
         """The command that goes on with the run."""
-        ranks, algo = self.environment.get("ranks"), str(self.settings.get("algo", ""))
+        ranks = self.environment.get("ranks")
         return (f"fedsim run --ranks {ranks if type(ranks) is int else 1} --resume {shlex.quote(str(self.path))}"
-                f"{own_code_option(algo)}")
+                f"{options_that_say_it(self.settings)}")
 
 
 def find_runs(folder: Path) -> Iterator[Path]:
@@ -98,14 +99,6 @@ def find_runs(folder: Path) -> Iterator[Path]:
             folders.clear()
             yield Path(parent)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-
-
-def own_code_option(algo: str) -> str:
-    """Return " --algo MODULE:CLASS" for a user's own algorithm, "" for one of fedsim's.
-
-    Commands that repeat a run or go on with it need it: fedsim runs no code that only a file names.
-    """
-    return f" --algo {shlex.quote(algo)}" if ":" in algo else ""
 
 
 def read_environment(path: Path) -> dict[str, Any]:

@@ -1,11 +1,10 @@
 """The settings of a run: one frozen dataclass, from which command line and presets are made."""
 
 import math
-import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields, make_dataclass, replace
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +16,11 @@ from fedsim.data.partition import HELD_OUT, PARTITIONS, Scored
 from fedsim.errors import SettingsError
 from fedsim.options import BadOption, Option, flag, number_text
 from fedsim.settings import registry
+from fedsim.settings.conversion import convert
 from fedsim.system.paths import read_path
 
-PATHS = ("data_root", "partition", "out", "resume")  # the settings that may name a file or a folder
 MOST_THREADS = 1024
+AUX_WEIGHT = 0.4  # of auxiliary logits, as in PSPNet (Zhao et al. 2017, arXiv:1612.01105, §5.2)
 MOST_CHANNELS = 2**16  # of a network's first stage
 
 
@@ -113,8 +113,17 @@ class CommonSettings:
         "Class weights of the loss, from the class frequencies over all cars.",
         choices=("none", "median-frequency", "sqrt-median-frequency"))
 
-    model: str = setting("Model", "segnet-small", "Network: segnet-small, segnet-basic, segnet or torchvision:NAME.",
-        suggests=("segnet-small", "segnet-basic", "segnet"))
+    model: str = setting("Model", "segnet-small",
+        "Network: segnet-small, segnet-basic, segnet, torchvision:NAME, or one of your own, as "
+        "mypackage.mymodule:MyNetwork.", suggests=("segnet-small", "segnet-basic", "segnet"),
+        metavar="NAME|MODULE:NAME")
+    model_option: Mapping[str, Any] = field(default_factory=dict, hash=False, metadata={
+        "theme": "Model", "choices": (), "suggests": (), "metavar": "NAME=VALUE",
+        "help": "Argument of a network of your own or of torchvision; may be given several times. A value is text, a "
+                "number, a list, true, false or none."})
+    aux_weight: float | None = setting("Model", None,
+        "Weight of the loss of each of the auxiliary logits that a network of your own or of torchvision returns in "
+        f"training. Default: {AUX_WEIGHT}.")
     width: int | None = setting("Model", None,
         "Channels of a SegNet's first stage; the other stages change in proportion.")
     norm: str = setting("Model", "batch",
@@ -169,7 +178,8 @@ class CommonSettings:
 
     def __post_init__(self) -> None:
         for one in fields(self):
-            object.__setattr__(self, one.name, _convert(one, getattr(self, one.name)))
+            if one.name not in FLAGGED:  # `_spread_options` reads the options of methods
+                object.__setattr__(self, one.name, convert(one, getattr(self, one.name)))
         object.__setattr__(self, "algo", registry.short_name(self.algo))
         self._spread_options()
         for name, allowed in CHOICES.items():
@@ -182,7 +192,8 @@ class CommonSettings:
         _check(self, "threads", lambda value: 1 <= value <= MOST_THREADS, f"at least 1 and at most {MOST_THREADS}")
         for name in ("lr", "alpha", "clip_norm"):
             _check(self, name, lambda value: 0 < value <= 1e38, "above 0 and at most 1e38")
-        _check(self, "weight_decay", lambda value: 0 <= value <= 1e38, "at least 0 and at most 1e38")
+        for name in ("weight_decay", "aux_weight"):
+            _check(self, name, lambda value: 0 <= value <= 1e38, "at least 0 and at most 1e38")
         for name in ("momentum", "car_failures"):
             _check(self, name, lambda value: 0 <= value < 1, "at least 0 and below 1")
         _check(self, "timeout", lambda value: 0 < value <= 1e6, "above 0 and at most a million")
@@ -298,35 +309,6 @@ def read_settings(path: str | Path) -> dict[str, Any]:
         return tomllib.loads(Path(read_path(path, "the settings file")).read_text(encoding="utf-8"))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
-
-
-def type_name(kind: Any) -> str:
-    """Return the name of a setting's type, such as "int" or "int | None"."""
-    return kind.__name__ if isinstance(kind, type) else str(kind)
-
-
-def _convert(one: "Field[Any]", value: Any) -> Any:
-    """Convert a value from a file or a program to the setting's own type. Raises SettingsError.
-
-    It also takes a number for local_epochs, which is a text, a whole number for a decimal one, NumPy's numbers, and a
-    path for its text.
-    """
-    if (value is None and one.default is None) or one.name in FLAGGED:
-        return value  # `_spread_options` reads the options of methods
-    value = value.item() if hasattr(value, "item") and not isinstance(value, type) else value
-    kind, number = type_name(one.type).removesuffix(" | None"), type(value) in (int, float)
-    if one.name == "option" and isinstance(value, Mapping):
-        return dict(value)
-    if one.name == "local_epochs" and number:
-        return str(value)
-    if kind == "str" and isinstance(value, os.PathLike):
-        value = os.fspath(value)
-    if kind == "float" and number and abs(value) < 1e300:
-        return float(value)
-    if type(value).__name__ != kind or (kind == "int" and abs(value) >= 2**63):
-        expected = "a table of options by name" if one.name == "option" else kind
-        raise SettingsError(f"{flag(one.name)} is {value!r}; expected {expected}")
-    return read_path(value, flag(one.name)) if one.name in PATHS else value
 
 
 def _check(settings: CommonSettings, name: str, holds: Any, allowed: str) -> None:

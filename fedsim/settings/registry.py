@@ -4,17 +4,14 @@ A method is an algorithm, a server optimiser or an aggregator. Its options are t
 """
 
 import dataclasses
-import importlib
-import os
-import sys
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from fedsim.aggregation import AGGREGATORS
 from fedsim.algorithms import ALGORITHMS, VARIANTS, Algorithm
 from fedsim.algorithms.server_optimizers import SERVER_OPTIMIZERS, Plain, ServerOptimizer
 from fedsim.errors import SettingsError
 from fedsim.options import Option, options_of
+from fedsim.own_code import find_own
 
 # Names that stand for FedAvg with a server optimiser.
 COMBINATIONS = {optimizer.algo: optimizer.name for optimizer in SERVER_OPTIMIZERS.values()}
@@ -54,16 +51,6 @@ def algorithm_class(name: str) -> type[Algorithm]:
 def server_class(name: str | None) -> type[ServerOptimizer]:
     """Return the server optimiser of a name; the plain step for None."""
     return Plain if name is None else SERVER_OPTIMIZERS[name]
-
-
-def check_own_code(name: str, given: Mapping[str, Any], origin: str) -> None:
-    """Raise SettingsError if a file names code to run and the command line does not.
-
-    given: the options of the command line.
-    """
-    if ":" in name and given.get("algo") != name:
-        raise SettingsError(f"{origin} names code of its own, algo = {name!r}, which runs with all your rights: say "
-                            f"--algo {name} as well if you trust it")
 
 
 def flagged_options() -> dict[str, dict[str, Option]]:
@@ -111,22 +98,8 @@ def _merge(option: Option, variant: Option) -> Option:
 
 
 def _own_class(name: str) -> type[Algorithm]:
-    """Import the class MODULE:CLASS, found as Python finds modules, the working directory first."""
-    module_name, _, class_name = name.partition(":")
-    where = os.getcwd()
-    if where not in sys.path:
-        sys.path.insert(0, where)
-    try:
-        module = importlib.import_module(module_name)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # whatever a user's module does when it is imported
-        raise SettingsError(f"--algo {name}: importing {module_name or 'nothing'} failed "
-                            f"({type(error).__name__}: {' '.join(str(error).split())}); it is looked for in the "
-                            "working directory and on PYTHONPATH") from error
-    kind = getattr(module, class_name, None)
-    if kind is None:
-        raise SettingsError(f"--algo {name}: {module_name} has no {class_name!r}")
+    """Import the class MODULE:CLASS. Raises SettingsError if it is no algorithm."""
+    kind, class_name = find_own("algo", name), name.partition(":")[2]
     if not (isinstance(kind, type) and issubclass(kind, Algorithm)):
         raise SettingsError(f"--algo {name}: {class_name} is no subclass of fedsim.algorithms.Algorithm")
     for method in ("contribute", "update"):

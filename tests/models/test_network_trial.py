@@ -65,7 +65,7 @@ def use(monkeypatch):
     """A function that puts a network in the place of segnet-small."""
     def use(make):
         for place in ("fedsim.experiment.assembly", "fedsim.models.card"):
-            monkeypatch.setattr(f"{place}.build_model", lambda name, classes, width, norm: make(classes))
+            monkeypatch.setattr(f"{place}.build_model", lambda name, classes, width, norm, options: make(classes))
 
     return use
 

@@ -4,17 +4,18 @@ import shlex
 
 import pytest
 
-from fedsim.record.overview import own_code_option, read_environment
+from fedsim.own_code import options_that_say_it
+from fedsim.record.overview import read_environment
 
 
 @pytest.mark.parametrize("algo", ["my.module:Mine", "my module:Mine", "$(x):'y'"])
 def test_the_option_for_own_code_survives_a_shell(algo):
     """Catches a name that is not quoted."""
-    assert shlex.split(own_code_option(algo)) == ["--algo", algo]
+    assert shlex.split(options_that_say_it({"algo": algo, "model": "segnet"})) == ["--algo", algo]
 
 
 def test_an_algorithm_of_fedsims_own_needs_no_option():
-    assert own_code_option("admm") == ""
+    assert options_that_say_it({"algo": "admm", "model": "torchvision:fcn_resnet50"}) == ""
 
 
 @pytest.mark.parametrize("text", [None, "", "[1]", "{", "[" * 100_000])

@@ -1,0 +1,75 @@
+"""Values of settings from files and programs, converted to the setting's own type."""
+
+import ast
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import Field
+from typing import Any
+
+from fedsim import own_code
+from fedsim.errors import SettingsError
+from fedsim.options import flag
+from fedsim.system.paths import read_path
+
+PATHS = ("data_root", "partition", "out", "resume")  # the settings that may name a file or a folder
+TABLES = ("option", "model_option")  # the settings that are tables of values by name
+
+
+def type_name(kind: Any) -> str:
+    """Return the name of a setting's type, such as "int" or "int | None"."""
+    return kind.__name__ if isinstance(kind, type) else str(kind)
+
+
+def convert(one: "Field[Any]", value: Any) -> Any:
+    """Convert a value from a file or a program to the setting's own type. Raises SettingsError.
+
+    It also takes a number for local_epochs, which is a text, a whole number for a decimal one, NumPy's numbers, and a
+    path for its text.
+    """
+    if value is None and one.default is None:
+        return value
+    value = value.item() if hasattr(value, "item") and not isinstance(value, type) else value
+    kind, number = type_name(one.type).removesuffix(" | None"), type(value) in (int, float)
+    if one.name in TABLES and isinstance(value, Mapping):
+        return dict(value) if one.name == "option" else {str(key): _as_text(key, one) for key, one in value.items()}
+    if one.name in own_code.NAMING and callable(value):
+        return _name_code(one.name, value)
+    if one.name == "local_epochs" and number:
+        return str(value)
+    if kind == "str" and isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if kind == "float" and number and abs(value) < 1e300:
+        return float(value)
+    if type(value).__name__ != kind or (kind == "int" and abs(value) >= 2**63):
+        expected = "a table of options by name" if one.name in TABLES else kind
+        raise SettingsError(f"{flag(one.name)} is {value!r}; expected {expected}")
+    return read_path(value, flag(one.name)) if one.name in PATHS else value
+
+
+def _as_text(name: str, value: Any) -> str:
+    """Return the value of a network's option as a user types it: one text for each value. Raises SettingsError."""
+    if isinstance(value, str):
+        given = _literal(value)
+        return value if given is None or isinstance(given, str) else _as_text(name, given)
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    if _literal(repr(value)) == value:
+        return repr(value)
+    raise SettingsError(f"--model-option {name} is {value!r}; it must be text, a number, a list, true, false or none")
+
+
+def _literal(text: str) -> Any:
+    """Return the value of a literal of Python's; None for any other text."""
+    with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+        return ast.literal_eval(text)
+    return None
+
+
+def _name_code(setting: str, value: Any) -> str:
+    """Return MODULE:NAME of a class or a function. Raises SettingsError if it has no such name."""
+    name = own_code.name_of(value)
+    if name is None:
+        raise SettingsError(f"{flag(setting)} is {value!r}, which cannot be found under its name; define it at the top "
+                            "of a module")
+    return name
