@@ -163,13 +163,14 @@ def number_text(value: float) -> str:
 
 
 def spread_options(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with each value of a table beside them, as "option NAME", for tables and pages.
+    """Return settings for tables and pages: each value of a table as "option NAME", and lists as text.
 
-    >>> spread_options({"lr": 0.1, "option": {"beta": 0.5}, "model_option": {"depth": "5"}})
-    {'lr': 0.1, 'option beta': 0.5, 'model_option depth': '5'}
+    >>> spread_options({"lr": 0.1, "option": {"beta": 0.5}, "freeze": ["encoder", "head"]})
+    {'lr': 0.1, 'freeze': 'encoder, head', 'option beta': 0.5}
     """
     tables = {table: value for table, value in settings.items() if isinstance(value, Mapping)}
-    others = {name: value for name, value in settings.items() if name not in tables}
+    others = {name: ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+              for name, value in settings.items() if name not in tables}
     return others | {f"{table} {name}": value for table, values in tables.items() for name, value in values.items()}
 
 

@@ -13,8 +13,9 @@ from fedsim.data.partition import PARTITIONS, SPLIT_FILE
 from fedsim.errors import SettingsError
 from fedsim.options import flag
 from fedsim.own_code import check_said
+from fedsim.record.run_directory import START_FILE
 from fedsim.settings import compatible
-from fedsim.settings.conversion import PATHS, TABLES, type_name
+from fedsim.settings.conversion import LISTS, PATHS, TABLES, type_name
 from fedsim.settings.fields import FLAGGED, Settings, read_settings
 from fedsim.system.console import LOG
 from fedsim.system.paths import read_path
@@ -67,7 +68,10 @@ def read_options(values: dict[str, Any], algos: Sequence[str] = ()) -> Asked:
     check_said(settings, given, f"--config {path}")
     if loaded.get("partition") not in (None, *PARTITIONS) and "partition" not in given:
         split = Path(read_path(loaded["partition"], f"--config {path}: --partition"))
-        loaded |= {"partition": str(_beside(path, split))}
+        loaded |= {"partition": str(_beside(path, split, SPLIT_FILE))}
+    if "init" in loaded and "init" not in given:
+        start = Path(read_path(loaded["init"], f"--config {path}: --init"))
+        loaded |= {"init": str(_beside(path, start, START_FILE))}
     loaded = _fitting(loaded, given, [given | {"algo": algo} for algo in algos] or [given], path)
     asked = _overridden(loaded, given)
     return Asked(Settings.from_values(asked, origin=f"--config {path}"), asked)
@@ -98,10 +102,10 @@ def _fitting(loaded: dict[str, Any], given: dict[str, Any], played: Sequence[dic
     return fitted
 
 
-def _beside(config: Path, split: Path) -> Path:
-    """Return a split file that a preset names, or the one beside the preset: a run may have been moved."""
-    own = config.parent / SPLIT_FILE
-    return own if own.exists() and not split.exists() else split
+def _beside(config: Path, named: Path, copy: str) -> Path:
+    """Return a file that a preset names, or the run's copy beside the preset: a run may have been moved."""
+    own = config.parent / copy
+    return own if own.exists() and not named.exists() else named
 
 
 def command() -> click.Command:
@@ -134,7 +138,8 @@ def _option(setting: "dataclasses.Field[Any]") -> ThemedOption:
     def complete(context: click.Context, option: click.Parameter, begun: str) -> list[CompletionItem]:
         return [CompletionItem(word) for word in words if word.startswith(begun)]
 
-    return ThemedOption(flag(setting.name), theme=theme, default=None, help=text, multiple=setting.name in TABLES,
+    return ThemedOption(flag(setting.name), theme=theme, default=None, help=text,
+                  multiple=setting.name in (*TABLES, *LISTS),
                   type=PATH if setting.name in PATHS else TYPES.get(kind, click.STRING),
                   shell_complete=complete if words else None,
                   metavar="|".join(choices) or setting.metadata["metavar"] or PLAIN[kind])

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from fedsim.experiment.dealing import deal, source_of
 from fedsim.experiment.past_run import PastRun
 from fedsim.inference.segmenter import Segmenter
 from fedsim.record.metrics_file import check_records, read_metrics
+from fedsim.record.run_directory import START_FILE
 from fedsim.report.scenes import Shown, load_shown, shown_indices
 from fedsim.settings.fields import Settings
 from fedsim.system.console import LOG
@@ -93,8 +95,11 @@ def _digest(scenes: SceneSet) -> str:
 
 
 def _comparable_settings(run: PastRun) -> Settings:
-    """Return the run's settings. A partition file is named by its digest, because each run has its own copy."""
-    if run.settings.partition in PARTITIONS:
-        return run.settings
-    digest = hashlib.sha256((run.directory.path / SPLIT_FILE).read_bytes()).hexdigest()
-    return replace(run.settings, partition=f"file-{digest[:6]}")
+    """Return the run's settings. Files are named by their digests, because each run has its own copies of them."""
+    copies = {"partition": SPLIT_FILE} if run.settings.partition not in PARTITIONS else {}
+    copies |= {"init": START_FILE} if run.settings.init is not None else {}
+    named: dict[str, Any] = {}
+    for name, file in copies.items():
+        digest = hashlib.sha256((run.directory.path / file).read_bytes()).hexdigest()
+        named[name] = f"file-{digest[:6]}"
+    return replace(run.settings, **named)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from fedsim.algorithms import Algorithm
+from fedsim.classes import ClassTable
 from fedsim.data.augment import augmentation
 from fedsim.data.car_scenes import CarScenes
 from fedsim.data.datasets import default_root
@@ -24,6 +25,7 @@ from fedsim.experiment.checks import check_cars, warnings
 from fedsim.experiment.dealing import alpha_of, cars_of, deal, source_of
 from fedsim.experiment.identity import config, current_versions
 from fedsim.experiment.network_trial import check_network
+from fedsim.experiment.starting import Start, find_start, tell
 from fedsim.experiment.watched import watch
 from fedsim.federation.attacks import Attack, Mislabelled, hostile_cars
 from fedsim.federation.batchnorm import NORM_RULES
@@ -36,6 +38,7 @@ from fedsim.federation.participation import place_cars
 from fedsim.models import build_model, check_image_size, check_single_scene
 from fedsim.models.card import ModelCard
 from fedsim.models.flat import FlatModel
+from fedsim.models.frozen import freeze
 from fedsim.models.loss import CrossEntropy, class_counts, class_weights
 from fedsim.seeds import OwnDraws, seed_torch
 from fedsim.settings.fields import AUX_WEIGHT, Settings
@@ -50,6 +53,7 @@ class Experiment:
     dealt: Dealt
     federation: Federation
     criterion: CrossEntropy
+    start: Start | None = None  # the weights that the network has taken over
 
     def environment(self) -> dict[str, Any]:
         """Return what decides the result beside the settings: versions, machine, data, partition."""
@@ -62,6 +66,7 @@ class Experiment:
             "data": self.dealt.fingerprints,
             "parameters": self.federation.model.parameters.numel(),
             "statistics": self.federation.model.statistics.numel(),
+            "start": self.start and {**self.start.facts, "sha256": self.start.digest},
             "partition": [{"car": number, "name": car.name, "images": car.images, "rank": home} for number, (car, home)
                           in enumerate(zip(fleet.cars, fleet.homes, strict=True))],
         }
@@ -98,8 +103,10 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
     size = settings.input_size() or source.image_size
     rule = NORM_RULES[settings.batchnorm or "recalibrate"]
 
+    start = world.together(lambda: _find_start(settings, source.classes, size))
+
     def build() -> nn.Module:
-        return make_module(settings, len(source.classes), size)
+        return _change_start(settings, make_module(settings, len(source.classes), size), start)
 
     module = world.together(lambda: check_network(settings.model, build, len(source.classes), size, world.device,
                                                   rule.recalibrates, settings.aux_weight))
@@ -118,6 +125,8 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
     log.info(f"{len(shards)} car(s) on {world.size} rank(s), {world.device.type} with {world.threads} thread(s) per "
              f"rank, {world.backend} ({world.backend_reason}); {settings.model} with "
              f"{federation.model.parameters.numel():,} parameters")
+    if start is not None:
+        log.info("%s", tell(start))
     for warning in warnings(federation):
         log.warning("%s", warning)
     root = Path(settings.data_root) if settings.data_root else default_root(settings.data)
@@ -125,7 +134,7 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
                        eval_split=settings.scored().split,
                        image_size=f"{size[0]}x{size[1]}", alpha=alpha_of(settings),
                        data_root=str(root.resolve()) if root else None)
-    return Experiment(resolved, dealt, federation, criterion)
+    return Experiment(resolved, dealt, federation, criterion, start)
 
 
 def _make_federation(settings: Settings, methods: Methods, world: World, train_set: SceneSet, shards: list[Shard],
@@ -177,6 +186,21 @@ def _draw_attack(settings: Settings, cars: int) -> Attack | None:
     if not settings.attackers:
         return None
     return Attack(settings.attack or "sign-flip", hostile_cars(settings.seed, cars, settings.attackers), settings.seed)
+
+
+def _find_start(settings: Settings, classes: ClassTable, size: tuple[int, int]) -> Start | None:
+    """Return the weights that the network takes over; None if it starts with fresh ones. Raises UserError."""
+    if settings.init is None:
+        return None
+    return find_start(settings.init, lambda number: make_module(settings, number, size), classes.names)
+
+
+def _change_start(settings: Settings, module: nn.Module, start: Start | None) -> nn.Module:
+    """Give a fresh network the weights to start from, freeze what stays as it is, and return the network."""
+    if start is not None:
+        start.give(module)
+    freeze(module, settings.freeze)
+    return module
 
 
 def make_module(settings: Settings, classes: int, size: tuple[int, int]) -> nn.Module:

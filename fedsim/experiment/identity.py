@@ -14,6 +14,7 @@ from fedsim.data.partition.dealt import Dealt
 from fedsim.distributed.world import World
 from fedsim.errors import DataError, OutputError, SettingsError
 from fedsim.experiment.past_run import PastRun
+from fedsim.experiment.starting import Start
 from fedsim.record.overview import read_environment
 from fedsim.settings.fields import Settings
 from fedsim.version import __version__
@@ -27,7 +28,7 @@ ENVIRONMENT = {"device": str, "data": dict, "versions": dict}  # the parts of en
 def config(settings: Settings) -> dict[str, Any]:
     """Return the settings as a preset that repeats the run, wherever it is written."""
     return {name: value for name, value in asdict(settings).items()
-            if value is not None and value != {} and name not in ("out", "resume")}
+            if value not in (None, {}, ()) and name not in ("out", "resume")}
 
 
 def current_versions() -> dict[str, str]:
@@ -36,9 +37,11 @@ def current_versions() -> dict[str, str]:
             "numpy": np.__version__}
 
 
-def identity(settings: Settings, dealt: Dealt, device: str) -> str:
+def identity(settings: Settings, dealt: Dealt, start: Start | None, device: str) -> str:
     """Return a digest of all that decides a run's result. Every checkpoint carries it."""
-    values = {name: value for name, value in config(settings).items() if name not in (*FREE, "partition")}
+    values = {name: value for name, value in config(settings).items() if name not in (*FREE, "partition", "init")}
+    if start is not None:
+        values["init"] = start.digest
     names = dealt.train_set.names
     cars = [[shard.name, shard.condition, [names[index] for index in shard.indices]] for shard in dealt.shards]
     content = [values, dealt.train_set.fingerprint, device, cars]

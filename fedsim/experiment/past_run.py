@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from fedsim.data.partition import PARTITIONS, SPLIT_FILE
 from fedsim.errors import OutputError
 from fedsim.record.overview import Overview
-from fedsim.record.run_directory import RunDirectory
+from fedsim.record.run_directory import START_FILE, RunDirectory
 from fedsim.settings.fields import Settings, read_settings
 
 
@@ -37,10 +38,14 @@ class PastRun:
 
     @property
     def settings_here(self) -> Settings:
-        """The settings, with the run's own copy in place of a split file, which may have been moved or changed."""
-        if self.settings.partition in PARTITIONS:
-            return self.settings
-        return replace(self.settings, partition=str(self.directory.path.resolve() / SPLIT_FILE))
+        """The settings, with the run's own copies in place of files, which may have been moved or changed."""
+        folder = self.directory.path.resolve()
+        copies: dict[str, Any] = {}
+        if self.settings.partition not in PARTITIONS:
+            copies["partition"] = str(folder / SPLIT_FILE)
+        if self.settings.init is not None:
+            copies["init"] = str(folder / START_FILE)
+        return replace(self.settings, **copies)
 
     def has_ended(self) -> bool:
         """Return whether all rounds are played and the run's models are written."""

@@ -39,7 +39,7 @@ from fedsim.record.checkpoints import Checkpoints
 from fedsim.record.output_folder import make_dated_folder
 from fedsim.record.overview import Overview
 from fedsim.record.round_record import add_score, car_details, round_record
-from fedsim.record.run_directory import RunDirectory
+from fedsim.record.run_directory import START_FILE, RunDirectory
 from fedsim.record.weights import weights_of
 from fedsim.report.scenes import load_shown, shown_indices
 from fedsim.settings import compatible
@@ -103,17 +103,27 @@ def _open_directory(experiment: Experiment, path: str | None, start: dict[str, A
 
 
 def _new_directory(experiment: Experiment, start: dict[str, Any]) -> RunDirectory:
-    settings, dealt, size = experiment.settings, experiment.dealt, experiment.federation.world.size
+    settings, size = experiment.settings, experiment.federation.world.size
     path = Path(settings.out) if settings.out else make_dated_folder("runs", f"{settings.algo}-{settings.data}")
     if settings.partition not in PARTITIONS:  # a file, of which the run keeps a copy
         settings = replace(settings, partition=str(path.resolve() / SPLIT_FILE))
+    if settings.init is not None:  # of which the run keeps what it has taken over
+        settings = replace(settings, init=str(path.resolve() / START_FILE))
     config_file = shlex.quote(str(path / "config.toml"))
     return RunDirectory.create(
         path, config(settings),
         experiment.environment() | start | {"command": shlex.join(sys.argv),
                                             "warnings": _collect_warnings(experiment)},
         header=f"repeat with: fedsim run --ranks {size} --config {config_file}{options_that_say_it(config(settings))}",
-        write_others=lambda folder: write_split(folder / SPLIT_FILE, dealt.shards, dealt.train_set, settings.data))
+        write_others=partial(_write_copies, experiment))
+
+
+def _write_copies(experiment: Experiment, folder: Path) -> None:
+    """Write into a new run's directory what it needs to be repeated: the split, and the weights that it starts from."""
+    dealt = experiment.dealt
+    write_split(folder / SPLIT_FILE, dealt.shards, dealt.train_set, experiment.settings.data)
+    if experiment.start is not None:
+        experiment.start.save(folder / START_FILE)
 
 
 def _collect_warnings(experiment: Experiment) -> list[str]:
@@ -141,7 +151,7 @@ def _make_room(experiment: Experiment, directory: RunDirectory) -> Experiment:
 def _train(experiment: Experiment, directory: RunDirectory, resumed: bool) -> None:
     federation, settings = experiment.federation, experiment.settings
     checkpoints = Checkpoints(directory.checkpoints, federation,
-                              identity(settings, experiment.dealt, federation.world.device.type))
+                              identity(settings, experiment.dealt, experiment.start, federation.world.device.type))
     clock, state = time.perf_counter(), initial_state(federation)
     if resumed:
         state = checkpoints.load(state, _log(federation.world))

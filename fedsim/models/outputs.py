@@ -34,6 +34,11 @@ class OneForm(nn.Module):
         return found if self.training and found.auxiliary else found.logits
 
 
+def inner(module: nn.Module) -> nn.Module:
+    """Return the network that a user knows: the one inside `OneForm`, if it is in one."""
+    return module.model if isinstance(module, OneForm) else module
+
+
 def read_outputs(returned: Any) -> Outputs:
     """Return the parts of what a network returns: logits, a tuple that begins with them, or a dictionary with "out".
 

@@ -4,6 +4,7 @@
   config.toml        the resolved settings; a valid --config
   environment.json   versions, device, ranks, threads, data fingerprint, cars
   partition.json     the scenes of each car; a valid --partition
+  start.safetensors  the weights that the run has taken over, if it did not start with fresh ones
   metrics.jsonl      one JSON object for each round
   tensorboard/       event files, see fedsim/report/tensorboard/board.py
   checkpoints/       the files from which a run continues, see fedsim/record/checkpoints.py, and weights
@@ -31,7 +32,8 @@ from fedsim.system.files import beside, write_whole
 
 CAR = re.compile(r"car-(\d+)-")  # how the name of a car's own model begins
 PART = re.compile(r"(?:global|car-\d{5,})-\d{6,}\.safetensors")  # a checkpoint's part, which is not a model
-FIRST_FILES = ("environment.json", "metrics.jsonl", SPLIT_FILE, beside(Path("config.toml")).name)
+START_FILE = "start.safetensors"  # the weights that a run has taken over, if it did not start with fresh ones
+FIRST_FILES = ("environment.json", "metrics.jsonl", SPLIT_FILE, START_FILE, beside(Path("config.toml")).name)
 FOLDERS = ("tensorboard", "checkpoints", "report")
 
 
@@ -50,7 +52,7 @@ class RunDirectory:
         clears its files away. The lock is held meanwhile, and free afterwards.
 
         config: None stands for "not set" and is left out. environment: JSON-able. header: the comment on top of
-        config.toml, which tells how to repeat the run. write_others: adds a partition.json.
+        config.toml, which tells how to repeat the run. write_others: adds copies of files.
         Raises OutputError, with nothing changed, if `path` holds anything, cannot be made, or is being made by another
         process.
         """

@@ -2,7 +2,7 @@
 
 import ast
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import Field
 from typing import Any
@@ -12,7 +12,8 @@ from fedsim.errors import SettingsError
 from fedsim.options import flag
 from fedsim.system.paths import read_path
 
-PATHS = ("data_root", "partition", "out", "resume")  # the settings that may name a file or a folder
+PATHS = ("data_root", "init", "partition", "out", "resume")  # the settings that may name a file or a folder
+LISTS = ("freeze",)  # the settings that are lists of texts
 TABLES = ("option", "model_option")  # the settings that are tables of values by name
 
 
@@ -33,6 +34,8 @@ def convert(one: "Field[Any]", value: Any) -> Any:
     kind, number = type_name(one.type).removesuffix(" | None"), type(value) in (int, float)
     if one.name in TABLES and isinstance(value, Mapping):
         return dict(value) if one.name == "option" else {str(key): _as_text(key, one) for key, one in value.items()}
+    if one.name in LISTS and isinstance(value, list | tuple | str):
+        return _list_texts(one.name, (value,) if isinstance(value, str) else value)
     if one.name in own_code.NAMING and callable(value):
         return _name_code(one.name, value)
     if one.name == "local_epochs" and number:
@@ -42,9 +45,18 @@ def convert(one: "Field[Any]", value: Any) -> Any:
     if kind == "float" and number and abs(value) < 1e300:
         return float(value)
     if type(value).__name__ != kind or (kind == "int" and abs(value) >= 2**63):
-        expected = "a table of options by name" if one.name in TABLES else kind
+        expected = ("a table of options by name" if one.name in TABLES else
+                    "a list of texts" if one.name in LISTS else kind)
         raise SettingsError(f"{flag(one.name)} is {value!r}; expected {expected}")
     return read_path(value, flag(one.name)) if one.name in PATHS else value
+
+
+def _list_texts(setting: str, values: Iterable[Any]) -> tuple[str, ...]:
+    """Return a list of texts in order, each once. Raises SettingsError."""
+    for value in values:
+        if not isinstance(value, str) or not value:
+            raise SettingsError(f"{flag(setting)} has {value!r} among its values; expected text")
+    return tuple(sorted({*values}))
 
 
 def _as_text(name: str, value: Any) -> str:

@@ -124,6 +124,13 @@ class CommonSettings:
     aux_weight: float | None = setting("Model", None,
         "Weight of the loss of each of the auxiliary logits that a network of your own or of torchvision returns in "
         f"training. Default: {AUX_WEIGHT}.")
+    init: str | None = setting("Model", None,
+        "Weights to start from: the directory of a run, or a file of weights, .safetensors or a PyTorch state "
+        "dictionary. Default: fresh ones, drawn from the seed.", metavar="RUN|FILE")
+    freeze: tuple[str, ...] = field(default=(), metadata={
+        "theme": "Model", "choices": (), "suggests": (), "metavar": "PREFIX",
+        "help": "Part of the network, by the beginning of its name, that stays as it is and is not sent; may be given "
+                "several times."})
     width: int | None = setting("Model", None,
         "Channels of a SegNet's first stage; the other stages change in proportion.")
     norm: str = setting("Model", "batch",

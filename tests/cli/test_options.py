@@ -18,7 +18,7 @@ from fedsim.experiment.identity import config
 from fedsim.options import flag
 from fedsim.settings import compatible
 from fedsim.settings.compatible import check
-from fedsim.settings.conversion import TABLES
+from fedsim.settings.conversion import LISTS, TABLES
 from fedsim.settings.fields import CHOICES, Settings
 from fedsim.settings.registry import ALIASES, NAMES
 
@@ -52,7 +52,7 @@ def test_every_option_has_a_help_text_a_default_and_a_theme(setting):
     """A setting that is None by default says what decides in its place."""
     option = next(parameter for parameter in command().params if parameter.name == setting.name)
     assert re.match(r"[A-Za-z0-9].*\.", option.help) and option.theme in THEMES
-    if setting.name in TABLES:
+    if setting.name in (*TABLES, *LISTS):
         assert "may be given several times" in option.help
     elif setting.default is not None:
         assert option.help.endswith(f"[default: {setting.default}]")
@@ -136,7 +136,7 @@ def test_nothing_given_is_the_defaults():
     assert parse([]) == Settings()
 
 
-@pytest.mark.parametrize("setting", [setting for setting in SETTINGS if setting.name not in ("data", *TABLES)],
+@pytest.mark.parametrize("setting", [setting for setting in SETTINGS if setting.name not in ("data", *TABLES, *LISTS)],
                          ids=lambda setting: setting.name)
 def test_the_command_line_wins_over_a_preset_and_a_preset_over_the_default(setting, preset):
     """Every setting by its own type, but for data: each of its values has its own options.
