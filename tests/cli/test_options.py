@@ -156,7 +156,7 @@ def test_the_command_line_wins_over_a_preset_and_a_preset_over_the_default(setti
         "partition": ("iid", "drive"), "hold_out_drive": ("0001TP", "0006R0"),
         "eval_split": ("test", "train"), "device": ("cpu", "cuda"), "backend": ("gloo", "nccl"),
         "image_size": ("40x30", "16x8"), "data_root": ("here", "there"), "model": ("segnet", "segnet-basic"),
-        "resume": ("one", "auto"),
+        "resume": ("one", "auto"), "init": ("one", "other"),
         "out": ("one", "other"), "augment": ("none", "standard"), "participation": (0.5, 0.25),
         "momentum": (0.5, 0.25), "momentum_across_rounds": ("average", "own"),
     }.get(setting.name, (3, 2))
