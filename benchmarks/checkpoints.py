@@ -108,7 +108,7 @@ def make_federation(cars: int) -> Any:
     model, algorithm = FlatModel(build_model("segnet-basic", 11, None), world.device), FedADMM()
     return Federation(
         world=world, model=model, training=nothing, method=Method(algorithm),
-        schedule=Schedule(rounds=NEVER, lr=0.1, cosine=False, participation=1.0, seed=0),
+        schedule=Schedule(rounds=NEVER, lr=0.1, participation=1.0, seed=0),
         fleet=Fleet((Car("car", 8),) * cars, (0,) * cars, (8,) * cars, dict.fromkeys(range(cars), nothing)),
         memories=make_memories(algorithm.init_memory(model.theta), range(cars), None))
 

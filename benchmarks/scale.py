@@ -103,7 +103,7 @@ def perceptron_federation(algo: str, cars: int, folder: Path | None = None) -> A
     return Federation(
         world=world, model=model, training=LocalTraining(Epochs(1, 1), 8, SGD(), F.cross_entropy, Unchanged, 0),
         method=Method(algorithm, Median() if algo.endswith("median") else Mean()),
-        schedule=Schedule(rounds=10**6, lr=1e-3, cosine=False, participation=1.0, seed=0),
+        schedule=Schedule(rounds=10**6, lr=1e-3, participation=1.0, seed=0),
         fleet=Fleet((Car("car", 8),) * cars, (0,) * cars, (8,) * cars, dict.fromkeys(range(cars), Fixed())),
         memories=make_memories(algorithm.init_memory(model.theta), range(cars), folder))
 

@@ -17,6 +17,7 @@ from fedsim.data.augment import Unchanged
 from fedsim.distributed.devices import Place
 from fedsim.distributed.world import World
 from fedsim.federation.federation import Car, Federation
+from fedsim.federation.learning_rate import Curve
 from fedsim.federation.local_training import LocalTraining
 from fedsim.federation.local_work import Epochs, LocalWork
 from fedsim.federation.optimizers import SGD
@@ -143,7 +144,8 @@ def federation(algorithm: Algorithm, cars: list, *, steps: int = 5, lr: float = 
         training=LocalTraining(work or Epochs(*epochs or (steps, steps)), 10**6, SGD(momentum),
                                nn.functional.mse_loss if linear else half_square, Unchanged, 3),
         cars=tuple(Car(f"car-{i}", len(car)) for i, car in enumerate(cars)), homes=tuple(homes),
-        scenes={i: car for i, car in enumerate(cars) if homes[i] == world.rank}, rounds=rounds, lr=lr, cosine=cosine,
+        scenes={i: car for i, car in enumerate(cars) if homes[i] == world.rank}, rounds=rounds, lr=lr,
+        curve=Curve("cosine" if cosine else "constant"),
         participation=participation, weights=tuple(len(car) if weighting == "images" else 1 for car in cars), seed=3,
         **others)
 

@@ -82,7 +82,7 @@ def federation(algorithm: Algorithm, sizes: list[int], *, world: World = SOLO, b
     return federations.build(
         world=world, model=segnet(NORM_RULES[batchnorm].own_affine), training=local or training(), algorithm=algorithm,
         cars=tuple(Car(f"car-{i}", size) for i, size in enumerate(sizes)), homes=tuple(homes), scenes=own, rounds=4,
-        lr=0.1, cosine=False, participation=1.0,
+        lr=0.1, participation=1.0,
         weights=tuple(sizes) if weighting == "images" else (1,) * len(sizes),
         seed=5, norms=NORM_RULES[batchnorm], **others)
 

@@ -30,6 +30,7 @@ from fedsim.experiment.watched import watch
 from fedsim.federation.attacks import Attack, Mislabelled, hostile_cars
 from fedsim.federation.batchnorm import NORM_RULES
 from fedsim.federation.federation import Car, Federation, Fleet, Method, Schedule, make_kept
+from fedsim.federation.learning_rate import Curve
 from fedsim.federation.local_training import MEASURED_BATCHES, LocalTraining
 from fedsim.federation.local_work import Epochs, LocalWork, PartOfEpoch, Steps, Together, Turn
 from fedsim.federation.memories import make_memories
@@ -154,9 +155,10 @@ def _make_federation(settings: Settings, methods: Methods, world: World, train_s
     model = FlatModel(module, world.device, rule.own_affine)
     method = Method(algorithm, methods.aggregator, methods.server, rule, settings.clip_norm, attack)
     schedule = Schedule(
-        rounds=settings.rounds, lr=settings.lr, cosine=settings.lr_schedule == "cosine",
+        rounds=settings.rounds, lr=settings.lr,
         participation=settings.participation, seed=settings.seed, car_failures=settings.car_failures,
-        on_divergence=settings.on_divergence)
+        on_divergence=settings.on_divergence,
+        curve=Curve(settings.lr_schedule, settings.warmup, settings.lr_floor))
     fleet = Fleet(
         cars=tuple(Car(shard.name, len(shard.indices)) for shard in shards), homes=tuple(homes),
         weights=tuple(len(shard.indices) if weighting == "images" else 1 for shard in shards),
@@ -259,7 +261,8 @@ def _momentum_rule(settings: Settings, algorithm: Algorithm) -> str:
 def _make_training(settings: Settings, algorithm: Algorithm, duty: Duty, criterion: CrossEntropy,
                    classes: int) -> LocalTraining:
     optimizer = (SGD(settings.momentum, settings.weight_decay) if settings.optimizer == "sgd"
-                 else Adam(settings.weight_decay))
+                 else Adam(settings.weight_decay, decoupled=settings.optimizer == "adamw"))
+    criterion = replace(criterion, smoothing=settings.label_smoothing)  # scores are of the labels as they are
     return LocalTraining(duty.work, duty.batch_size, optimizer, criterion, augmentation(settings.augment),
                          settings.seed, _momentum_rule(settings, algorithm), classes, duty.measured_batches,
-                         AUX_WEIGHT if settings.aux_weight is None else settings.aux_weight)
+                         AUX_WEIGHT if settings.aux_weight is None else settings.aux_weight, settings.clip_gradient)

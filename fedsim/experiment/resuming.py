@@ -13,6 +13,7 @@ from fedsim.data.partition.split_file import read_cars
 from fedsim.errors import OutputError, SettingsError
 from fedsim.experiment.identity import FREE
 from fedsim.experiment.past_run import PastRun
+from fedsim.experiment.starting import find_file
 from fedsim.options import flag, options_of
 from fedsim.own_code import check_said
 from fedsim.record.overview import Overview, read_environment
@@ -129,6 +130,9 @@ def _says_the_same(name: str, was: Any, wanted: Any) -> bool:
     """Return whether two values of a setting mean the same although they are written differently."""
     if name == "partition" and wanted not in PARTITIONS and was not in PARTITIONS:
         return _read_content(Path(wanted)) == _read_content(Path(was))
+    if name == "init" and was is not None:  # the run's own copy of what it has taken over
+        start = read_environment(Path(was).parent).get("start")
+        return isinstance(start, dict) and str(find_file(Path(wanted)).resolve()) == start.get("source")
     return False
 
 

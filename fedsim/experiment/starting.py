@@ -90,15 +90,25 @@ def tell(start: Start) -> str:
     return f"{facts['taken']} tensors taken from {facts['source']}{new}{left}"
 
 
-def read_source(path: Path) -> Source:
-    """Read the weights of a run's directory or of a file. No stored code is run. Raises OutputError."""
+def find_file(path: Path) -> Path:
+    """Return the file of weights that a path names: the global model of a run's directory, or the file itself.
+
+    Raises OutputError if there is none.
+    """
     if not path.exists():
         raise OutputError(f"--init {path}: there is no such file or directory; name a run, or a file of weights")
-    if path.is_dir():
-        path = RunDirectory.open(path).weights()[0]
-        if path.stem != "model":
-            raise OutputError(f"--init: {path.parents[1]} has a model for each car and no global one; name one of its "
-                              f"files, such as {path}")
+    if not path.is_dir():
+        return path
+    file = RunDirectory.open(path).weights()[0]
+    if file.stem != "model":
+        raise OutputError(f"--init {path} has a model for each car and no global one; name one of its files, such as "
+                          f"{file}")
+    return file
+
+
+def read_source(path: Path) -> Source:
+    """Read the weights of a run's directory or of a file. No stored code is run. Raises OutputError."""
+    path = find_file(path)
     if path.suffix == ".safetensors":
         state, metadata = read_weights(path)
         return Source(path, state, _class_names(metadata, path))

@@ -1,6 +1,5 @@
 """The fixed parts of a federation: its method, its schedule and its fleet."""
 
-import math
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +15,7 @@ from fedsim.distributed.world import World
 from fedsim.federation.attacks import Attack
 from fedsim.federation.batchnorm import NORM_RULES, NormRule
 from fedsim.federation.bundles import join, split, to_tensors
+from fedsim.federation.learning_rate import CONSTANT, Curve
 from fedsim.federation.local_training import LocalTraining
 from fedsim.federation.local_work import count_batches
 from fedsim.federation.memories import Memories, memory_bytes
@@ -49,17 +49,15 @@ class Schedule:
 
     rounds: int
     lr: float
-    cosine: bool  # the learning rate falls along half a cosine over the rounds; else it is constant
     participation: float  # share of the cars that train in a round
     seed: int
     car_failures: float = 0.0  # probability that a car of the round never answers
     on_divergence: str = "warn"  # or "stop" or "rollback"
+    curve: Curve = CONSTANT  # of the learning rate over the rounds
 
     def learning_rate(self, number: int) -> float:
         """Return the learning rate of a round, which is the same for all cars."""
-        if not self.cosine:
-            return self.lr
-        return self.lr * 0.5 * (1 + math.cos(math.pi * (number - 1) / self.rounds))
+        return self.lr * self.curve.share(number, self.rounds)
 
 
 @dataclass(frozen=True)

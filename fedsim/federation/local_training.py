@@ -36,6 +36,7 @@ class LocalTraining:
     classes: int | None = None  # number of classes whose predictions are tallied; None for labels without classes
     measured_batches: int = MEASURED_BATCHES  # for the statistics of BatchNorm
     aux_weight: float = 0.0  # of the loss of each of a network's auxiliary logits
+    clip_gradient: float | None = None  # the longest gradient of a step; None sets no bound
 
     def turn(self, images: int, round_number: int, car: int) -> Turn:
         """Return the round of a car with `images` scenes, for `work`."""
@@ -86,7 +87,7 @@ def train_locally(model: FlatModel, scenes: CarScenes, training: LocalTraining, 
         model.module.train()
     seed_torch(training.seed, "model", round_number, car)
     augment = training.augmentation(training.seed, round_number, car)
-    steps = training.optimizer.start(momentum)  # type: ignore[arg-type]  # the optimiser's own kind
+    steps = training.optimizer.start(momentum, model.decays)  # type: ignore[arg-type]  # the optimiser's own kind
     losses: list[Tensor] = []
     gradient_norms: list[Tensor] = []
     tally = Tally(training.classes, model.device) if training.classes else None
@@ -96,6 +97,8 @@ def train_locally(model: FlatModel, scenes: CarScenes, training: LocalTraining, 
         loss, logits = training.loss(model.module(images), labels)
         loss.backward()
         gradient_norms.append(torch.linalg.vector_norm(model.theta_gradient))
+        if training.clip_gradient is not None:
+            _shorten(model.gradient, training.clip_gradient)
         if tally:
             tally.add(labels, logits.detach().max(1).indices)  # argmax takes longer
         extra = correction(model.theta)
@@ -105,3 +108,9 @@ def train_locally(model: FlatModel, scenes: CarScenes, training: LocalTraining, 
         losses.append(loss.detach())
     return Trained(model.theta.clone(), steps.momentum() if momentum else None, torch.stack(losses).cpu(),
                    torch.stack(gradient_norms).cpu(), tally.confusion() if tally else None)
+
+
+def _shorten(gradient: Tensor, most: float) -> None:
+    """Shorten a gradient (d + e,) in place to the norm `most`, if it is longer. The device is not waited for."""
+    length = torch.linalg.vector_norm(gradient)
+    gradient.mul_((most / length).clamp(max=1.0))

@@ -43,6 +43,11 @@ def change_vectors(momentum: Momentum, change: Callable[[Tensor], Tensor]) -> Mo
     return momentum._replace(**vectors)
 
 
+def add_decay(vector: Tensor, w: Tensor, weight: float, decays: Tensor | None) -> Tensor:
+    """Return vector + weight w (d,), where `decays` says so."""
+    return vector.add(w, alpha=weight) if decays is None else vector.addcmul(w, decays, value=weight)
+
+
 class Steps(Protocol):
     """The steps of one car's round."""
 
@@ -66,9 +71,12 @@ class SGD:
         """Return the momentum before the first step, for vectors like this one."""
         return Velocity(torch.zeros_like(like), 0.0)
 
-    def start(self, momentum: Velocity | None = None) -> "SGDSteps":
-        """Begin a round, with the momentum of earlier steps if it is given."""
-        return SGDSteps(self, momentum)
+    def start(self, momentum: Velocity | None = None, decays: Tensor | None = None) -> "SGDSteps":
+        """Begin a round, with the momentum of earlier steps if it is given.
+
+        decays: (d,) 1 for each number that weight decay concerns, else 0; None for all.
+        """
+        return SGDSteps(self, momentum, decays)
 
     def step_length(self, lr: float, steps: int, damping: float = 0.0, unit: float = 0.0) -> float:
         """Return how far `steps` unit gradients move w: lr ‖a‖₁ of FedNova (Wang et al. 2020, arXiv:2007.07481, §4).
@@ -95,14 +103,14 @@ class SGD:
 class SGDSteps:
     """The steps of a round by SGD."""
 
-    def __init__(self, rule: SGD, momentum: Velocity | None) -> None:
-        self.rule, self.unit = rule, momentum.unit if momentum else 0.0
+    def __init__(self, rule: SGD, momentum: Velocity | None, decays: Tensor | None) -> None:
+        self.rule, self.decays, self.unit = rule, decays, momentum.unit if momentum else 0.0
         self.velocity = momentum.v.clone() if momentum else None
 
     def take(self, w: Tensor, gradient: Tensor, lr: float) -> None:
         rule = self.rule
         if rule.weight_decay:
-            gradient = gradient.add(w, alpha=rule.weight_decay)
+            gradient = add_decay(gradient, w, rule.weight_decay, self.decays)
         if rule.momentum:
             before = self.velocity
             gradient = gradient.clone() if before is None else before.mul_(rule.momentum).add_(gradient)
@@ -116,9 +124,14 @@ class SGDSteps:
 
 @dataclass(frozen=True)
 class Adam:
-    """Kingma & Ba 2015, arXiv:1412.6980, Algorithm 1, with weight decay added to the gradient."""
+    """Kingma & Ba 2015, arXiv:1412.6980, Algorithm 1, with weight decay added to the gradient.
+
+    decoupled: weight decay is no part of the gradient, but shrinks w by itself: AdamW (Loshchilov & Hutter 2019,
+    arXiv:1711.05101, Algorithm 2).
+    """
 
     weight_decay: float = 0.0
+    decoupled: bool = False
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
@@ -127,9 +140,9 @@ class Adam:
         """Return the momentum before the first step, for vectors like this one."""
         return Moments(torch.zeros_like(like), torch.zeros_like(like), 0.0)
 
-    def start(self, momentum: Moments | None = None) -> "AdamSteps":
-        """Begin a round, with the moments of earlier steps if they are given."""
-        return AdamSteps(self, momentum)
+    def start(self, momentum: Moments | None = None, decays: Tensor | None = None) -> "AdamSteps":
+        """Begin a round, with the moments of earlier steps if they are given. decays: as with SGD."""
+        return AdamSteps(self, momentum, decays)
 
     def step_length(self, lr: float, steps: int, damping: float = 0.0, unit: float = 0.0) -> None:
         """Return None: Adam's steps do not scale with the gradient, so no penalty can be matched to their length."""
@@ -138,8 +151,8 @@ class Adam:
 class AdamSteps:
     """The steps of a round by Adam."""
 
-    def __init__(self, rule: Adam, momentum: Moments | None) -> None:
-        self.rule, self.steps = rule, momentum.steps if momentum else 0.0
+    def __init__(self, rule: Adam, momentum: Moments | None, decays: Tensor | None) -> None:
+        self.rule, self.decays, self.steps = rule, decays, momentum.steps if momentum else 0.0
         self.mean = self.square = torch.empty(0)
         if momentum:  # a mean of squares that hostile cars have helped to make may be below 0
             self.mean, self.square = momentum.mean.clone(), momentum.square.clamp(min=0)
@@ -149,8 +162,10 @@ class AdamSteps:
         if not self.mean.numel():
             self.mean, self.square = torch.zeros_like(w), torch.zeros_like(w)
         self.steps += 1
-        if rule.weight_decay:
-            gradient = gradient.add(w, alpha=rule.weight_decay)
+        if rule.weight_decay and rule.decoupled:
+            w.mul_(1 - lr * rule.weight_decay * (1.0 if self.decays is None else self.decays))
+        elif rule.weight_decay:
+            gradient = add_decay(gradient, w, rule.weight_decay, self.decays)
         self.mean.lerp_(gradient, 1 - rule.beta1)
         self.square.mul_(rule.beta2).addcmul_(gradient, gradient, value=1 - rule.beta2)
         root = (self.square.sqrt() / (1 - rule.beta2**self.steps) ** 0.5).add_(rule.epsilon)

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+NORMALISING = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+
 
 def norm(vector: Tensor) -> float:
     """Return the Euclidean norm of a vector."""
@@ -48,6 +50,7 @@ class FlatModel:
     theta, theta_gradient: (d,) shared by the federation, of the module's type.
     affine: (e,) weights and biases of BatchNorm layers that each car keeps for itself; e = 0 unless `own_norms`.
     parameters, gradient: (d + e,) both together.
+    decays: (d + e,) 1 for each number that weight decay concerns, 0 for biases and parameters of normalisation layers.
     statistics: (2, c) float32, running means in row 0 and running variances in row 1; c = 0 without BatchNorm.
     constants: all other tensors that are registered with the module: buffers and frozen parameters.
 
@@ -72,6 +75,9 @@ class FlatModel:
             parameter.data = view
             parameter.grad = _view_as(self.gradient[here], parameter.shape)
             offset = here.stop
+        exempt = {id(p) for p in _undecayed(module)}
+        self.decays = torch.cat([torch.full((p.numel(),), float(id(p) not in exempt)) for p in trainable]).to(
+            self.parameters)
         shared = size - sum(p.numel() for p in trainable if id(p) in own)
         self.theta, self.affine = self.parameters[:shared], self.parameters[shared:]
         self.theta_gradient = self.gradient[:shared]
@@ -121,6 +127,14 @@ def norm_layers(module: nn.Module) -> Iterator[nn.modules.batchnorm._NormBase]:
     for layer in module.modules():
         if isinstance(layer, nn.modules.batchnorm._NormBase) and layer.running_mean is not None:
             yield layer
+
+
+def _undecayed(module: nn.Module) -> Iterator[nn.Parameter]:
+    """Yield the parameters of normalisation layers, and the biases of all layers."""
+    for layer in module.modules():
+        for name, parameter in layer.named_parameters(recurse=False):
+            if name == "bias" or isinstance(layer, NORMALISING):
+                yield parameter
 
 
 def constants(module: nn.Module) -> Iterator[Constant]:

@@ -18,9 +18,13 @@ CLASS_WEIGHTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Mean of -log p(class) over labelled pixels, each weighted by its class. weights: (C,) float32."""
+    """Mean of -log p(class) over labelled pixels, each weighted by its class. weights: (C,) float32.
+
+    smoothing: the share of a label that is spread over all classes (Szegedy et al. 2016, arXiv:1512.00567, §7).
+    """
 
     weights: Tensor
+    smoothing: float = 0.0
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss, a scalar; 0 if all pixels are void.
@@ -31,7 +35,8 @@ class CrossEntropy:
             # On a GPU the loss of pictures adds weights up in any order, but the loss of a list of pixels does not.
             logits, labels = logits.permute(0, 2, 3, 1).flatten(0, 2), labels.flatten()
         labelled = (labels != VOID).any()  # stays on the device, because reading it would stop a GPU at every step
-        loss = F.cross_entropy(logits, labels.where(labelled, 0), weight=self.weights, ignore_index=VOID)
+        loss = F.cross_entropy(logits, labels.where(labelled, 0), weight=self.weights, ignore_index=VOID,
+                               label_smoothing=self.smoothing)
         return loss * labelled
 
     def weigh(self, labels: Tensor) -> float:

@@ -104,16 +104,18 @@ def _check_training(settings: Settings, algorithm: Algorithm) -> None:
     if settings.local_steps is not None and settings.local_epochs != type(settings).local_epochs:
         raise SettingsError("--local-epochs and --local-steps both say how much a car trains in a round: leave one of "
                             "them out")
-    if settings.optimizer == "adam" and settings.momentum != type(settings).momentum:
-        raise SettingsError("--momentum belongs to --optimizer sgd; adam has its own: leave it out")
-    if settings.optimizer == "adam" and algorithm.needs_step_length:
+    if settings.optimizer != "sgd" and settings.momentum != type(settings).momentum:
+        raise SettingsError(f"--momentum belongs to --optimizer sgd; {settings.optimizer} has its own: leave it out")
+    if settings.lr_floor and settings.lr_schedule == "constant":
+        raise SettingsError("--lr-floor belongs to a learning rate that falls; --lr-schedule is constant: leave it out")
+    if settings.optimizer != "sgd" and algorithm.needs_step_length:
         matched = [(name, option) for name, option in options_of(type(algorithm)).items()
                    if option.words and getattr(algorithm, option.field) is None]
         for name, option in matched:
             raise SettingsError(f"{option.typed} {option.word(None)} matches it to the length of sgd's steps, which "
-                                f"adam's do not have: give a number, e.g. {flag(name)} 0.01")
-        raise SettingsError(f"--optimizer adam does not go with {settings.algo}, which divides by the length of sgd's "
-                            "steps: adam's do not scale with the gradient")
+                                f"{settings.optimizer}'s do not have: give a number, e.g. {flag(name)} 0.01")
+        raise SettingsError(f"--optimizer {settings.optimizer} does not go with {settings.algo}, which divides by the "
+                            f"length of sgd's steps: those of {settings.optimizer} do not scale with the gradient")
     if settings.aux_weight is not None and ":" not in settings.model:
         raise SettingsError(f"--aux-weight belongs to networks with auxiliary logits; {settings.model} has none: leave "
                             "it out")

@@ -94,17 +94,28 @@ class CommonSettings:
         "takes larger ones. Default: by epochs.")
     batch_size: int = setting("Local training", 2, "Scenes in a local step.")
     optimizer: str = setting("Local training", "sgd",
-        "Local optimiser; --momentum-across-rounds says what it starts a round with.", choices=("sgd", "adam"))
+        "Local optimiser; --momentum-across-rounds says what it starts a round with. adamw is adam whose weight decay "
+        "is no part of the gradient.", choices=("sgd", "adam", "adamw"))
     lr: float = setting("Local training", 0.2, "Learning rate of the first round.")
     lr_schedule: str = setting("Local training", "cosine",
-        "How the learning rate changes over the rounds.", choices=("cosine", "constant"))
+        "How the learning rate falls over the rounds: along half a cosine, as (1 - share of the rounds)^0.9, to a "
+        "tenth after half and again after three quarters of them, or not at all.",
+        choices=("cosine", "poly", "steps", "constant"))
+    warmup: int = setting("Local training", 0,
+        "Rounds at the beginning with a smaller learning rate, which rises by equal steps.")
+    lr_floor: float = setting("Local training", 0.0, "Share of the learning rate that it falls to.")
     momentum: float = setting("Local training", 0.9, "Momentum of sgd, at least 0 and below 1.")
     momentum_across_rounds: str = setting("Local training", "none",
         "What momentum the local optimiser starts a round with: none starts anew; average combines the momenta of the "
         "round before and sends the result with theta; with own, each car goes on with its own; step takes the latest "
         "move of theta, per step (sgd only). Short rounds need one of these.",
         choices=("none", "average", "own", "step"))
-    weight_decay: float = setting("Local training", 0.0, "Weight decay, which is added to the gradient.")
+    weight_decay: float = setting("Local training", 0.0,
+        "Weight decay, of all parameters but biases and those of normalisation layers.")
+    clip_gradient: float | None = setting("Local training", None,
+        "Norm above which the gradient of a step is shortened to it. Default: no bound.")
+    label_smoothing: float = setting("Local training", 0.0,
+        "Share of a label that is spread over all classes in training, at least 0 and below 1.")
     augment: str = setting("Local training", "flip",
         "How scenes are varied in training: flip mirrors a scene with probability 1/2; standard also changes gamma, "
         "saturation, scale and crop; perturb also applies a driving perturbation with probability 1/2.",
@@ -197,11 +208,13 @@ class CommonSettings:
             _check(self, name, lambda value: value >= 1, "at least 1")
         _check(self, "width", lambda value: 1 <= value <= MOST_CHANNELS, f"at least 1 and at most {MOST_CHANNELS}")
         _check(self, "threads", lambda value: 1 <= value <= MOST_THREADS, f"at least 1 and at most {MOST_THREADS}")
-        for name in ("lr", "alpha", "clip_norm"):
+        _check(self, "warmup", lambda value: value >= 0, "at least 0")
+        _check(self, "lr_floor", lambda value: 0 <= value <= 1, "at least 0 and at most 1")
+        for name in ("lr", "alpha", "clip_norm", "clip_gradient"):
             _check(self, name, lambda value: 0 < value <= 1e38, "above 0 and at most 1e38")
         for name in ("weight_decay", "aux_weight"):
             _check(self, name, lambda value: 0 <= value <= 1e38, "at least 0 and at most 1e38")
-        for name in ("momentum", "car_failures"):
+        for name in ("momentum", "car_failures", "label_smoothing"):
             _check(self, name, lambda value: 0 <= value < 1, "at least 0 and below 1")
         _check(self, "timeout", lambda value: 0 < value <= 1e6, "above 0 and at most a million")
         _check(self, "participation", lambda value: 0 < value <= 1, "above 0 and at most 1")

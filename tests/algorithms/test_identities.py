@@ -15,6 +15,7 @@ from quadratics import Bowl, bowls, federation, minimiser, play, shares
 
 from fedsim.algorithms import FedADMM, FedAvg, LocalOnly
 from fedsim.algorithms.fedadmm import Memory
+from fedsim.federation.learning_rate import Curve
 from fedsim.federation.rounds import initial_state, run_round
 
 HALF = 0.4  # of five cars: two a round
@@ -280,7 +281,7 @@ def test_cars_that_never_communicate_reach_their_own_minimisers():
 def test_the_invariant_holds_in_float32_on_a_segnet_with_half_of_the_cars_and_a_moving_penalty():
     """Identity 10 where it matters: unequal cars, BatchNorm, momentum. Catches what float64 would forgive."""
     made = scenery.federation(FedADMM(), [5, 4, 3, 2], local=scenery.training(momentum=0.9), weighting="uniform")
-    made = altered(made, participation=0.5, cosine=True, rounds=12)
+    made = altered(made, participation=0.5, curve=Curve("cosine"), rounds=12)
     state = initial_state(made)
     for _ in range(12):
         state = run_round(made, state).state

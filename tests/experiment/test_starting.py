@@ -136,6 +136,7 @@ def test_a_run_starts_where_its_source_ended_and_needs_it_no_more(tiny_camvid, t
     assert facts["taken"] == 38 and not facts["new"]
     assert facts["source"] == str(tmp_path / "before" / "checkpoints" / "model.safetensors")
     assert main([*command(tiny_camvid, tmp_path / "halves", *more), "--rounds", "1"]) == 0
+    assert main([*command(tiny_camvid, tmp_path / "halves", *more), "--rounds", "1", "--resume", "auto"]) == 0
     shutil.rmtree(tmp_path / "before")
     (tmp_path / "halves").rename(tmp_path / "moved")
     done = start(2, "-m", "fedsim.main", "--resume", str(tmp_path / "moved"), "--rounds", "3")

@@ -111,6 +111,23 @@ def test_a_gradient_norm_is_the_losses_alone():
     assert torch.equal(corrected.gradient_norms, trained.gradient_norms)
 
 
+def test_a_clipped_gradient_has_the_norm_it_may_have():
+    """One step without momentum moves by lr times the bound, and the correction is not clipped.
+
+    Catches a clip of each layer, and a recorded norm that is the clipped one.
+    """
+    whole = train(local=training(batch_size=5))
+    length = float(whole.gradient_norms[0])
+    for bound, expected in ((length / 4, length / 4), (4 * length, length)):
+        trained = train(local=replace(training(batch_size=5), clip_gradient=bound))
+        moved = torch.linalg.vector_norm(trained.w - segnet().parameters)
+        assert float(moved) == pytest.approx(0.1 * expected, rel=1e-3)
+        assert torch.equal(trained.gradient_norms, whole.gradient_norms)
+    corrected = train(local=replace(training(batch_size=5), clip_gradient=length / 4), correction=lambda w: 10 * w)
+    without = train(local=replace(training(batch_size=5), clip_gradient=length / 4))
+    assert torch.allclose(corrected.w, without.w - 0.1 * 10 * segnet().parameters, atol=1e-6)
+
+
 def plain_loop(sizes: list[int], rounds: int, epochs: int) -> torch.nn.Module:
     """Plain PyTorch on the pool, with torch.optim and the batches that the named streams draw."""
     scenes, model = scene_set(sum(sizes)), segnet().module

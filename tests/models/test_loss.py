@@ -82,3 +82,13 @@ def test_a_class_that_one_car_lacks_is_weighed_by_the_cars_that_have_it():
     first, second = class_counts(np.array([[4, 0, 0]])), class_counts(np.array([[0, 3, 1]]))
     assert class_weights("median-frequency", first).tolist() == [1, 1, 1]
     assert class_weights("median-frequency", first + second) == pytest.approx([0.75, 1, 3])
+
+
+def test_label_smoothing_is_cross_entropy_with_softened_labels():
+    """By its definition: (1 - s) on the label and s / C on every class. Catches s / (C - 1), and void pixels."""
+    logits, labels = logits_and_labels()
+    labels[0, 0, 0] = VOID
+    soft = 0.2 / 3 + 0.8 * F.one_hot(labels.where(labels != VOID, 0), 3)
+    each = -(soft.movedim(-1, 1) * logits.log_softmax(1)).sum(1)
+    found = CrossEntropy(torch.ones(3), 0.2)(logits, labels)
+    assert torch.allclose(found, each[labels != VOID].mean())
