@@ -97,6 +97,7 @@ VALUES: Mapping[str, tuple[Any, ...]] = {
     "hold_out_drive": ("train0", "train3", "0001TP", "nowhere"),
     "threads": (1, 1, 1, 2), "timeout": (60,), "checkpoint_every": (1, 2, 3, 50),
     "option": ("kappa=2", "beta=0.9", "sticky=true"), "model_option": ("width=3", "deep=true"),
+    "crop": ("16x12", "24x16", "200x100"), "scale_range": ("0.5,2", "1,1"), "colour_jitter": (0.1, 1),
     "warmup": (0, 1, 3), "lr_floor": (0.1, 0.5), "clip_gradient": (0.1, 1), "label_smoothing": (0.1, 0.5),
     "aux_weight": (0, 0.25, 1), "init": ("split", "split", "nowhere"), "freeze": ("encoder", "decoder.0", "nowhere"),
 }

@@ -5,6 +5,9 @@ whether a run was resumed.
 """
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,9 +20,20 @@ from fedsim.data.perturbations import PERTURBATIONS, SEVERITIES, Perturbation
 from fedsim.data.pixels import flip
 from fedsim.seeds import stream
 
-SCALES = (0.75, 1.5)  # smallest and largest; a smaller picture gets a margin of void, a larger one is cropped
-COLOURS = 1.5  # gamma and saturation lie between 1 / COLOURS and COLOURS
 PERTURBED = 0.5  # probability that a scene is perturbed
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a car sees of its scenes: how large they are, in which colours, and which part of them."""
+
+    crop: tuple[int, int] | None = None  # (width, height) in pixels of the part; None for as much as a whole picture
+    scales: tuple[float, float] | None = None  # smallest and largest size of a picture; None leaves it
+    jitter: float = 0.0  # gamma and saturation lie between 1 / (1 + jitter) and 1 + jitter
+
+
+WHOLE = Frame()
+STANDARD = Frame(scales=(0.75, 1.5), jitter=0.5)  # a smaller picture gets a margin of void, a larger one is cropped
 
 
 class Unchanged:
@@ -33,7 +47,7 @@ class Unchanged:
         return images
 
     def move(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Move inputs (B, 3, H, W) float32 and labels (B, H, W) int64 in the same way. The shapes stay."""
+        """Move inputs (B, 3, H, W) float32 and labels (B, H, W) int64 in the same way."""
         return inputs, labels
 
     def _stream(self, purpose: str) -> np.random.Generator:
@@ -53,31 +67,6 @@ class Flip(Unchanged):
         return flip(inputs, labels, chosen.to(inputs.device))
 
 
-class Standard(Flip):
-    """Flip, then another gamma and saturation, another scale and a crop.
-
-    Brightness and contrast are left alone, because standardising a scene would undo a change of them.
-    """
-
-    def __init__(self, seed: int, round_number: int, car: int) -> None:
-        super().__init__(seed, round_number, car)
-        self._colour, self._crop = self._stream("colour"), self._stream("crop")
-
-    def recolour(self, images: Tensor) -> Tensor:
-        from torchvision.transforms.v2 import (
-            functional as tv,  # late: importing it is slow, and other augmentations do without
-        )
-
-        gammas, saturations = np.exp(self._colour.uniform(-1, 1, (2, len(images))) * math.log(COLOURS)).tolist()
-        return torch.stack([tv.adjust_saturation(tv.adjust_gamma(image, gamma), saturation)
-                            for image, gamma, saturation in zip(images, gammas, saturations, strict=True)])
-
-    def move(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        inputs, labels = super().move(inputs, labels)
-        scales = np.exp(self._crop.uniform(math.log(SCALES[0]), math.log(SCALES[1]), len(inputs)))
-        return rescale(inputs, labels, scales, self._crop.uniform(-1, 1, (len(inputs), 2)))
-
-
 class Perturb(Flip):
     """Flip, and each scene with probability 1/2 under a perturbation of random kind and severity."""
 
@@ -95,23 +84,70 @@ class Perturb(Flip):
         return Perturbation(str(kind), int(self._draw.integers(1, SEVERITIES + 1)))(image, self._draw)
 
 
-def augmentation(name: str) -> type[Unchanged]:
-    """Return the class of an augmentation, by its name in AUGMENTATIONS."""
+class Framed(Unchanged):
+    """Another augmentation, then another gamma and saturation, another scale and a crop.
+
+    Brightness and contrast are left alone, because standardising a scene would undo a change of them.
+    """
+
+    def __init__(self, kind: type[Unchanged], frame: Frame, seed: int, round_number: int, car: int) -> None:
+        super().__init__(seed, round_number, car)
+        self._inner, self._frame = kind(seed, round_number, car), frame
+        self._colour, self._place = self._stream("colour"), self._stream("crop")
+
+    def recolour(self, images: Tensor) -> Tensor:
+        images = self._inner.recolour(images)
+        if not self._frame.jitter:
+            return images
+        from torchvision.transforms.v2 import (
+            functional as tv,  # late: importing it is slow, and other augmentations do without
+        )
+
+        draws = self._colour.uniform(-1, 1, (2, len(images)))
+        gammas, saturations = np.exp(draws * math.log(1 + self._frame.jitter)).tolist()
+        return torch.stack([tv.adjust_saturation(tv.adjust_gamma(image, gamma), saturation)
+                            for image, gamma, saturation in zip(images, gammas, saturations, strict=True)])
+
+    def move(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        inputs, labels = self._inner.move(inputs, labels)
+        if not (self._frame.scales or self._frame.crop):
+            return inputs, labels
+        scales = np.ones(len(inputs))
+        if self._frame.scales:
+            least, most = self._frame.scales
+            scales = np.exp(self._place.uniform(math.log(least), math.log(most), len(inputs)))
+        return rescale(inputs, labels, scales, self._place.uniform(-1, 1, (len(inputs), 2)), self._frame.crop)
+
+
+def augmentation(name: str, frame: Frame = WHOLE) -> Callable[[int, int, int], Unchanged]:
+    """Return what makes the augmentation of one car in one round, from (seed, round, car).
+
+    name: in AUGMENTATIONS. frame: what is asked for beside it, instead of what the name has.
+    """
     kind: type[Unchanged] = globals()[AUGMENTATIONS[name]]
-    return kind
+    if name == "standard":
+        frame = Frame(frame.crop, frame.scales or STANDARD.scales, frame.jitter or STANDARD.jitter)
+    return kind if frame == WHOLE else partial(Framed, kind, frame)
 
 
-def rescale(inputs: Tensor, labels: Tensor, scales: np.ndarray, offsets: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Scale scenes in frames that keep their size.
+def rescale(inputs: Tensor, labels: Tensor, scales: np.ndarray, offsets: np.ndarray,
+            size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
+    """Scale scenes, and take a part of each.
 
     inputs: (B, 3, H, W) float32; labels: (B, H, W) int64; scales: (B,) above 0; offsets: (B, 2), x and y in -1..1,
-    choose the part of a larger picture that is seen, or the place of a smaller one in the frame. Pixels outside of a
-    picture become 0, which is the mean of a standardised picture, and VOID.
+    choose the part of a picture that is larger than the frame, or the place of a smaller one in it. size: (width,
+    height) of the frame in pixels; None for that of the inputs. Pixels outside of a picture become 0, which is the mean
+    of a standardised picture, and VOID.
     """
-    affine = torch.zeros(len(inputs), 2, 3, dtype=torch.float64)
-    affine[:, 0, 0] = affine[:, 1, 1] = torch.from_numpy(1 / scales)
-    affine[:, :, 2] = torch.from_numpy(offsets * np.abs(1 - 1 / scales)[:, None])
-    grid = F.affine_grid(affine.to(inputs.device, inputs.dtype), list(inputs.shape), align_corners=False)
+    batch, channels, height, width = inputs.shape
+    seen = (width, height) if size is None else size
+    # How much of a picture's width and height the frame covers.
+    shares = np.stack([seen[0] / width / scales, seen[1] / height / scales], axis=1)
+    affine = torch.zeros(batch, 2, 3, dtype=torch.float64)
+    affine[:, 0, 0], affine[:, 1, 1] = torch.from_numpy(shares).unbind(1)
+    affine[:, :, 2] = torch.from_numpy(offsets * np.abs(1 - shares))
+    grid = F.affine_grid(affine.to(inputs.device, inputs.dtype), [batch, channels, seen[1], seen[0]],
+                         align_corners=False)
     moved = F.grid_sample(inputs, grid, mode="bilinear", align_corners=False)
     marks = F.grid_sample((labels[:, None] + 1).to(inputs.dtype), grid, mode="nearest", align_corners=False)
     moved_labels = marks[:, 0].long() - 1  # a mark outside of the picture is 0, and that of a class at least 1

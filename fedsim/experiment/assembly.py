@@ -12,7 +12,7 @@ from torch import nn
 
 from fedsim.algorithms import Algorithm
 from fedsim.classes import ClassTable
-from fedsim.data.augment import augmentation
+from fedsim.data.augment import Frame, augmentation
 from fedsim.data.car_scenes import CarScenes
 from fedsim.data.datasets import default_root
 from fedsim.data.partition.dealt import Dealt
@@ -21,7 +21,7 @@ from fedsim.data.scene_set import SceneSet
 from fedsim.distributed.world import World
 from fedsim.errors import SettingsError
 from fedsim.experiment.algorithm_trial import check_algorithm
-from fedsim.experiment.checks import check_cars, warnings
+from fedsim.experiment.checks import check_cars, check_crop, warnings
 from fedsim.experiment.dealing import alpha_of, cars_of, deal, source_of
 from fedsim.experiment.identity import config, current_versions
 from fedsim.experiment.network_trial import check_network
@@ -102,6 +102,8 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
                             f"start {cars} ranks, or raise --cars to {world.size}")
     source = world.together(lambda: source_of(settings, cars))
     size = settings.input_size() or source.image_size
+    trained_size = settings.crop_size() or size
+    check_crop(settings, size)
     rule = NORM_RULES[settings.batchnorm or "recalibrate"]
 
     start = world.together(lambda: _find_start(settings, source.classes, size))
@@ -118,7 +120,7 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
     duty = _make_duty(settings, algorithm, [len(shard.indices) for shard in dealt.shards])
     if _has_single_scene(settings, duty, shards):
         alone = next((shard.name for shard in shards if len(shard.indices) == 1), None)
-        world.together(lambda: check_single_scene(settings.model, build(), size, alone))
+        world.together(lambda: check_single_scene(settings.model, build(), trained_size, alone))
     for warning in dealt.warnings():
         log.warning("%s", warning)
     federation, criterion = _make_federation(settings, methods, world, dealt.train_set, shards, module,
@@ -263,6 +265,7 @@ def _make_training(settings: Settings, algorithm: Algorithm, duty: Duty, criteri
     optimizer = (SGD(settings.momentum, settings.weight_decay) if settings.optimizer == "sgd"
                  else Adam(settings.weight_decay, decoupled=settings.optimizer == "adamw"))
     criterion = replace(criterion, smoothing=settings.label_smoothing)  # scores are of the labels as they are
-    return LocalTraining(duty.work, duty.batch_size, optimizer, criterion, augmentation(settings.augment),
+    return LocalTraining(duty.work, duty.batch_size, optimizer, criterion, augmentation(
+        settings.augment, Frame(settings.crop_size(), settings.scales(), settings.colour_jitter)),
                          settings.seed, _momentum_rule(settings, algorithm), classes, duty.measured_batches,
                          AUX_WEIGHT if settings.aux_weight is None else settings.aux_weight, settings.clip_gradient)

@@ -8,6 +8,7 @@ from fedsim.errors import SettingsError
 from fedsim.experiment.watched import unwrap
 from fedsim.federation.federation import Federation
 from fedsim.federation.participation import number_of_cars
+from fedsim.models import check_image_size
 from fedsim.settings.fields import Settings
 
 
@@ -24,6 +25,17 @@ def check_cars(settings: Settings, aggregator: Aggregator, cars: int) -> None:
     if taking_part < least:
         raise SettingsError(f"--aggregator {settings.aggregator} needs at least {least} cars in a round, and "
                             f"{taking_part} take part; raise --cars or --participation")
+
+
+def check_crop(settings: Settings, size: tuple[int, int]) -> None:
+    """Raise SettingsError if a part of a picture cannot be trained on. size: (width, height) of the pictures."""
+    crop = settings.crop_size()
+    if crop is None:
+        return
+    if crop[0] > size[0] or crop[1] > size[1]:
+        raise SettingsError(f"--crop is {settings.crop}, which is larger than the pictures, {size[0]}x{size[1]}; take "
+                            "a smaller part, or a larger --image-size")
+    check_image_size(settings.model, crop)
 
 
 def warnings(federation: Federation) -> Iterator[str]:

@@ -30,7 +30,7 @@ class LocalTraining:
     batch_size: int
     optimizer: SGD | Adam
     criterion: Criterion
-    augmentation: type[Unchanged]
+    augmentation: Callable[[int, int, int], Unchanged]  # of (seed, round, car)
     seed: int
     across_rounds: str = "none"  # what momentum a car starts a round with, see fedsim.federation.momentum
     classes: int | None = None  # number of classes whose predictions are tallied; None for labels without classes

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import Field
@@ -85,3 +86,25 @@ def _name_code(setting: str, value: Any) -> str:
         raise SettingsError(f"{flag(setting)} is {value!r}, which cannot be found under its name; define it at the top "
                             "of a module")
     return name
+
+
+def read_size(setting: str, text: str | None) -> tuple[int, int] | None:
+    """Return the width and the height that a text says; None if there is no text. Raises SettingsError."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if not match:
+        raise SettingsError(f"{flag(setting)} is {text!r}; write WIDTHxHEIGHT in pixels, e.g. 120x90")
+    return int(match[1]), int(match[2])
+
+
+def read_range(setting: str, text: str | None) -> tuple[float, float] | None:
+    """Return the two numbers above 0 that a text says; None if there is no text. Raises SettingsError."""
+    if text is None:
+        return None
+    number = r"(\d{1,3}(?:\.\d{0,6})?|\.\d{1,6})"
+    match = re.fullmatch(f"{number},{number}", text)
+    least, most = (float(match[1]), float(match[2])) if match else (0.0, 0.0)
+    if not 0 < least <= most:
+        raise SettingsError(f"{flag(setting)} is {text!r}; write LEAST,MOST, two numbers above 0, e.g. 0.5,2")
+    return least, most

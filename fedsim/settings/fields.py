@@ -16,7 +16,7 @@ from fedsim.data.partition import HELD_OUT, PARTITIONS, Scored
 from fedsim.errors import SettingsError
 from fedsim.options import BadOption, Option, flag, number_text
 from fedsim.settings import registry
-from fedsim.settings.conversion import convert
+from fedsim.settings.conversion import convert, read_range, read_size
 from fedsim.system.paths import read_path
 
 MOST_THREADS = 1024
@@ -120,6 +120,14 @@ class CommonSettings:
         "How scenes are varied in training: flip mirrors a scene with probability 1/2; standard also changes gamma, "
         "saturation, scale and crop; perturb also applies a driving perturbation with probability 1/2.",
         choices=tuple(AUGMENTATIONS))
+    crop: str | None = setting("Local training", None,
+        "Size in pixels of the part of a picture that is trained on, drawn anew each time; scores are of whole "
+        "pictures. Default: whole pictures.", metavar="WIDTHxHEIGHT")
+    scale_range: str | None = setting("Local training", None,
+        "Smallest and largest size to which a picture is scaled in training, e.g. 0.5,2. Default: 1, and 0.75,1.5 with "
+        "--augment standard.", metavar="LEAST,MOST")
+    colour_jitter: float = setting("Local training", 0.0,
+        "How much gamma and saturation change in training: between 1 / (1 + X) and 1 + X; 0.5 with --augment standard.")
     class_weights: str = setting("Local training", "sqrt-median-frequency",
         "Class weights of the loss, from the class frequencies over all cars.",
         choices=("none", "median-frequency", "sqrt-median-frequency"))
@@ -209,6 +217,7 @@ class CommonSettings:
         _check(self, "width", lambda value: 1 <= value <= MOST_CHANNELS, f"at least 1 and at most {MOST_CHANNELS}")
         _check(self, "threads", lambda value: 1 <= value <= MOST_THREADS, f"at least 1 and at most {MOST_THREADS}")
         _check(self, "warmup", lambda value: value >= 0, "at least 0")
+        _check(self, "colour_jitter", lambda value: 0 <= value <= 10, "at least 0 and at most 10")
         _check(self, "lr_floor", lambda value: 0 <= value <= 1, "at least 0 and at most 1")
         for name in ("lr", "alpha", "clip_norm", "clip_gradient"):
             _check(self, name, lambda value: 0 < value <= 1e38, "above 0 and at most 1e38")
@@ -222,7 +231,7 @@ class CommonSettings:
         least, most = self.epochs()
         # One text for each meaning: 3 for 3:3 and for 3.0.
         object.__setattr__(self, "local_epochs", f"{least}:{most}" if least < most else number_text(least))
-        self.input_size()
+        self.input_size(), self.crop_size(), self.scales()
 
     def _spread_options(self) -> None:
         """Check the options of methods by themselves; `option` may name those that are settings too."""
@@ -264,13 +273,15 @@ class CommonSettings:
 
     def input_size(self) -> tuple[int, int] | None:
         """Return the size of the pictures (width, height) in pixels; None for the data set's own size."""
-        if self.image_size is None:
-            return None
-        match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", self.image_size)
-        if not match:
-            raise SettingsError(f"--image-size is {self.image_size!r}; write WIDTHxHEIGHT in pixels, e.g. "
-                                "120x90")
-        return int(match[1]), int(match[2])
+        return read_size("image_size", self.image_size)
+
+    def crop_size(self) -> tuple[int, int] | None:
+        """Return the size (width, height) in pixels of what is trained on; None for whole pictures."""
+        return read_size("crop", self.crop)
+
+    def scales(self) -> tuple[float, float] | None:
+        """Return the smallest and the largest scale of a picture in training; None if it is not scaled."""
+        return read_range("scale_range", self.scale_range)
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any], origin: str) -> "CommonSettings":

@@ -158,7 +158,8 @@ def test_the_command_line_wins_over_a_preset_and_a_preset_over_the_default(setti
         "image_size": ("40x30", "16x8"), "data_root": ("here", "there"), "model": ("segnet", "segnet-basic"),
         "resume": ("one", "auto"), "init": ("one", "other"),
         "out": ("one", "other"), "augment": ("none", "standard"), "participation": (0.5, 0.25),
-        "momentum": (0.5, 0.25), "label_smoothing": (0.5, 0.25), "lr_floor": (0.5, 0.25),
+        "momentum": (0.5, 0.25), "label_smoothing": (0.5, 0.25), "crop": ("8x8", "4x4"), "scale_range": ("1,2", "1,3"),
+        "lr_floor": (0.5, 0.25),
         "momentum_across_rounds": ("average", "own"),
     }.get(setting.name, (3, 2))
     with_it = {"alpha": {"partition": "dirichlet"}, "data_root": {"data": "camvid"}, "optimizer": {"rho": "1"},

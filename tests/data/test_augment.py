@@ -9,7 +9,7 @@ from scenery import CPU, labels_of, scene_set
 
 from fedsim.classes import VOID
 from fedsim.data import AUGMENTATIONS
-from fedsim.data.augment import SCALES, Flip, Perturb, Standard, Unchanged, augmentation, rescale
+from fedsim.data.augment import STANDARD, Flip, Frame, Perturb, Unchanged, augmentation, rescale
 from fedsim.data.car_scenes import CarScenes
 from fedsim.data.pixels import flip, standardise
 from fedsim.seeds import stream
@@ -59,13 +59,13 @@ def test_shapes_and_types_stay_and_the_scene_set_too(name):
 def test_colours_change_and_keep_the_place_of_everything():
     """A grey scene has no saturation, and gamma keeps the order of grey levels. Catches one gamma a batch."""
     grey = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(5, 3, 16, 16)
-    recoloured = Standard(0, 1, 0).recolour(grey)
+    recoloured = augmentation("standard")(0, 1, 0).recolour(grey)
     assert recoloured.dtype == torch.uint8 and (recoloured.flatten(2).diff() >= 0).all()
     assert len({tuple(scene.flatten().tolist()) for scene in recoloured}) == 5
     assert (recoloured[:, 0] == recoloured[:, 1]).all()
 
 
-@given(scale=st.floats(*SCALES), x=st.floats(-1, 1), y=st.floats(-1, 1))
+@given(scale=st.floats(*STANDARD.scales), x=st.floats(-1, 1), y=st.floats(-1, 1))
 def test_labels_move_with_the_picture(scale, x, y):
     """A picture of its own labels: away from borders between classes both say the same. Catches x for y."""
     labels = torch.arange(4).view(2, 2).repeat_interleave(12, 0).repeat_interleave(16, 1)[None]  # (1, 24, 32)
@@ -109,3 +109,40 @@ def test_a_standardised_scene_is_what_is_moved():
     moved, _ = rescale(standardise(images), torch.zeros(1, 24, 32, dtype=torch.int64), np.array([0.75]),
                        np.array([[0.0, 0.0]]))
     assert moved[0, :, 0].abs().max() < 0.5 and moved.abs().max() > 0.5
+
+
+@given(width=st.integers(1, 32), height=st.integers(1, 24), x=st.floats(-1, 1), y=st.floats(-1, 1))
+def test_a_crop_at_scale_1_is_a_part_of_the_picture(width, height, x, y):
+    """Pixel by pixel, at every whole offset. Catches x for y, and a crop that is scaled to fit."""
+    labels = torch.arange(24 * 32).view(1, 24, 32) % 200
+    picture = labels[:, None].float().expand(1, 3, 24, 32)
+    left, top = round((x + 1) / 2 * (32 - width)), round((y + 1) / 2 * (24 - height))
+    offsets = [[2 * place / room - 1 if room else 0.0 for place, room in ((left, 32 - width), (top, 24 - height))]]
+    moved, marks = rescale(picture, labels, np.ones(1), np.array(offsets), (width, height))
+    assert torch.equal(marks[0], labels[0, top:top + height, left:left + width])
+    assert torch.allclose(moved[0, 0], marks[0].float(), atol=0.02)
+
+
+def test_a_frame_is_drawn_by_streams_of_its_own():
+    """A crop mirrors what flip mirrors, and colours need no crop. Catches one stream for all, crops of one place."""
+    flipped = batch(Flip(0, 1, 0))
+    images, labels = batch(augmentation("flip", Frame(crop=(16, 12)))(0, 1, 0))
+    assert images.shape == (4, 3, 12, 16) and labels.shape == (4, 12, 16)
+    places = set()
+    for number in range(4):
+        windows = flipped[1][number].unfold(0, 12, 1).unfold(1, 16, 1)
+        found = (windows == labels[number]).flatten(2).all(2).nonzero().tolist()
+        assert found
+        places.add(tuple(found[0]))
+    assert len(places) > 1
+    jittered, same = batch(augmentation("flip", Frame(jitter=0.3))(0, 1, 0))
+    assert torch.equal(same, flipped[1]) and not torch.equal(jittered, flipped[0])
+    scaled = batch(augmentation("flip", Frame(crop=(16, 12), scales=(0.5, 2)))(0, 1, 0))
+    assert scaled[0].shape == images.shape and not torch.equal(scaled[1], labels)
+
+
+def test_standard_has_a_frame_that_options_replace_in_part():
+    wide = batch(augmentation("standard", Frame(scales=(3, 3)))(0, 1, 0))
+    usual, colours = batch(augmentation("standard")(0, 1, 0)), batch(augmentation("flip", STANDARD)(0, 1, 0))
+    assert torch.equal(usual[0], colours[0]) and torch.equal(usual[1], colours[1])
+    assert not torch.equal(wide[1], usual[1])

@@ -5,13 +5,17 @@ Each test names a mutation that it was seen to catch.
 
 import pytest
 from scenery import SOLO
+from test_bad_input import FAST, refused  # noqa: F401 a fixture
+from test_torchrun import command, digests, start
 
+import fedsim
 from fedsim.data.car_scenes import CarScenes
 from fedsim.errors import SettingsError
 from fedsim.experiment.assembly import assemble
 from fedsim.federation.federation import Federation
 from fedsim.federation.measuring import measure_statistics
 from fedsim.federation.rounds import count_work, initial_state, run_round
+from fedsim.main import main
 from fedsim.settings.compatible import check
 from fedsim.settings.fields import Settings
 from fedsim.system.console import SILENT
@@ -69,3 +73,24 @@ def test_wide_steps_may_suit_a_network_that_cannot_train_on_one_scene():
     with pytest.raises(SettingsError, match="cannot train on a single scene"):
         put_together(algo="central", **given)
     put_together(algo="central-wide", **given)
+
+
+def test_parts_of_pictures_are_trained_on_and_whole_ones_are_scored(tiny_camvid, tmp_path):
+    """Stopped, and resumed on two ranks. Catches scores of parts, and places that depend on where a car is played."""
+    more = ("--crop", "16x12", "--scale-range", "0.5,2", "--colour-jitter", "0.3", "--lr-schedule", "constant")
+    assert main(command(tiny_camvid, tmp_path / "whole", *more)) == 0
+    assert main([*command(tiny_camvid, tmp_path / "halves", *more), "--rounds", "1"]) == 0
+    done = start(2, "-m", "fedsim.main", "--resume", str(tmp_path / "halves"), "--rounds", "3")
+    assert done.returncode == 0, done.stderr
+    assert digests(tmp_path / "halves")[-1] == digests(tmp_path / "whole")[-1]
+    assert fedsim.load(tmp_path / "whole").card.input_size == (32, 24)
+
+
+@pytest.mark.parametrize(("given", "says"), [
+    (("--crop", "48x12"), "--crop is 48x12, which is larger than the pictures, 32x24; take a smaller part"),
+    (("--crop", "4x4"), "4x4"), (("--crop", "big"), "--crop is 'big'; write WIDTHxHEIGHT in pixels"),
+    (("--scale-range", "2,1"), "--scale-range is '2,1'; write LEAST,MOST, two numbers above 0"),
+    (("--scale-range", "0,1"), "two numbers above 0"), (("--colour-jitter", "-1"), "at least 0 and at most 10"),
+    (("--lr-schedule", "constant", "--lr-floor", "0.1"), "--lr-floor belongs to a learning rate that falls")])
+def test_parts_that_cannot_be_are_refused(refused, given, says):  # noqa: F811
+    assert says in refused(*FAST, *given)
