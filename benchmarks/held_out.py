@@ -8,7 +8,7 @@ epochs. So every score is of a drive that no car has seen. A run is played by `f
 deviation over seeds, and the distance to both kinds of centralised training with the same seed.
 
 The learning rates of the rows were chosen by the validation split, in a federation of all three drives with seed 0. The
-number of short rounds was chosen for each held-out drive by the scores of the other two, and is the same for all.
+number of short rounds was chosen for each held-out drive by the scores of the other two with seed 0: it is 128 for all.
 """
 
 import argparse
@@ -27,7 +27,6 @@ ROWS = {
     "central-wide": ("--algo", "central-wide", "--lr", "0.2"),
     "FedAvg, 16 rounds": ("--algo", "avg", "--lr", "0.2", "--weighting", "images"),
     "FedADMM, 16 rounds": ("--algo", "admm", "--lr", "0.05", "--weighting", "images"),
-    "FedAvg, 64 short rounds": (*SHORT, "--rounds", "64", "--local-epochs", "0.25"),
     "FedAvg, 128 short rounds": (*SHORT, "--rounds", "128", "--local-epochs", "0.125"),
 }
 
