@@ -100,6 +100,8 @@ def _comparable_settings(run: PastRun) -> Settings:
     copies |= {"init": START_FILE} if run.settings.init is not None else {}
     named: dict[str, Any] = {}
     for name, file in copies.items():
+        if not (run.directory.path / file).is_file():
+            raise OutputError(f"{run.directory.path / file} is missing; restore it, or leave the run out")
         digest = hashlib.sha256((run.directory.path / file).read_bytes()).hexdigest()
         named[name] = f"file-{digest[:6]}"
     return replace(run.settings, **named)

@@ -25,7 +25,7 @@ PERTURBED = 0.5  # probability that a scene is perturbed
 
 @dataclass(frozen=True)
 class Frame:
-    """What a car sees of its scenes: how large they are, in which colours, and which part of them."""
+    """The view that a car has of its scenes: their size, their colours, and the part of them that it sees."""
 
     crop: tuple[int, int] | None = None  # (width, height) in pixels of the part; None for as much as a whole picture
     scales: tuple[float, float] | None = None  # smallest and largest size of a picture; None leaves it

@@ -82,9 +82,9 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Duty:
-    """What a car does, the same for all cars."""
+    """The work of a car, the same for all cars."""
 
-    work: LocalWork  # in a round
+    work: LocalWork  # of a round
     batch_size: int
     measured_batches: int  # for the statistics of BatchNorm, when they are measured
 
@@ -111,8 +111,9 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
     def build() -> nn.Module:
         return _change_start(settings, make_module(settings, len(source.classes), size), start)
 
-    module = world.together(lambda: check_network(settings.model, build, len(source.classes), size, world.device,
-                                                  rule.recalibrates, settings.aux_weight))
+    module = world.together(lambda: [  # the network is the same at both sizes
+        check_network(settings.model, build, len(source.classes), one, world.device, rule.recalibrates,
+                      settings.aux_weight) for one in dict.fromkeys((size, trained_size))][-1])
     dealt = deal(settings, source, cars, world, log)
     shards = dealt.shards
     if algorithm.pooled:
@@ -232,7 +233,7 @@ def _make_loss(settings: Settings, world: World, train_set: SceneSet, shards: li
 
 
 def _make_duty(settings: Settings, algorithm: Algorithm, scenes: list[int]) -> Duty:
-    """Return what a car does. If the algorithm pools the scenes, one car does what all cars of the federation do.
+    """Return the work of a car. If the algorithm pools the scenes, one car does the work of all cars of the federation.
 
     scenes: the numbers of scenes of the federation's cars.
     """

@@ -1,4 +1,4 @@
-"""What networks return, in one form: logits and, in training, auxiliary logits of deep supervision."""
+"""The outputs of all networks in one form: logits and, in training, auxiliary logits of deep supervision."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple

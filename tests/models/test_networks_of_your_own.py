@@ -87,6 +87,13 @@ class Keyless(Plain):
         return {"result": self.net(images)}
 
 
+class Fussy(Plain):
+    def forward(self, images):
+        if images.shape[2] % 8:
+            raise ValueError("heights are multiples of 8")
+        return self.net(images)
+
+
 class Failing(Plain):
     def __init__(self, classes):
         raise ValueError("no such luck")
@@ -216,6 +223,7 @@ def test_torchvisions_auxiliary_classifier_is_trained():
     ("Broken", (), "it returns numbers that are not finite"),
     ("Beside", (), "beside its logits it returns (2, 3, 24, 32) float32 in training, as output 1"),
     ("Keyless", (), "it returns dict; it must return logits"),
+    ("Fussy", ("--crop", "16x12"), "it raises ValueError: heights are multiples of 8 (/"),
     ("Failing", (), "it raises ValueError: no such luck (/"),
     ("Countless", (), "it takes neither classes= nor num_classes="),
     ("number", (), "it makes no network but int"), ("constant", (), "it is int and cannot be called"),
