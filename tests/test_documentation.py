@@ -71,13 +71,33 @@ def typed(line: str) -> list[str]:
     return [str(ROOT / word) if word.startswith("launch/") else word for word in words]
 
 
+def shortened(words: list[str]) -> list[str]:
+    """What makes a run short, of the options that its network and its crops allow."""
+    rounds, small, narrow = SHORT[:2], SHORT[2:4], SHORT[4:]
+    if "--crop" in words:
+        return rounds + narrow
+    if "--model" not in words:
+        return SHORT
+    return rounds + (["--image-size", "64x32"] if any("segmentation_models" in word for word in words) else small)
+
+
+def write_network(folder: Path) -> None:
+    """The network of a page, in the folder where a user would have it."""
+    page = (ROOT / "docs" / "bring-your-own-network.md").read_text(encoding="utf-8")
+    code, = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (folder / "mynets.py").write_text(code)
+
+
 def play_mentioned(words: list[str], folder: Path, camvid: Path) -> None:
     """The runs that a command reads, each of the algorithm that it is called after."""
+    write_network(folder)
+    own = next((["--model", word] for word in words if word.startswith("mynets:")), [])
     read = [word for before, word in pairwise(["", *words]) if before != "--out"]
     for path in sorted({match[0] for word in read if (match := re.match(r"runs/[^/]+", word))}):
         algo = Path(path).name if Path(path).name in NAMES else "admm"
         data = ["--data", "camvid", "--data-root", str(camvid)]
-        assert main(["--algo", algo, *data, *SHORT, "--quiet", "--out", str(folder / path)]) == 0
+        begun = ["--algo", algo, *data, *own, *shortened(own), "--quiet", "--out", str(folder / path)]
+        assert console(["run", *begun], folder).returncode == 0 if own else main(begun) == 0
 
 
 def of_command(*names: str) -> list[str]:
@@ -88,7 +108,7 @@ def of_command(*names: str) -> list[str]:
 def test_documented_runs_of_the_console_script_work(line, tiny_camvid, tmp_path):
     words = typed(line)
     play_mentioned(words, tmp_path, tiny_camvid)
-    done = console([*words, *([] if "--resume" in words else SHORT)], with_data(tmp_path, tiny_camvid))
+    done = console([*words, *([] if "--resume" in words else shortened(words))], with_data(tmp_path, tiny_camvid))
     assert done.returncode == 0, done.stdout + done.stderr
     assert list(tmp_path.glob("runs/*/report/index.html"))
 

@@ -115,7 +115,7 @@ def _check_training(settings: Settings, algorithm: Algorithm) -> None:
             raise SettingsError(f"{option.typed} {option.word(None)} matches it to the length of sgd's steps, which "
                                 f"{settings.optimizer}'s do not have: give a number, e.g. {flag(name)} 0.01")
         raise SettingsError(f"--optimizer {settings.optimizer} does not go with {settings.algo}, which divides by the "
-                            f"length of sgd's steps: those of {settings.optimizer} do not scale with the gradient")
+                            f"length of sgd's steps: {settings.optimizer}'s do not scale with the gradient")
     if settings.aux_weight is not None and ":" not in settings.model:
         raise SettingsError(f"--aux-weight belongs to networks with auxiliary logits; {settings.model} has none: leave "
                             "it out")
