@@ -14,15 +14,18 @@ Traceback (most recent call last):
 fedsim.options.BadOption: beta is 1.5; it must be a number at least 0 and below 1
 """
 
+import ast
 import dataclasses
 import math
 import types
 import typing
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 NUMBERS = (int, float)
+WORDS = {"none": None, "true": True, "false": False}
 
 
 class BadOption(ValueError):
@@ -151,6 +154,21 @@ def as_arguments(values: Mapping[str, Any]) -> list[str]:
         for one in value if isinstance(value, tuple) else () if value is None else (value,):
             words += [flag(name), str(one)]
     return words
+
+
+def read_value(value: Any) -> Any:
+    """Return what an option's text stands for: a number, a list, none, true or false; otherwise the text itself.
+
+    >>> [read_value(text) for text in ("resnet18", "0.5", "[2, 2]", "none", "true", "'none'")]
+    ['resnet18', 0.5, [2, 2], None, True, 'none']
+    """
+    if not isinstance(value, str):
+        return value
+    if value.lower() in WORDS:
+        return WORDS[value.lower()]
+    with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+        return ast.literal_eval(value)
+    return value
 
 
 def number_text(value: float) -> str:

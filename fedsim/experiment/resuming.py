@@ -13,11 +13,11 @@ from fedsim.data.partition.split_file import read_cars
 from fedsim.errors import OutputError, SettingsError
 from fedsim.experiment.identity import FREE
 from fedsim.experiment.past_run import PastRun
-from fedsim.experiment.starting import find_file
 from fedsim.options import flag, options_of
 from fedsim.own_code import check_said
 from fedsim.record.overview import Overview, read_environment
 from fedsim.record.part_files import digest_of
+from fedsim.record.run_directory import find_weights
 from fedsim.settings.fields import Settings
 from fedsim.settings.methods import make_methods
 from fedsim.system.launchers import PARENT
@@ -132,7 +132,7 @@ def _says_the_same(name: str, was: Any, wanted: Any) -> bool:
         return _read_content(Path(wanted)) == _read_content(Path(was))
     if name == "init" and was is not None:  # the run's own copy of what it has taken over
         start = read_environment(Path(was).parent).get("start")
-        return isinstance(start, dict) and str(find_file(Path(wanted)).resolve()) == start.get("source")
+        return isinstance(start, dict) and str(find_weights(Path(wanted)).resolve()) == start.get("source")
     return False
 
 

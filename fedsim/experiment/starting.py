@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fedsim.errors import OutputError, SettingsError
 from fedsim.models.card import ModelCard
 from fedsim.models.outputs import inner
-from fedsim.record.run_directory import RunDirectory
+from fedsim.record.run_directory import find_weights
 from fedsim.record.weights import read_weights, save_weights
 
 NESTED = ("state_dict", "model_state_dict", "model_state", "model", "net")  # where files of training programs have them
@@ -90,25 +90,12 @@ def tell(start: Start) -> str:
     return f"{facts['taken']} tensors taken from {facts['source']}{new}{left}"
 
 
-def find_file(path: Path) -> Path:
-    """Return the file of weights that a path names: the global model of a run's directory, or the file itself.
-
-    Raises OutputError if there is none.
-    """
-    if not path.exists():
-        raise OutputError(f"--init {path}: there is no such file or directory; name a run, or a file of weights")
-    if not path.is_dir():
-        return path
-    file = RunDirectory.open(path).weights()[0]
-    if file.stem != "model":
-        raise OutputError(f"--init {path} has a model for each car and no global one; name one of its files, such as "
-                          f"{file}")
-    return file
-
-
 def read_source(path: Path) -> Source:
     """Read the weights of a run's directory or of a file. No stored code is run. Raises OutputError."""
-    path = find_file(path)
+    try:
+        path = find_weights(path)
+    except OutputError as error:
+        raise OutputError(f"--init: {error}") from error
     if path.suffix == ".safetensors":
         state, metadata = read_weights(path)
         return Source(path, state, _class_names(metadata, path))

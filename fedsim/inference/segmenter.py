@@ -15,7 +15,7 @@ from fedsim.errors import DataError, OutputError, SettingsError
 from fedsim.evaluation.evaluate import BATCH
 from fedsim.models.card import ModelCard
 from fedsim.own_code import is_own
-from fedsim.record.run_directory import RunDirectory
+from fedsim.record.run_directory import find_weights
 from fedsim.record.weights import fill, read_weights
 from fedsim.system.paths import read_path
 from fedsim.system.process import use_defaults
@@ -41,7 +41,7 @@ class Segmenter:
         trust: the networks of a user's own, MODULE:NAME, that may be imported. Raises UserError if there is no such
         model, its file is damaged, or it names code that is not trusted.
         """
-        file = _find_weights(path)
+        file = find_weights(Path(read_path(path, "the model")))
         state, metadata = read_weights(file)
         card = ModelCard.read(metadata, file)
         module = _make_own(card, file, trust) if is_own(card.model) else _make_unfilled(card, file)
@@ -149,17 +149,3 @@ def _make_own(card: ModelCard, file: Path, trust: Collection[str]) -> nn.Module:
     except Exception as error:  # whatever a user's own code does
         raise OutputError(f"{file}: --model {card.model} raises {type(error).__name__}: "
                           f"{' '.join(str(error).split())}") from error
-
-
-def _find_weights(path: Path) -> Path:
-    """Return the file of weights of a run's directory, or the file itself. Raises UserError if there is none."""
-    path = Path(read_path(path, "the model"))
-    if not path.exists():
-        raise OutputError(f"there is no {path}; name the directory of a run, or a .safetensors file that one has left")
-    if not path.is_dir():
-        return path
-    files = RunDirectory.open(path).weights()
-    if files[0].stem != "model":
-        raise OutputError(f"{path} has a model for each car and no global one; name one of its files, such as "
-                          f"{files[0]}")
-    return files[0]

@@ -9,8 +9,9 @@ from torch import nn
 
 from fedsim.errors import SettingsError
 from fedsim.models.outputs import OneForm
-from fedsim.models.own import check_arguments, make_own, read_value
+from fedsim.models.own import check_arguments, make_own
 from fedsim.models.segnet import LAYOUTS, SegNet
+from fedsim.options import read_value
 from fedsim.own_code import is_own
 
 MODELS = tuple(LAYOUTS)

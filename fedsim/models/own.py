@@ -1,6 +1,5 @@
 """Networks of a user's own, made by a class or a function that settings name as MODULE:NAME."""
 
-import ast
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -9,11 +8,11 @@ from typing import Any
 from torch import nn
 
 from fedsim.errors import SettingsError
+from fedsim.options import read_value
 from fedsim.own_code import find_own
 
 CLASSES = ("classes", "num_classes")  # names of the argument that gets the number of classes
 DEAF = ("torchvision",)  # libraries whose functions take arguments of any name, and do nothing with them
-WORDS = {"none": None, "true": True, "false": False}
 
 
 def make_own(name: str, classes: int, options: Mapping[str, Any]) -> nn.Module:
@@ -46,21 +45,6 @@ def check_arguments(make: Callable[..., Any], name: str, arguments: Mapping[str,
         known = [key for key, one in parameters.items() if key not in CLASSES and one.kind is not one.VAR_KEYWORD]
         raise SettingsError(f"--model {name}: {error}; give its arguments with --model-option NAME=VALUE; it has "
                             f"{', '.join(known) or 'no others'}") from error
-
-
-def read_value(value: Any) -> Any:
-    """Return what an option's text stands for: a number, a list, none, true or false; otherwise the text itself.
-
-    >>> [read_value(text) for text in ("resnet18", "0.5", "[2, 2]", "none", "true", "'none'")]
-    ['resnet18', 0.5, [2, 2], None, True, 'none']
-    """
-    if not isinstance(value, str):
-        return value
-    if value.lower() in WORDS:
-        return WORDS[value.lower()]
-    with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
-        return ast.literal_eval(value)
-    return value
 
 
 def _word_for_classes(make: Any, name: str) -> str:

@@ -264,6 +264,21 @@ def _environment_text(environment: dict) -> str:
     return json.dumps(environment, indent=2, ensure_ascii=False) + "\n"
 
 
+def find_weights(path: Path) -> Path:
+    """Return the file of weights that a path names: the global model of a run's directory, or the file itself.
+
+    Raises OutputError if there is none.
+    """
+    if not path.exists():
+        raise OutputError(f"there is no {path}; name the directory of a run, or a file of weights")
+    if not path.is_dir():
+        return path
+    file = RunDirectory.open(path).weights()[0]
+    if file.stem != "model":
+        raise OutputError(f"{path} has a model for each car and no global one; name one of its files, such as {file}")
+    return file
+
+
 def _config_text(comment: str, config: dict) -> str:
     import tomli_w
 

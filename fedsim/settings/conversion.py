@@ -1,16 +1,14 @@
 """Values of settings from files and programs, converted to the setting's own type."""
 
-import ast
 import os
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import Field
 from typing import Any
 
 from fedsim import own_code
 from fedsim.errors import SettingsError
-from fedsim.options import flag
+from fedsim.options import flag, read_value
 from fedsim.system.paths import read_path
 
 PATHS = ("data_root", "init", "partition", "out", "resume")  # the settings that may name a file or a folder
@@ -62,21 +60,14 @@ def _list_texts(setting: str, values: Iterable[Any]) -> tuple[str, ...]:
 
 def _as_text(name: str, value: Any) -> str:
     """Return the value of a network's option as a user types it: one text for each value. Raises SettingsError."""
-    if isinstance(value, str):
-        given = _literal(value)
-        return value if given is None or isinstance(given, str) else _as_text(name, given)
-    if value is None or isinstance(value, bool):
-        return str(value).lower()
-    if _literal(repr(value)) == value:
-        return repr(value)
+    read = read_value(value)
+    if isinstance(read, str):
+        return str(value)
+    if read is None or isinstance(read, bool):
+        return str(read).lower()
+    if read_value(repr(read)) == read:
+        return repr(read)
     raise SettingsError(f"--model-option {name} is {value!r}; it must be text, a number, a list, true, false or none")
-
-
-def _literal(text: str) -> Any:
-    """Return the value of a literal of Python's; None for any other text."""
-    with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
-        return ast.literal_eval(text)
-    return None
 
 
 def _name_code(setting: str, value: Any) -> str:

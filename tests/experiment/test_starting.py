@@ -115,7 +115,7 @@ def test_damaged_files_are_refused(tmp_path):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(OutputError, match="cannot be read"):
             find_start(str(tmp_path / name), build, NAMES)
-    with pytest.raises(OutputError, match="there is no such file"):
+    with pytest.raises(OutputError, match="--init: there is no "):
         find_start(str(tmp_path / "nowhere"), build, NAMES)
     with pytest.raises(OutputError, match="is not a run directory"):
         find_start(str(tmp_path), build, NAMES)
