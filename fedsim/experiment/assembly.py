@@ -42,7 +42,8 @@ from fedsim.models.flat import FlatModel
 from fedsim.models.frozen import freeze
 from fedsim.models.loss import CrossEntropy, class_counts, class_weights
 from fedsim.seeds import OwnDraws, seed_torch
-from fedsim.settings.fields import AUX_WEIGHT, Settings
+from fedsim.settings.declared import AUX_WEIGHT
+from fedsim.settings.fields import Settings
 from fedsim.settings.methods import Methods
 
 
