@@ -22,9 +22,9 @@ from fedsim.federation.local_training import LocalTraining
 from fedsim.federation.local_work import Epochs, LocalWork
 from fedsim.federation.optimizers import SGD
 from fedsim.federation.participation import place_cars
+from fedsim.losses.criterion import Criterion
 from fedsim.models import build_model
 from fedsim.models.flat import FlatModel
-from fedsim.models.loss import CrossEntropy
 
 CPU = torch.device("cpu")
 CLASSES = len(CAMVID_11)
@@ -62,8 +62,8 @@ def segnet(own_norms: bool = False) -> FlatModel:
         return FlatModel(build_model("segnet-small", CLASSES, 4), CPU, own_norms)
 
 
-def criterion() -> CrossEntropy:
-    return CrossEntropy(torch.linspace(0.5, 2, CLASSES))
+def criterion() -> Criterion:
+    return Criterion(torch.linspace(0.5, 2, CLASSES))
 
 
 def training(epochs: int = 1, batch_size: int = 2, momentum: float = 0.0,

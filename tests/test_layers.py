@@ -28,7 +28,7 @@ LAYERS = [
     ["settings", "record"],
     ["federation"],
     ["evaluation", "aggregation"],
-    ["models", "data", "distributed"],
+    ["models", "data", "distributed", "losses"],
     ["algorithms", "system", "classes", "seeds", "own_code"],
     ["options", "errors", "version"],
 ]

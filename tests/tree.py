@@ -17,7 +17,7 @@ BANDS = {
     "runs": ("comparison", "experiment", "inference"),
     "what a run leaves: for people, for programs": ("report", "record"),
     "the federation": ("settings", "federation", "evaluation"),
-    "its parts": ("algorithms", "aggregation", "models", "data"),
+    "its parts": ("algorithms", "aggregation", "losses", "models", "data"),
     "the ground": ("distributed", "system", "options", "own_code", "classes", "seeds", "errors", "version"),
 }
 WIDTH = 28  # columns before the sentences

@@ -13,7 +13,7 @@ from fedsim.data.pixels import standardise
 from fedsim.data.scene_set import SceneSet
 from fedsim.distributed.world import World
 from fedsim.evaluation.metrics import Scores, confusion, scores_by_drive
-from fedsim.models.loss import CrossEntropy
+from fedsim.losses.criterion import Criterion
 
 BATCH = 8  # scenes; batches are cut before they are given to ranks, so the number of ranks does not change them
 
@@ -116,7 +116,7 @@ def _no_counts(scene_set: SceneSet) -> Tensor:
     return torch.zeros(len(scene_set.drive_names), classes, classes, dtype=torch.int64)
 
 
-def evaluate(world: World, model: Network, scene_set: SceneSet, criterion: CrossEntropy) -> Evaluation:
+def evaluate(world: World, model: Network, scene_set: SceneSet, criterion: Criterion) -> Evaluation:
     """Score a model that all ranks hold. Every rank calls it and scores its share of the batches."""
     batches = batches_of(scene_set)
     share = range(world.rank, len(batches), world.size)
@@ -125,7 +125,7 @@ def evaluate(world: World, model: Network, scene_set: SceneSet, criterion: Cross
     return _evaluation(scene_set, tally, world.table(losses, len(batches), 2))
 
 
-def evaluate_own(model: Network, scene_set: SceneSet, criterion: CrossEntropy) -> Evaluation:
+def evaluate_own(model: Network, scene_set: SceneSet, criterion: Criterion) -> Evaluation:
     """Score a model that only this rank holds, on all scenes."""
     batches = batches_of(scene_set)
     tally, losses = _score(model, scene_set, criterion, enumerate(batches))
@@ -137,7 +137,7 @@ def batches_of(scene_set: SceneSet) -> list[np.ndarray]:
     return np.split(np.arange(len(scene_set)), range(BATCH, len(scene_set), BATCH))
 
 
-def _score(model: Network, scene_set: SceneSet, criterion: CrossEntropy,
+def _score(model: Network, scene_set: SceneSet, criterion: Criterion,
            batches: Iterable[tuple[int, np.ndarray]]) -> tuple[Tensor, dict[int, list[float]]]:
     """Return the confusion matrices (D, C, C) int64 of the drives, and the [loss * weight, weight] of each batch."""
     tally, losses = _no_counts(scene_set), {}
@@ -145,7 +145,7 @@ def _score(model: Network, scene_set: SceneSet, criterion: CrossEntropy,
         total, weights = 0.0, 0.0
         for positions, logits, truth in predict(model, scene_set, indices):
             labels = torch.from_numpy(truth).to(model.device).long()
-            weight = criterion.weigh(labels)
+            weight = float(criterion.weigh(labels))
             total += float(criterion(logits, labels)) * weight if weight else 0.0
             weights += weight
             for drive, counts in _tell_apart(scene_set, indices[positions], labels, logits.argmax(1)):

@@ -17,7 +17,7 @@ from fedsim.federation.federation import Federation
 from fedsim.federation.measuring import measure_statistics
 from fedsim.federation.state import State
 from fedsim.models.flat import Norms
-from fedsim.models.loss import CrossEntropy
+from fedsim.losses.criterion import Criterion
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Score:
     mean_of_cars: Evaluation | None = None  # of the mean of the cars' vectors; None if the algorithm scores theta alone
 
 
-def score(federation: Federation, state: State, eval_set: SceneSet, criterion: CrossEntropy) -> Score:
+def score(federation: Federation, state: State, eval_set: SceneSet, criterion: Criterion) -> Score:
     """Score a state on a scene set. Every rank calls it and scores its share."""
     own: dict[int, Evaluation] = {}
     if federation.has_own_models:

@@ -18,7 +18,7 @@ from fedsim.algorithms.fedadmm_consensus import Contribution
 from fedsim.federation.measuring import measure_statistics
 from fedsim.federation.rounds import initial_state, norms_per_weight, run_round
 from fedsim.federation.scoring import mean_of_cars, score
-from fedsim.models.loss import CrossEntropy
+from fedsim.losses.criterion import Criterion
 
 HALF = 0.4  # of five cars: two a round
 VARIANTS = pytest.mark.parametrize("algorithm", [
@@ -189,7 +189,7 @@ def test_the_mean_of_cars_is_scored_with_statistics_of_its_own():
 
     Catches a mean that is scored with the statistics of theta, and a score of theta twice.
     """
-    eval_set, criterion = scenery.scene_set(4, seed=5), CrossEntropy(torch.ones(scenery.CLASSES))
+    eval_set, criterion = scenery.scene_set(4, seed=5), Criterion(torch.ones(scenery.CLASSES))
     for algorithm, agree in ((ConsensusFedADMM(score_mean=True), True), (FedADMM(score_mean=True), False)):
         made = scenery.federation(algorithm, [4, 4], weighting="uniform")
         state = measure_statistics(made, play(made, 3))

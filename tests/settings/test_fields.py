@@ -13,7 +13,7 @@ from fedsim.data import AUGMENTATIONS
 from fedsim.federation.attacks import ATTACKS
 from fedsim.federation.batchnorm import NORM_RULES
 from fedsim.federation.divergence import ACTIONS
-from fedsim.models.loss import CLASS_WEIGHTS
+from fedsim.losses.class_weights import CLASS_WEIGHTS
 from fedsim.settings.fields import CHOICES, MOST_CHANNELS, Settings
 
 
