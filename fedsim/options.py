@@ -144,15 +144,15 @@ def check(method: Any) -> None:
 def as_arguments(values: Mapping[str, Any]) -> list[str]:
     """Return the command line that asks for these settings; a setting that is None was not given.
 
-    >>> as_arguments({"lr": 0.1, "mu": None, "option": {"beta": 0.5}})
-    ['--lr', '0.1', '--option', 'beta=0.5']
+    >>> as_arguments({"lr": 0.1, "mu": None, "nesterov": True, "option": {"beta": 0.5}})
+    ['--lr', '0.1', '--nesterov', '--option', 'beta=0.5']
     """
     words: list[str] = []
     for name, value in values.items():
         if isinstance(value, Mapping):
             value = tuple(f"{option}={one}" for option, one in value.items())
         for one in value if isinstance(value, tuple) else () if value is None else (value,):
-            words += [flag(name), str(one)]
+            words += [switch(name, one)] if isinstance(one, bool) else [flag(name), str(one)]
     return words
 
 
@@ -195,6 +195,11 @@ def spread_options(settings: Mapping[str, Any]) -> dict[str, Any]:
 def flag(setting: str) -> str:
     """Return the flag of a setting: --local-epochs for local_epochs."""
     return "--" + setting.replace("_", "-")
+
+
+def switch(setting: str, on: bool) -> str:
+    """Return the flag that turns a setting on or off: --nesterov or --no-nesterov."""
+    return flag(setting) if on else flag(f"no_{setting}")
 
 
 def _option(one: "dataclasses.Field[Any]", hint: Any) -> Option:

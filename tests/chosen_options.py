@@ -14,7 +14,7 @@ from fedsim.aggregation import AGGREGATORS
 from fedsim.algorithms import ALGORITHMS
 from fedsim.algorithms.server_optimizers import SERVER_OPTIMIZERS
 from fedsim.data.partition import DEFAULT_ALPHA, HELD_OUT, PARTITIONS
-from fedsim.options import Option
+from fedsim.options import Option, as_arguments
 from fedsim.settings import registry
 from fedsim.settings.fields import CHOICES, FLAGGED, Settings
 
@@ -97,6 +97,7 @@ VALUES: Mapping[str, tuple[Any, ...]] = {
     "hold_out_drive": ("train0", "train3", "0001TP", "nowhere"),
     "threads": (1, 1, 1, 2), "timeout": (60,), "checkpoint_every": (1, 2, 3, 50),
     "option": ("kappa=2", "beta=0.9", "sticky=true"), "model_option": ("width=3", "deep=true"),
+    "nesterov": (True, False),
     "crop": ("16x12", "24x16", "200x100"), "scale_range": ("0.5,2", "1,1"), "colour_jitter": (0.1, 1),
     "warmup": (0, 1, 3), "lr_floor": (0.1, 0.5), "clip_gradient": (0.1, 1), "label_smoothing": (0.1, 0.5),
     "aux_weight": (0, 0.25, 1), "init": ("split", "split", "nowhere"), "freeze": ("encoder", "decoder.0", "nowhere"),
@@ -104,6 +105,7 @@ VALUES: Mapping[str, tuple[Any, ...]] = {
 # What a value of a setting needs beside it, so that most of the combinations can be played.
 PARTNERS: Mapping[str, Callable[[Any], Mapping[str, Any]]] = {
     "attack": lambda attack: {"attackers": 1}, "momentum": lambda momentum: {"optimizer": "sgd"},
+    "nesterov": lambda on: {"optimizer": "sgd"},
     "batchnorm": lambda rule: {"norm": "batch"}, "server_optimizer": lambda name: {"algo": "avg"},
     "optimizer": lambda name: {"algo": "avg"} if name == "adam" else {},
     "option": lambda text: {"algo": "dyn" if "kappa" in text else OWN}, "classes": lambda number: {"data": "camvid"},
@@ -168,7 +170,7 @@ def each_method() -> list[dict[str, Any]]:
 
 def to_words(settings: Mapping[str, Any]) -> list[str]:
     """Return settings as words of a command line."""
-    return [word for name, value in settings.items() for word in ("--" + name.replace("_", "-"), str(value))]
+    return as_arguments(settings)
 
 
 def _partners(name: str, value: Any, chance: random.Random) -> Mapping[str, Any]:

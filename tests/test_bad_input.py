@@ -133,6 +133,9 @@ def test_a_concentration_out_of_range_is_refused(refused, value):
     (["--algo", "local", "--participation", "0.5"], "--participation belongs to federated algorithms"),
     (["--optimizer", "adam", "--rho", "auto"], "give a number, e.g. --rho 0.01"),
     (["--optimizer", "adam", "--rho", "1", "--momentum", "0.5"], "--momentum belongs to --optimizer sgd"),
+    (["--optimizer", "adam", "--rho", "1", "--nesterov"], "--nesterov belongs to sgd with momentum; this is adam"),
+    (["--momentum", "0", "--nesterov"], "--nesterov belongs to sgd with momentum; this is sgd with --momentum 0"),
+    (["--nesterov", "--momentum-across-rounds", "step"], "take average or own"),
 ])
 def test_options_that_contradict_each_other_are_refused_with_a_remedy(refused, arguments, says):
     assert says in refused(*arguments)

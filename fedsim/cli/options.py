@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 from fedsim.cli.command import PATH, Command, ThemedOption, in_a_sentence
 from fedsim.data.partition import PARTITIONS, SPLIT_FILE
 from fedsim.errors import SettingsError
-from fedsim.options import flag
+from fedsim.options import flag, switch
 from fedsim.own_code import check_said
 from fedsim.record.run_directory import START_FILE
 from fedsim.settings import compatible
@@ -130,9 +130,12 @@ def read_name(text: str) -> str:
 
 def _option(setting: "dataclasses.Field[Any]") -> ThemedOption:
     text, theme, choices = (setting.metadata[key] for key in ("help", "theme", "choices"))
+    kind = type_name(setting.type).removesuffix(" | None")
+    if kind == "bool":
+        return ThemedOption(f"{switch(setting.name, True)}/{switch(setting.name, False)}", theme=theme, default=None,
+                            help=f"{text}  [default: {'on' if setting.default else 'off'}]")
     if setting.default not in (None, dataclasses.MISSING):
         text += f"  [default: {setting.default}]"
-    kind = type_name(setting.type).removesuffix(" | None")
     words = choices or setting.metadata["suggests"]
 
     def complete(context: click.Context, option: click.Parameter, begun: str) -> list[CompletionItem]:

@@ -2,12 +2,12 @@
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 from fedsim.errors import SettingsError
-from fedsim.options import BadOption, Option, flag, number_text, options_of
+from fedsim.options import BadOption, Option, flag, number_text, options_of, read_value
 from fedsim.report.words import format_setting
 from fedsim.settings import registry
 from fedsim.settings.conversion import type_name
@@ -18,6 +18,8 @@ Grid = Mapping[str, Sequence[str]]  # name of a setting or an option -> the valu
 
 # Settings that can be tried although they are no options of a method: they say how a car trains.
 TRIED = {setting.name: setting for setting in fields(Settings) if setting.metadata["theme"] == "Local training"}
+
+READERS: Mapping[str, Callable[[str], Any]] = {"float": float, "int": int, "bool": read_value}
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def _convert(algo: str, name: str, text: str) -> Any:
     if name in TRIED:
         kind = type_name(TRIED[name].type).removesuffix(" | None")
         try:
-            value: Any = {"float": float, "int": int}.get(kind, str)(text)
+            value: Any = READERS.get(kind, str)(text)
         except ValueError as error:
             raise SettingsError(f"{flag(name)} is {text}; expected {kind}") from error
         return getattr(Settings(**{name: value}), name)

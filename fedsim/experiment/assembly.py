@@ -36,11 +36,12 @@ from fedsim.federation.local_work import Epochs, LocalWork, PartOfEpoch, Steps, 
 from fedsim.federation.memories import make_memories
 from fedsim.federation.optimizers import SGD, Adam
 from fedsim.federation.participation import place_cars
+from fedsim.losses.class_weights import class_counts, class_weights
+from fedsim.losses.criterion import Criterion
 from fedsim.models import build_model, check_image_size, check_single_scene
 from fedsim.models.card import ModelCard
 from fedsim.models.flat import FlatModel
 from fedsim.models.frozen import freeze
-from fedsim.models.loss import CrossEntropy, class_counts, class_weights
 from fedsim.seeds import OwnDraws, seed_torch
 from fedsim.settings.declared import AUX_WEIGHT
 from fedsim.settings.fields import Settings
@@ -54,7 +55,7 @@ class Experiment:
     settings: Settings  # with every default resolved
     dealt: Dealt
     federation: Federation
-    criterion: CrossEntropy
+    criterion: Criterion
     start: Start | None = None  # the weights that the network has taken over
 
     def environment(self) -> dict[str, Any]:
@@ -143,7 +144,7 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
 
 
 def _make_federation(settings: Settings, methods: Methods, world: World, train_set: SceneSet, shards: list[Shard],
-                     module: nn.Module, duty: Duty) -> tuple[Federation, CrossEntropy]:
+                     module: nn.Module, duty: Duty) -> tuple[Federation, Criterion]:
     """Return the federation, and the loss that its cars train with and its model is scored by."""
     algorithm = watch(methods.algorithm, settings.algo, world)
     homes = place_cars([len(shard.indices) for shard in shards], world.size)
@@ -223,14 +224,14 @@ def make_module(settings: Settings, classes: int, size: tuple[int, int]) -> nn.M
                             "one, or a smaller --width") from error
 
 
-def _make_loss(settings: Settings, world: World, train_set: SceneSet, shards: list[Shard]) -> CrossEntropy:
+def _make_loss(settings: Settings, world: World, train_set: SceneSet, shards: list[Shard]) -> Criterion:
     """Return the loss. Its class weights come from counts that every car takes of its own labels."""
     classes = len(train_set.classes)
     counts = torch.zeros(2, classes, dtype=torch.int64)
     for shard in shards:
         counts += torch.from_numpy(class_counts(train_set.histograms[shard.indices]))
     world.sum_(counts)
-    return CrossEntropy(torch.from_numpy(class_weights(settings.class_weights, counts.numpy())).to(world.device))
+    return Criterion(torch.from_numpy(class_weights(settings.class_weights, counts.numpy())).to(world.device))
 
 
 def _make_duty(settings: Settings, algorithm: Algorithm, scenes: list[int]) -> Duty:
@@ -262,9 +263,9 @@ def _momentum_rule(settings: Settings, algorithm: Algorithm) -> str:
     return "own" if algorithm.personal and rule != "none" else rule
 
 
-def _make_training(settings: Settings, algorithm: Algorithm, duty: Duty, criterion: CrossEntropy,
+def _make_training(settings: Settings, algorithm: Algorithm, duty: Duty, criterion: Criterion,
                    classes: int) -> LocalTraining:
-    optimizer = (SGD(settings.momentum, settings.weight_decay) if settings.optimizer == "sgd"
+    optimizer = (SGD(settings.momentum, settings.weight_decay, settings.nesterov) if settings.optimizer == "sgd"
                  else Adam(settings.weight_decay, decoupled=settings.optimizer == "adamw"))
     criterion = replace(criterion, smoothing=settings.label_smoothing)  # scores are of the labels as they are
     return LocalTraining(duty.work, duty.batch_size, optimizer, criterion, augmentation(

@@ -62,10 +62,15 @@ class Steps(Protocol):
 
 @dataclass(frozen=True)
 class SGD:
-    """v <- momentum v + g + weight_decay w;  w <- w - lr v.   PyTorch's convention, v = 0 at the start."""
+    """v <- momentum v + g;  w <- w - lr v, with weight_decay w added to g.   PyTorch's convention, v = 0 at the start.
+
+    nesterov: w <- w - lr (g + momentum v) with the new v (Sutskever et al. 2013, "On the importance of initialization
+    and momentum in deep learning", §3, in PyTorch's form, which keeps the point at which the gradient is taken).
+    """
 
     momentum: float = 0.0
     weight_decay: float = 0.0
+    nesterov: bool = False
 
     def make_momentum(self, like: Tensor) -> Velocity:
         """Return the momentum before the first step, for vectors like this one."""
@@ -84,15 +89,19 @@ class SGD:
         damping: the weight mu of a proximal term mu/2 |w - start|^2, which pulls w back at every step. unit: the
         velocity that unit gradients have given before. If they were many it is 1 / (1 - momentum), and the length is
         lr steps / (1 - momentum).
+
+        With nesterov, a step moves w by g + momentum v. Without damping, the length is thus lr steps + momentum times
+        the length without nesterov.
         """
         beta = self.momentum
         if not damping:
             coasting = beta * (1 - beta**steps) / (1 - beta)  # how far a velocity of 1 goes by itself, over lr
-            return lr * (steps - coasting) / (1 - beta) + lr * unit * coasting
+            length = lr * (steps - coasting) / (1 - beta) + lr * unit * coasting
+            return lr * steps + beta * length if self.nesterov else length
         velocity, moved = unit, 0.0
         for _ in range(steps):
             velocity = beta * velocity + 1 - damping * moved
-            moved += lr * velocity
+            moved += lr * (1 - damping * moved + beta * velocity if self.nesterov else velocity)
         return moved
 
     def unit_after(self, steps: float) -> float:
@@ -113,8 +122,9 @@ class SGDSteps:
             gradient = add_decay(gradient, w, rule.weight_decay, self.decays)
         if rule.momentum:
             before = self.velocity
-            gradient = gradient.clone() if before is None else before.mul_(rule.momentum).add_(gradient)
-            self.velocity, self.unit = gradient, rule.momentum * self.unit + 1
+            velocity = gradient.clone() if before is None else before.mul_(rule.momentum).add_(gradient)
+            gradient = gradient.add(velocity, alpha=rule.momentum) if rule.nesterov else velocity
+            self.velocity, self.unit = velocity, rule.momentum * self.unit + 1
         w.add_(gradient, alpha=-lr)
 
     def momentum(self) -> Velocity:

@@ -16,8 +16,8 @@ from fedsim.evaluation.metrics import Scores, scores
 from fedsim.federation.federation import Federation
 from fedsim.federation.measuring import measure_statistics
 from fedsim.federation.state import State
-from fedsim.models.flat import Norms
 from fedsim.losses.criterion import Criterion
+from fedsim.models.flat import Norms
 
 
 @dataclass(frozen=True)

@@ -9,4 +9,4 @@ from fedsim.losses.ohem import OHEM
 
 LOSSES: dict[str, type[Loss]] = {loss.name: loss for loss in (CrossEntropy, OHEM, Focal, Dice, LovaszSoftmax)}
 
-__all__ = ["LOSSES", "CrossEntropy", "Dice", "Focal", "Loss", "LovaszSoftmax", "OHEM"]
+__all__ = ["LOSSES", "OHEM", "CrossEntropy", "Dice", "Focal", "Loss", "LovaszSoftmax"]

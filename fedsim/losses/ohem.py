@@ -19,12 +19,13 @@ class OHEM(CrossEntropy):
     """Cross entropy of the pixels whose own class is predicted with a probability below a threshold.
 
     Online hard example mining (Shrivastava, Gupta, Girshick 2016, arXiv:1604.03540), for pixels as in Wu, Shen, van den
-    Hengel 2016, "Bridging Category-level and Instance-level Semantic Image Segmentation", arXiv:1605.06885. If less than
-    the share `keep` of a batch's labelled pixels is below the threshold, it is the hardest ones up to that share, as in
-    BiSeNet (Yu et al. 2018, arXiv:1808.00897). Every other pixel is void.
+    Hengel 2016, "Bridging Category-level and Instance-level Semantic Image Segmentation", arXiv:1605.06885. If less
+    than the share `keep` of a batch's labelled pixels is below the threshold, it is the hardest ones up to that share,
+    as in BiSeNet (Yu et al. 2018, arXiv:1808.00897). Every other pixel is void.
     """
 
-    threshold: float = option(0.7, "Probability of its own class from which on a pixel is left out.", above=0, at_most=1)
+    threshold: float = option(0.7, "Probability of its own class from which on a pixel is left out.",
+                              above=0, at_most=1)
     keep: float = option(0.0625, "Least share of a batch's labelled pixels that is kept.", above=0, at_most=1)
     name = "ohem"
     paper = "Shrivastava et al. 2016, arXiv:1604.03540"

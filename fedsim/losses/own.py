@@ -31,8 +31,8 @@ class OwnLoss(Loss):
         """
         self.own_name, self.call = name, find_own("loss", name)
         if not callable(self.call):
-            raise SettingsError(f"--loss {name}: it is {type(self.call).__name__} and cannot be called; name a function "
-                                "of logits and labels, or a class of such functions")
+            raise SettingsError(f"--loss {name}: it is {type(self.call).__name__} and cannot be called; name a "
+                                "function of logits and labels, or a class of such functions")
         self._parameters = _parameters_of(self.call)
         self.options = {key: read_value(value) for key, value in options.items() if self.takes(key)}
         self._check()
@@ -53,7 +53,8 @@ class OwnLoss(Loss):
     @property
     def option_names(self) -> list[str]:
         """The names of its arguments beside logits and labels."""
-        names = [name for name, one in self._parameters.items() if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
+        names = [name for name, one in self._parameters.items()
+                 if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
         return names if self.is_class else names[len(MEASURED):]
 
     def takes(self, option: str) -> bool:
@@ -73,8 +74,8 @@ class OwnLoss(Loss):
         try:
             inspect.signature(self.call).bind(*given, **self.options)
         except TypeError as error:
-            raise SettingsError(f"--loss {self.own_name}: {error}; give its arguments with --loss-option NAME=VALUE; it "
-                                f"has {', '.join(self.option_names) or 'no others'}") from error
+            raise SettingsError(f"--loss {self.own_name}: {error}; give its arguments with --loss-option NAME=VALUE; "
+                                f"it has {', '.join(self.option_names) or 'no others'}") from error
         except ValueError:  # a built-in function has no signature
             return
 

@@ -41,8 +41,8 @@ def write_terms(terms: Iterable[Term]) -> str:
 def make_losses(text: str, options: Mapping[str, Any]) -> list[tuple[float, Loss]]:
     """Make the losses of a sum, and return each with how much it counts.
 
-    options: values by name; each loss reads those that it has. Code of a user's own is imported. Raises SettingsError if
-    no loss has an option, or if one does not take its value.
+    options: values by name; each loss reads those that it has. Code of a user's own is imported. Raises SettingsError
+    if no loss has an option, or if one does not take its value.
     """
     losses = [(term.factor, _make(term.name, options)) for term in read_terms(text)]
     for name in options:
@@ -57,8 +57,8 @@ def check_meaning(text: str, losses: Iterable[tuple[float, Loss]], class_weights
     """Raise SettingsError if classes are weighed or labels spread, and no loss of the sum can do so."""
     made = [loss for _, loss in losses]
     if smoothing and not any(loss.takes_smoothing for loss in made):
-        raise SettingsError(f"--label-smoothing has no meaning for --loss {text}, which knows no labels that are spread "
-                            "over classes: leave it out")
+        raise SettingsError(f"--label-smoothing has no meaning for --loss {text}, which knows no labels that are "
+                            "spread over classes: leave it out")
     if class_weights not in (None, "none") and not any(loss.takes_weights for loss in made):
         raise SettingsError(f"--class-weights {class_weights} has no meaning for --loss {text}, which has no argument "
                             "called weight: leave it out")
@@ -81,8 +81,8 @@ def _read_term(part: str, text: str) -> Term:
         with suppress(ValueError):
             number = float(factor)
         if not 0 < number <= MOST:
-            raise SettingsError(f"--loss is {text!r}: {factor.strip() or 'nothing'} is not a number above 0 and at most "
-                                "a million; write sums as cross-entropy+0.5*dice")
+            raise SettingsError(f"--loss is {text!r}: {factor.strip() or 'nothing'} is not a number above 0 and at "
+                                "most a million; write sums as cross-entropy+0.5*dice")
     name = name.strip()
     if name not in LOSSES and not is_own(name):
         raise SettingsError(f"--loss is {text!r}; choose from {', '.join(LOSSES)}, or name your own as "

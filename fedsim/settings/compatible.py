@@ -18,6 +18,7 @@ from fedsim.settings.methods import Methods, make_methods
 READ_WITH: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "attack": ("attackers", bool),
     "momentum": ("optimizer", lambda optimizer: optimizer == "sgd"),
+    "nesterov": ("optimizer", lambda optimizer: optimizer == "sgd"),
     "batchnorm": ("norm", lambda norm: norm == "batch"),
     "width": ("model", lambda model: ":" not in str(model)),
     "model_option": ("model", lambda model: ":" in str(model)),
@@ -125,6 +126,12 @@ def _check_training(settings: Settings, algorithm: Algorithm) -> None:
 
 def _check_momentum(settings: Settings) -> None:
     rule = settings.momentum_across_rounds
+    if settings.nesterov and (settings.optimizer != "sgd" or not settings.momentum):
+        what = settings.optimizer if settings.optimizer != "sgd" else "sgd with --momentum 0"
+        raise SettingsError(f"--nesterov belongs to sgd with momentum; this is {what}: leave it out")
+    if settings.nesterov and rule == "step":
+        raise SettingsError("--nesterov does not go with --momentum-across-rounds step: a move of theta is not the "
+                            "velocity of such steps; take average or own")
     if rule == "none":
         return
     if settings.optimizer == "sgd" and not settings.momentum:

@@ -45,7 +45,7 @@ def convert(one: "Field[Any]", value: Any) -> Any:
         return float(value)
     if type(value).__name__ != kind or (kind == "int" and abs(value) >= 2**63):
         expected = ("a table of options by name" if one.name in TABLES else
-                    "a list of texts" if one.name in LISTS else kind)
+                    "a list of texts" if one.name in LISTS else "true or false" if kind == "bool" else kind)
         raise SettingsError(f"{flag(one.name)} is {value!r}; expected {expected}")
     return read_path(value, flag(one.name)) if one.name in PATHS else value
 

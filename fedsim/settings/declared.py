@@ -95,6 +95,8 @@ class Declared:
         "Rounds at the beginning with a smaller learning rate, which rises by equal steps.")
     lr_floor: float = setting("Local training", 0.0, "Share of the learning rate that it falls to.")
     momentum: float = setting("Local training", 0.9, "Momentum of sgd, at least 0 and below 1.")
+    nesterov: bool = setting("Local training", False,
+        "Whether sgd steps along the gradient and the velocity after it, which is Nesterov's momentum.")
     momentum_across_rounds: str = setting("Local training", "none",
         "What momentum the local optimiser starts a round with: none starts anew; average combines the momenta of the "
         "round before and sends the result with theta; with own, each car goes on with its own; step takes the latest "

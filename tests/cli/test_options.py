@@ -15,7 +15,7 @@ from fedsim.cli.options import command, read_options
 from fedsim.errors import SettingsError
 from fedsim.experiment.dealing import cars_of
 from fedsim.experiment.identity import config
-from fedsim.options import flag
+from fedsim.options import as_arguments, flag
 from fedsim.settings import compatible
 from fedsim.settings.compatible import check
 from fedsim.settings.conversion import LISTS, TABLES
@@ -54,6 +54,8 @@ def test_every_option_has_a_help_text_a_default_and_a_theme(setting):
     assert re.match(r"[A-Za-z0-9].*\.", option.help) and option.theme in THEMES
     if setting.name in (*TABLES, *LISTS):
         assert "may be given several times" in option.help
+    elif isinstance(setting.default, bool):
+        assert option.help.endswith(f"[default: {'on' if setting.default else 'off'}]")
     elif setting.default is not None:
         assert option.help.endswith(f"[default: {setting.default}]")
     else:
@@ -160,7 +162,7 @@ def test_the_command_line_wins_over_a_preset_and_a_preset_over_the_default(setti
         "out": ("one", "other"), "augment": ("none", "standard"), "participation": (0.5, 0.25),
         "momentum": (0.5, 0.25), "label_smoothing": (0.5, 0.25), "crop": ("8x8", "4x4"), "scale_range": ("1,2", "1,3"),
         "lr_floor": (0.5, 0.25),
-        "momentum_across_rounds": ("average", "own"),
+        "momentum_across_rounds": ("average", "own"), "nesterov": (True, False),
     }.get(setting.name, (3, 2))
     with_it = {"alpha": {"partition": "dirichlet"}, "data_root": {"data": "camvid"}, "optimizer": {"rho": "1"},
                "mu": {"algo": "prox"}, "dyn_alpha": {"algo": "dyn"}, "server_optimizer": {"algo": "avg"},
@@ -169,7 +171,7 @@ def test_the_command_line_wins_over_a_preset_and_a_preset_over_the_default(setti
                "attack": {"attackers": 1}}.get(setting.name, {})
     text = tomli_w.dumps({**with_it, setting.name: given[0]})
     assert getattr(parse(preset(text)), setting.name) == given[0]
-    assert getattr(parse([*preset(text), flag(setting.name), str(given[1])]), setting.name) == given[1]
+    assert getattr(parse([*preset(text), *as_arguments({setting.name: given[1]})]), setting.name) == given[1]
 
 
 def test_the_settings_of_a_run_are_a_preset_that_gives_them_again(preset):
@@ -181,7 +183,8 @@ def test_the_settings_of_a_run_are_a_preset_that_gives_them_again(preset):
 def test_a_whole_number_may_stand_for_a_decimal_in_a_preset_and_nothing_else_for_another_type(preset):
     assert parse(preset("lr = 1")).lr == 1
     for text, expected in [("rounds = 1.5", "int"), ('rounds = "3"', "int"), ("classes = 1.5", "int"),
-                           ("lr = true", "float"), ("cars = true", "int"), ("algo = 3", "str"),
+                           ("lr = true", "float"), ("cars = true", "int"),
+                           ('nesterov = "yes"', "true or false"), ("algo = 3", "str"),
                            ("out = []", "str"), ("rounds = {}", "int"), ("seed = 2020-01-01", "int")]:
         with pytest.raises(SettingsError, match=f"expected {expected}$"):
             parse(preset(text))

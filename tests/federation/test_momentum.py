@@ -28,6 +28,7 @@ from fedsim.settings.fields import CHOICES
 
 RULES = CHOICES["momentum_across_rounds"]
 CARRIED = [rule for rule in RULES if rule != "none"]
+AHEAD = ["average nesterov", "own nesterov"]  # rules beside Nesterov's momentum, see `carrying`
 BETA = 0.9
 
 
@@ -55,8 +56,14 @@ def slopes(*rows: list[float], images: tuple[int, ...] | None = None) -> list[Sl
 
 
 def carrying(made: Federation, rule: str, **changes) -> Federation:
-    """Return the federation with another rule for momentum, and other fields of local training."""
-    return altered(made, training=replace(made.training, across_rounds=rule, **changes))
+    """Return the federation with another rule for momentum, and other fields of local training.
+
+    rule: with " nesterov" after it, for Nesterov's momentum.
+    """
+    rule, _, nesterov = rule.partition(" ")
+    training = replace(made.training, across_rounds=rule, **changes)
+    return altered(made, training=replace(training, optimizer=replace(training.optimizer, nesterov=True))
+                   if nesterov else training)
 
 
 def linear(algorithm, cars, rule, *, steps: int = 5, work=None, **others) -> Federation:
@@ -79,7 +86,8 @@ def ended(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("optimizer", [SGD(BETA, weight_decay=0.1), Adam()], ids=["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", [SGD(BETA, weight_decay=0.1), SGD(BETA, nesterov=True), Adam()],
+                         ids=["sgd", "nesterov", "adam"])
 @pytest.mark.parametrize("rule", ["average", "own"])
 def test_one_car_in_short_rounds_is_one_long_round_to_the_bit(rule, optimizer):
     """Three rounds of two steps are one of six. Catches a momentum that is damped, rounded, averaged with zeros.
@@ -94,12 +102,13 @@ def test_one_car_in_short_rounds_is_one_long_round_to_the_bit(rule, optimizer):
     assert torch.equal(theta, expected) and not torch.equal(other, expected)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [*RULES, *AHEAD, "none nesterov"])
 @pytest.mark.parametrize("others", [{}, {"work": Steps(3)}], ids=["epochs", "steps"])
 def test_the_step_length_is_how_far_unit_gradients_move_theta(rule, others):
     """In every round, from the first on, under a learning rate that falls. This is h of rho = kappa / h.
 
-    Catches a length without the velocity at hand, and the limit taken from the first round on.
+    Catches a length without the velocity at hand, the limit taken from the first round on, and the length of plain
+    momentum in the place of Nesterov's.
     """
     made = linear(FedAvg(), slopes([1.0, 1.0], [1.0, 1.0]), rule, rounds=12, cosine=True, weighting="uniform", **others)
     state = initial_state(made)
@@ -113,7 +122,7 @@ def test_the_step_length_is_how_far_unit_gradients_move_theta(rule, others):
 def test_the_length_of_many_short_rounds_is_the_limit():
     """lr K / (1 - beta), whoever carries the momentum. Fresh momentum stays behind it by more than half."""
     lengths = {}
-    for rule in RULES:
+    for rule in (*RULES, *AHEAD):
         made = linear(FedAvg(), slopes([1.0, 1.0]), rule)
         lengths[rule] = made.step_length(0.05, play(made, 40))
     limit = 0.05 * 5 / (1 - BETA)
@@ -121,7 +130,7 @@ def test_the_length_of_many_short_rounds_is_the_limit():
     assert lengths == pytest.approx(dict.fromkeys(lengths, limit), rel=1e-3)
 
 
-@pytest.mark.parametrize("rule", CARRIED)
+@pytest.mark.parametrize("rule", [*CARRIED, *AHEAD])
 def test_scaffold_learns_the_cars_gradients_with_momentum_carried_on(rule):
     """Linear objectives: c_i becomes the car's slope. Catches dividing by the length of fresh momentum.
 
@@ -135,7 +144,7 @@ def test_scaffold_learns_the_cars_gradients_with_momentum_carried_on(rule):
     torch.testing.assert_close(state.shared.c, sum(own.slope for own in cars) / 3, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("rule", CARRIED)
+@pytest.mark.parametrize("rule", [*CARRIED, *AHEAD])
 def test_fednova_divides_by_the_length_of_each_cars_own_steps(rule):
     """Cars of 1 to 4 epochs with equal slopes have equal directions in every round. Catches a common divisor."""
     made = linear(FedNova(), slopes([1.0, 2.0], [1.0, 2.0], [1.0, 2.0]), rule, epochs=(1, 4))
@@ -158,7 +167,7 @@ def test_fednova_divides_by_the_length_of_each_cars_own_steps(rule):
 
 @pytest.mark.parametrize("algorithm", [FedADMM(), ConsensusFedADMM(), PerCarFedADMM(dual_step="after"), Scaffold()],
                          ids=["admm", "admm-after", "admm-per-car", "scaffold"])
-@pytest.mark.parametrize("rule", CARRIED)
+@pytest.mark.parametrize("rule", [*CARRIED, *AHEAD])
 def test_exact_algorithms_still_find_the_minimiser(algorithm, rule):
     """With all cars, on quadratics: the fixed point has no velocity. Catches a momentum that is sent to cars twice."""
     cars = bowls()

@@ -6,20 +6,23 @@ import pytest
 import torch
 from torch import nn
 
-from fedsim.federation.optimizers import SGD, Adam
+from fedsim.federation.optimizers import SGD, Adam, Velocity
 from fedsim.models.flat import FlatModel
 
 CASES = [
     (SGD(), lambda w, lr: torch.optim.SGD([w], lr)),
     (SGD(momentum=0.9), lambda w, lr: torch.optim.SGD([w], lr, momentum=0.9)),
     (SGD(momentum=0.9, weight_decay=1e-2), lambda w, lr: torch.optim.SGD([w], lr, momentum=0.9, weight_decay=1e-2)),
+    (SGD(0.9, 1e-2, nesterov=True),
+     lambda w, lr: torch.optim.SGD([w], lr, 0.9, weight_decay=1e-2, nesterov=True)),
     (Adam(), lambda w, lr: torch.optim.Adam([w], lr)),
     (Adam(weight_decay=1e-2), lambda w, lr: torch.optim.Adam([w], lr, weight_decay=1e-2)),
     (Adam(weight_decay=1e-2, decoupled=True), lambda w, lr: torch.optim.AdamW([w], lr, weight_decay=1e-2)),
 ]
 
 
-@pytest.mark.parametrize(("ours", "theirs"), CASES, ids=["sgd", "momentum", "decay", "adam", "adam-decay", "adamw"])
+@pytest.mark.parametrize(("ours", "theirs"), CASES,
+                         ids=["sgd", "momentum", "decay", "nesterov", "adam", "adam-decay", "adamw"])
 def test_ten_steps_equal_those_of_torch_to_the_bit(ours, theirs):
     """Catches a momentum that starts at zero and is damped, decay after momentum, an epsilon inside the root."""
     draw = torch.Generator().manual_seed(1)
@@ -34,15 +37,19 @@ def test_ten_steps_equal_those_of_torch_to_the_bit(ours, theirs):
         assert torch.equal(w, reference.data)
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
 @pytest.mark.parametrize("steps", [1, 3, 50])
-def test_the_step_length_is_how_far_unit_gradients_move(momentum, steps):
-    """Fed to the solver itself. Catches the closed form being off by a step."""
-    optimizer, w = SGD(momentum), torch.zeros(1, dtype=torch.float64)
-    run = optimizer.start()
-    for _ in range(steps):
-        run.take(w, torch.ones(1, dtype=torch.float64), 0.1)
-    assert optimizer.step_length(0.1, steps) == pytest.approx(-float(w), rel=1e-12)
+def test_the_step_length_is_how_far_unit_gradients_move(nesterov, momentum, steps):
+    """Fed to the solver itself, with a velocity from before, and with a proximal term. Catches the closed form being
+    off by a step, and a step of Nesterov's that is as long as a plain one."""
+    for damping, unit in ((0.0, 0.0), (0.0, 2.5), (0.8, 0.0), (0.8, 2.5)):
+        optimizer, w = SGD(momentum, nesterov=nesterov and bool(momentum)), torch.zeros(1, dtype=torch.float64)
+        run = optimizer.start(Velocity(torch.full_like(w, unit), unit))
+        for _ in range(steps):
+            run.take(w, 1 + damping * w, 0.1)
+        length = optimizer.step_length(0.1, steps, damping, unit if momentum else 0.0)
+        assert length == pytest.approx(-float(w), rel=1e-12)
 
 
 def test_weight_decay_does_not_change_the_gradient_it_is_given():

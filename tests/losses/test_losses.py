@@ -145,7 +145,8 @@ def test_each_loss_is_its_definition(smoothing, weights):
     assert 0.0625 < len(hard) / len(truth) < 0.9
     assert float(of(OHEM(0.3), smoothing, weights)(logits, labels)) == pytest.approx(entropy(hard, 0), rel=1e-12)
     hardest = np.argsort(own)[:math.ceil(len(truth) / 2)]
-    assert float(of(OHEM(1e-9, 0.5), smoothing, weights)(logits, labels)) == pytest.approx(entropy(hardest, 0), rel=1e-12)
+    fewest = of(OHEM(1e-9, 0.5), smoothing, weights)
+    assert float(fewest(logits, labels)) == pytest.approx(entropy(hardest, 0), rel=1e-12)
 
     present = [0, 1, 2, 4]
     dice = [1 - 2 * (shares[:, c] * soft[:, c]).sum() / ((shares[:, c]**2).sum() + (soft[:, c]**2).sum())
@@ -184,7 +185,8 @@ def test_predictions_without_doubt_have_dice_and_iou_themselves():
     guess, kept = logits.argmax(1), labels != VOID
     library = smp.losses.DiceLoss("multiclass", ignore_index=VOID, smooth=0.0)
     assert float(of(Dice())(logits, labels)) == pytest.approx(float(library(logits.float(), labels)), rel=1e-5)
-    ious = [((guess == c) & (labels == c)).sum() / (((guess == c) | (labels == c)) & kept).sum() for c in range(CLASSES)]
+    ious = [((guess == c) & (labels == c)).sum() / (((guess == c) | (labels == c)) & kept).sum()
+            for c in range(CLASSES)]
     assert float(of(LovaszSoftmax())(logits, labels)) == pytest.approx(1 - np.mean(ious), rel=1e-6)
 
 
