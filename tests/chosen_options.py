@@ -100,6 +100,7 @@ VALUES: Mapping[str, tuple[Any, ...]] = {
     "nesterov": (True, False),
     "crop": ("16x12", "24x16", "200x100"), "scale_range": ("0.5,2", "1,1"), "colour_jitter": (0.1, 1),
     "warmup": (0, 1, 3), "lr_floor": (0.1, 0.5), "clip_gradient": (0.1, 1), "label_smoothing": (0.1, 0.5),
+    "average_weights": ("ema:0.9", "swa:0.5"),
     "aux_weight": (0, 0.25, 1), "init": ("split", "split", "nowhere"), "freeze": ("encoder", "decoder.0", "nowhere"),
 }
 # What a value of a setting needs beside it, so that most of the combinations can be played.

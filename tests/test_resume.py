@@ -43,7 +43,9 @@ def command(root, out=None, **others) -> list[str]:
     """others: settings by name; those that are None are left out."""
     settings = {"algo": "scaffold", "data": "camvid", "data_root": root, "cars": 5, "rounds": ROUNDS, "batch_size": 2,
                 "participation": 0.6, "lr_schedule": "constant", "image_size": "32x24", "width": 4, "threads": 1,
-                "batchnorm": "local-statistics", **({} if out is None else {"out": out}), **others}
+                "batchnorm": "local-statistics",
+                "average_weights": None if others.get("algo") == "local" else "ema:0.5",
+                **({} if out is None else {"out": out}), **others}
     return to_words({name: value for name, value in settings.items() if value is not None})
 
 

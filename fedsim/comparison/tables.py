@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedsim.comparison.trials import (
+    BESIDE,
     UPPER_YARDSTICKS,
     Row,
     Spread,
@@ -52,9 +53,10 @@ class Comparison:
                                   for drive in trial.scored[-1]["global"].get("drive_miou", {})))
 
     @property
-    def has_mean_of_cars(self) -> bool:
-        """True if the mean of the cars' vectors was scored beside theta in a run."""
-        return any(trial.mean_of_cars is not None for row in self.rows for trial in row.trials)
+    def beside(self) -> list[str]:
+        """The models that were scored beside the global one in a run."""
+        return [model for model in BESIDE if any(trial.beside(model) is not None for row in self.rows
+                                                 for trial in row.trials)]
 
     @property
     def central(self) -> dict[Yardstick, Row]:
@@ -65,14 +67,14 @@ class Comparison:
 
 def score_table(comparison: Comparison) -> Table:
     """Tabulate the scores of the models."""
-    beside = ["mean of cars"] if comparison.has_mean_of_cars else []
-    header = ["", "seeds", "final mIoU", *beside, "best mIoU", *(yardstick.column for yardstick in comparison.central),
-              "worst car, own scenes", "rare classes"]
+    header = ["", "seeds", "final mIoU", *(BESIDE[model].column for model in comparison.beside), "best mIoU",
+              *(yardstick.column for yardstick in comparison.central), "worst car, own scenes", "rare classes"]
     rows = []
     for row in comparison.rows:
         seeds = len(row.trials)
         rows.append([row.label, str(seeds), format_spread(row.final, seeds),
-                     *(format_spread(spread(trial.mean_of_cars for trial in row.trials), seeds) for _ in beside),
+                     *(format_spread(spread(trial.beside(model) for trial in row.trials), seeds)
+                       for model in comparison.beside),
                      format_spread(row.best, seeds),
                      *(format_spread(gap(row, central), seeds, "+.3f") for central in comparison.central.values()),
                      format_spread(spread(trial.worst for trial in row.trials), seeds),
@@ -152,9 +154,7 @@ def notes(comparison: Comparison) -> list[str]:
         f"the {comparison.scored.name}: {', '.join(comparison.rare) or 'there are none'}.",
         "MB are 10^6 bytes, up and down, that a real federation would exchange. Seconds are those of rounds and "
         "scoring on the machine that played the runs, which may have done other work meanwhile."]
-    if comparison.has_mean_of_cars:
-        lines.append("Mean of cars: the final mIoU of the mean of the cars' own vectors, each from its latest round. A "
-                     "federation that wants this model has to ask every car for its vector.")
+    lines += [BESIDE[model].note for model in comparison.beside]
     if comparison.drives:
         lines.append("mIoU by drive: over the classes that occur on the drive, so that the split's mIoU is not their "
                      "mean.")
@@ -322,7 +322,7 @@ def _run_record(comparison: Comparison, row: Row, trial: Trial) -> dict[str, Any
         "sequential_steps": last["sequential_steps"]}
     return (record | {f"iou {name}": trial.class_iou([name]) for name in comparison.classes}
             | {f"miou {drive}": trial.drive_miou(drive) for drive in comparison.drives}
-            | ({"mean_of_cars_miou": trial.mean_of_cars} if comparison.has_mean_of_cars else {}))
+            | {f"{model}_miou": trial.beside(model) for model in comparison.beside})
 
 
 def _gaps(comparison: Comparison, row: Row, trial: Trial) -> dict[str, float | None]:

@@ -24,6 +24,21 @@ MUST_AGREE = ("data", "classes", "eval_split")  # settings that decide which sce
 TARGET_SHARE = 0.9  # of the best final mIoU: the default target
 
 
+class Beside(NamedTuple):
+    """A model that may be scored beside the global one."""
+
+    column: str  # its title in tables
+    note: str  # what a reader has to know
+
+
+BESIDE = {
+    "mean_of_cars": Beside("mean of cars", "Mean of cars: the final mIoU of the mean of the cars' own vectors, each "
+                           "from its latest round. A federation that wants this model has to ask every car for its "
+                           "vector."),
+    "averaged": Beside("averaged", "Averaged: the final mIoU of the average of the global model over rounds "
+                       "(--average-weights).")}
+
+
 class Yardstick(NamedTuple):
     """A kind of centralised training, by which the other rows are measured."""
 
@@ -57,10 +72,9 @@ class Trial:
         """The mIoU of the last round that was scored."""
         return float(self.scored[-1]["global"]["miou"])
 
-    @property
-    def mean_of_cars(self) -> float | None:
-        """The mIoU of the mean of the cars' vectors after the last scored round; None if it was not scored."""
-        return self.scored[-1].get("mean_of_cars", {}).get("miou")
+    def beside(self, model: str) -> float | None:
+        """Return the mIoU of a model of BESIDE after the last scored round; None if it was not scored."""
+        return self.scored[-1].get(model, {}).get("miou")
 
     @property
     def best(self) -> float:

@@ -28,6 +28,7 @@ from fedsim.experiment.network_trial import check_network
 from fedsim.experiment.starting import Start, find_start, tell
 from fedsim.experiment.watched import watch
 from fedsim.federation.attacks import Attack, Mislabelled, hostile_cars
+from fedsim.federation.averaging import AVERAGES, Averaging
 from fedsim.federation.batchnorm import NORM_RULES
 from fedsim.federation.federation import Car, Federation, Fleet, Method, Schedule, make_kept
 from fedsim.federation.learning_rate import Curve
@@ -106,7 +107,7 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
     size = settings.input_size() or source.image_size
     trained_size = settings.crop_size() or size
     check_crop(settings, size)
-    rule = NORM_RULES[settings.batchnorm or "recalibrate"]
+    measures = settings.average_weights is not None or NORM_RULES[settings.batchnorm or "recalibrate"].recalibrates
 
     start = world.together(lambda: _find_start(settings, source.classes, size))
 
@@ -114,8 +115,8 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
         return _change_start(settings, make_module(settings, len(source.classes), size), start)
 
     module = world.together(lambda: [  # the network is the same at both sizes
-        check_network(settings.model, build, len(source.classes), one, world.device, rule.recalibrates,
-                      settings.aux_weight) for one in dict.fromkeys((size, trained_size))][-1])
+        check_network(settings.model, build, len(source.classes), one, world.device, measures, settings.aux_weight)
+        for one in dict.fromkeys((size, trained_size))][-1])
     dealt = deal(settings, source, cars, world, log)
     shards = dealt.shards
     if algorithm.pooled:
@@ -163,7 +164,7 @@ def _make_federation(settings: Settings, methods: Methods, world: World, train_s
         rounds=settings.rounds, lr=settings.lr,
         participation=settings.participation, seed=settings.seed, car_failures=settings.car_failures,
         on_divergence=settings.on_divergence,
-        curve=Curve(settings.lr_schedule, settings.warmup, settings.lr_floor))
+        curve=Curve(settings.lr_schedule, settings.warmup, settings.lr_floor), average=_make_average(settings))
     fleet = Fleet(
         cars=tuple(Car(shard.name, len(shard.indices)) for shard in shards), homes=tuple(homes),
         weights=tuple(len(shard.indices) if weighting == "images" else 1 for shard in shards),
@@ -186,6 +187,12 @@ def _resolve(settings: Settings, methods: Methods, federation: Federation) -> di
         "weighting": None if algorithm.pooled or algorithm.personal else settings.weighting or algorithm.weighting,
         "batchnorm": (settings.batchnorm or "recalibrate") if settings.norm == "batch" else None,
         "attack": attack.name if attack else None}
+
+
+def _make_average(settings: Settings) -> Averaging | None:
+    """Return the average over rounds; None if nobody asked for it."""
+    average = settings.average()
+    return None if average is None else AVERAGES[average[0]](average[1])
 
 
 def _draw_attack(settings: Settings, cars: int) -> Attack | None:

@@ -72,6 +72,9 @@ def check_same(path: Path, world: World, dealt: Dealt, settings: Settings) -> li
     if settings.rounds > rounds_before and rounds_before % settings.evaluate_every and has_ended:
         warnings.insert(0, f"round {rounds_before} was scored because it was the last: a run of {settings.rounds} "
                         f"rounds from the start has no score there (--evaluate-every {settings.evaluate_every})")
+    if settings.rounds != rounds_before and (settings.average_weights or "").startswith("swa"):
+        warnings.insert(0, f"--rounds is {settings.rounds} and was {rounds_before}, so that the average of "
+                        f"--average-weights {settings.average_weights} is over other rounds and begins anew")
     if settings.rounds != rounds_before and settings.lr_schedule != "constant":
         warnings.insert(0, f"--rounds is {settings.rounds} and was {rounds_before}, so that the learning rate falls "
                         f"along another {settings.lr_schedule} from here on: the run becomes neither of the two")

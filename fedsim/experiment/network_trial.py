@@ -195,8 +195,8 @@ class _Trial:
                 found.append(self.model.statistics.clone())
         if not self.is_alike(*found):
             yield (f"the running statistics of its layer {self._first_difference(*found)} do not follow the layer's "
-                   "momentum, so they cannot be measured anew: take --batchnorm pooled, or a layer that computes them "
-                   "as BatchNorm2d does")
+                   "momentum, so they cannot be measured anew: take --batchnorm pooled without --average-weights, or a "
+                   "layer that computes them as BatchNorm2d does")
 
     def score(self) -> Iterator[str]:
         """Compute twice as in an evaluation, in which nothing may change or be drawn."""

@@ -13,6 +13,7 @@ from fedsim.algorithms.server_optimizers import Plain, ServerOptimizer
 from fedsim.data.car_scenes import CarScenes
 from fedsim.distributed.world import World
 from fedsim.federation.attacks import Attack
+from fedsim.federation.averaging import Averaging
 from fedsim.federation.batchnorm import NORM_RULES, NormRule
 from fedsim.federation.bundles import join, split, to_tensors
 from fedsim.federation.learning_rate import CONSTANT, Curve
@@ -54,6 +55,7 @@ class Schedule:
     car_failures: float = 0.0  # probability that a car of the round never answers
     on_divergence: str = "warn"  # or "stop" or "rollback"
     curve: Curve = CONSTANT  # of the learning rate over the rounds
+    average: Averaging | None = None  # of the global model over the rounds, beside it
 
     def learning_rate(self, number: int) -> float:
         """Return the learning rate of a round, which is the same for all cars."""

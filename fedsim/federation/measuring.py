@@ -37,6 +37,20 @@ def measure_statistics(federation: Federation, state: State) -> State:
     return _measure_global(federation, state)
 
 
+def measure_average(federation: Federation, state: State) -> tuple[Tensor, Norms] | None:
+    """Return the averaged global model, with statistics that are measured for it, on every rank that calls it.
+
+    Statistics are no mean over rounds: they belong to the parameters of one model. So they are measured whatever cars
+    share of BatchNorm. None if the average has not begun yet. Raises RunError as `measure_statistics` does.
+    """
+    rule, average = federation.schedule.average, state.average
+    if rule is None or average is None or state.round < rule.begins(federation.schedule.rounds):
+        return None
+    theta, affine = average.to(state.shared.theta.dtype).split([state.shared.theta.numel(), state.norms.affine.numel()])
+    averaged = replace(state, shared=state.shared._replace(theta=theta), norms=state.norms._replace(affine=affine))
+    return theta, (_measure_global(federation, averaged) if federation.model.norms else averaged).norms
+
+
 def find_measuring_cohort(federation: Federation, number: int) -> tuple[int, Cohort] | None:
     """Return the latest round up to this one in which enough cars answered, and its cars; None if there is no such."""
     return next(((earlier, cohort) for earlier, cohort in _cohorts(federation, number) if cohort.combined), None)
@@ -50,7 +64,7 @@ def _measure_global(federation: Federation, state: State) -> State:
     rule, world = federation.method.norms, federation.world
     world.doing = f"measuring statistics of round {state.round}"
     pool = NormPool(rule, state.norms, federation.method.aggregator.robust, len(cohort.combined))
-    federation.model.load(state.shared.theta, state.initial_norms)
+    federation.model.load(state.shared.theta, state.initial_norms._replace(affine=state.norms.affine))
     rows = {slot: [pool.add(slot, recalibrate(federation, number, car), state.norms.affine,
                             federation.fleet.weights[car])]
             for slot, car in enumerate(cohort.combined) if car in federation.fleet.scenes}

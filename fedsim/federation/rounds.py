@@ -41,7 +41,8 @@ def initial_state(federation: Federation) -> State:
         round=0, shared=algorithm.init_shared(theta), server=federation.method.server.init_state(theta),
         norms=norms, initial_norms=norms,
         initial_memory=make_kept(algorithm, federation.training, theta, federation.model.parameters),
-        memories={}, own_norms={}, momentum=begin_momentum(federation), mean_dual=mean_dual)
+        memories={}, own_norms={}, momentum=begin_momentum(federation), mean_dual=mean_dual,
+        average=None if federation.schedule.average is None else torch.cat([theta, norms.affine]).double())
 
 
 def simulate(federation: Federation, state: State) -> Iterator[RoundResult]:
@@ -53,8 +54,8 @@ def simulate(federation: Federation, state: State) -> Iterator[RoundResult]:
     stop_if_diverging(federation, state, "it diverged, and --on-divergence is stop")
     while state.round < federation.schedule.rounds:
         result = watch_divergence(federation, state, run_round(federation, state))
-        state = result.state
-        yield result
+        state = carry_average(federation, result.state)
+        yield replace(result, state=state)
         stop_if_diverging(federation, state, result.trouble)
 
 
@@ -245,6 +246,15 @@ def keep_memories(federation: Federation, state: State, cars: CarsOfRank) -> Sta
         memories=state.memories | {car: outcome.memory for car, outcome in outcomes.items()},
         own_norms=state.own_norms | {car: outcome.norms for car, outcome in outcomes.items()
                                      if outcome.norms is not None})
+
+
+def carry_average(federation: Federation, state: State) -> State:
+    """Return the state after a round, or after one that was undone, with the average that it moves, on every rank."""
+    rule = federation.schedule.average
+    if rule is None or state.average is None:
+        return state
+    share = rule.share(state.round, federation.schedule.rounds)
+    return replace(state, average=torch.lerp(state.average, state.global_vector().double(), share))
 
 
 def pool_statistics(federation: Federation, state: State, cars: CarsOfRank) -> State:

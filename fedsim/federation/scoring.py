@@ -14,7 +14,7 @@ from fedsim.evaluation import baselines
 from fedsim.evaluation.evaluate import Evaluation, evaluate, evaluate_own
 from fedsim.evaluation.metrics import Scores, scores
 from fedsim.federation.federation import Federation
-from fedsim.federation.measuring import measure_statistics
+from fedsim.federation.measuring import measure_average, measure_statistics
 from fedsim.federation.state import State
 from fedsim.losses.criterion import Criterion
 from fedsim.models.flat import Norms
@@ -27,6 +27,7 @@ class Score:
     overall: Evaluation  # of the global model, or the mean over personal models
     own: dict[int, Evaluation]  # car -> its own score; empty if cars have none
     mean_of_cars: Evaluation | None = None  # of the mean of the cars' vectors; None if the algorithm scores theta alone
+    averaged: Evaluation | None = None  # of the average over rounds; None if there is no such model
 
 
 def score(federation: Federation, state: State, eval_set: SceneSet, criterion: Criterion) -> Score:
@@ -42,14 +43,25 @@ def score(federation: Federation, state: State, eval_set: SceneSet, criterion: C
         own = {car: _from_row(row, drives) for car, row in enumerate(table)}
     if federation.method.algorithm.personal:
         return Score(_from_row(np.array([_mean(column) for column in table.T]), drives), own)
-    federation.model.load(state.shared.theta, state.norms)
-    overall = evaluate(federation.world, federation.model, eval_set, criterion)
+
+    def score_model(model: tuple[Tensor, Norms] | None) -> Evaluation | None:
+        if model is None:
+            return None
+        federation.model.load(*model)
+        return evaluate(federation.world, federation.model, eval_set, criterion)
+
+    overall = score_model((state.shared.theta, state.norms))
+    assert overall is not None
+    return Score(overall, own, score_model(_measure_mean_of_cars(federation, state)),
+                 score_model(measure_average(federation, state)))
+
+
+def _measure_mean_of_cars(federation: Federation, state: State) -> tuple[Tensor, Norms] | None:
+    """Return the mean of the cars' vectors with statistics of its own; None as `mean_of_cars`."""
     mean = mean_of_cars(federation, state)
     if mean is None:
-        return Score(overall, own)
-    beside = measure_statistics(federation, replace(state, shared=state.shared._replace(theta=mean)))
-    federation.model.load(mean, beside.norms)
-    return Score(overall, own, evaluate(federation.world, federation.model, eval_set, criterion))
+        return None
+    return mean, measure_statistics(federation, replace(state, shared=state.shared._replace(theta=mean))).norms
 
 
 def mean_of_cars(federation: Federation, state: State) -> Tensor | None:
@@ -70,9 +82,14 @@ def mean_of_cars(federation: Federation, state: State) -> Tensor | None:
 
 
 def models(federation: Federation, state: State) -> Iterator[tuple[str, Tensor, Norms]]:
-    """Yield (name, theta, norms) of every model of a state, the global one first, on every rank."""
+    """Yield (name, theta, norms) of every model of a state, the global one first, on every rank.
+
+    state: with the statistics that belong to its parameters.
+    """
     if not federation.method.algorithm.personal:
         yield "model", state.shared.theta, state.norms
+    if (averaged := measure_average(federation, state)) is not None:
+        yield "averaged", *averaged
     if not federation.has_own_models:
         return
     for car, (name, _) in enumerate(federation.fleet.cars):

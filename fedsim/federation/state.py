@@ -27,6 +27,7 @@ class State:
     own_norms: dict[int, Norms]  # car -> its own norms, if cars keep their own; else empty
     mean_dual: Tensor | None  # (d,) float64 Σ p_i y_i over all cars, for the record; None without dual variables
     momentum: Momentum | None = None  # (d,) the same for all cars and ranks; None if cars start anew or keep their own
+    average: Tensor | None = None  # (d + e,) float64, of the global vector over the rounds; None if nobody asked for it
     watch: Watch = field(default_factory=Watch)
     lr_factor: float = 1.0  # below 1 after rounds that were rolled back
     pictures: int = 0  # seen by all cars since the start

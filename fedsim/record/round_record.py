@@ -71,8 +71,9 @@ def add_score(record: dict[str, Any], federation: Federation, state: State, scor
                        "bytes_up": record["bytes_up"] + up, "bytes_down": record["bytes_down"] + down}
     if measures(federation) and not federation.method.algorithm.personal:
         scored["statistics_sha256"] = state.digest_of_statistics()
-    if score.mean_of_cars is not None:
-        scored["mean_of_cars"] = _scores(score.mean_of_cars, class_names)
+    for name in ("mean_of_cars", "averaged"):
+        if (beside := getattr(score, name)) is not None:
+            scored[name] = _scores(beside, class_names)
     if federation.method.algorithm.personal:
         worst = min(score.own, key=lambda car: score.own[car].scores.miou)
         name = federation.fleet.cars[worst].name

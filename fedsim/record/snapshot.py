@@ -49,7 +49,7 @@ def restore_global(state: State, tensors: Tensors) -> State:
     steps, duals = (tuple(_take_floats(tensors, f"watch.{name}")) for name in ("steps", "duals"))
     found = replace(state, **{name: _take(tensors, name, like) for name, like in _global(state).items()}, **counts,
                     lr_factor=lr_factor, watch=Watch(steps, duals, bool(warned)))
-    _check_finite(found.shared.theta, *found.norms)
+    _check_finite(found.shared.theta, *found.norms, *(() if found.average is None else (found.average,)))
     return found
 
 
@@ -99,7 +99,7 @@ def max_part_bytes(state: State) -> int:
 
 def _global(state: State) -> dict[str, Any]:
     shared = {"shared": state.shared, "server": state.server, "norms": state.norms, "mean_dual": state.mean_dual}
-    return shared if state.momentum is None else shared | {"momentum": state.momentum}
+    return shared | {name: bundle for name in ("momentum", "average") if (bundle := getattr(state, name)) is not None}
 
 
 def _add(tensors: Tensors, name: str, bundle: Any) -> None:

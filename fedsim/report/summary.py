@@ -10,6 +10,9 @@ from fedsim.report.tables import Table, markdown, print_block, print_tables
 from fedsim.report.words import ABSENT, format_number
 from fedsim.system.files import write_whole
 
+# key of a record -> what is scored there, beside the global model
+BESIDE = {"mean_of_cars": "mIoU of the mean of the cars' vectors", "averaged": "mIoU of the average over rounds"}
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -89,9 +92,8 @@ def scores_table(outcome: Outcome) -> Table:
         worst = [record.get("worst") for record in columns]
         rows.append(["mIoU of the worst car",
                      *(f"{format_number(car['miou'])} ({car['name']})" if car else ABSENT for car in worst), *blank])
-    if any("mean_of_cars" in record for record in columns):
-        rows.append(["mIoU of the mean of the cars' vectors", *(
-            format_number(record.get("mean_of_cars", {}).get("miou")) for record in columns), *blank])
+    rows += [[title, *(format_number(record.get(key, {}).get("miou")) for record in columns), *blank]
+             for key, title in BESIDE.items() if any(key in record for record in columns)]
     rows.append(["pixel accuracy", *(format_number(score["pixel_accuracy"]) for score in scores), *blank])
     rows += [[f"IoU {name}", *(format_number(score["class_iou"].get(name)) for score in scores), *blank]
              for name in outcome.classes]

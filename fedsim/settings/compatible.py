@@ -96,6 +96,9 @@ def _check_without_federation(settings: Settings) -> None:
         if getattr(settings, setting) != idle:
             raise SettingsError(f"{flag(setting)} belongs to federated algorithms; with {settings.algo} every car "
                                 "trains in every round and no update is combined: leave it out")
+    if settings.algo == "local" and settings.average_weights is not None:
+        raise SettingsError("--average-weights averages the global model over rounds; with local there is none: leave "
+                            "it out")
     if settings.batchnorm not in (None, "recalibrate", "pooled"):
         raise SettingsError(f"--batchnorm {settings.batchnorm} says what cars of a federation share; with "
                             f"{settings.algo} take recalibrate or pooled")

@@ -89,6 +89,17 @@ def read_size(setting: str, text: str | None) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
+def read_average(text: str | None) -> tuple[str, float] | None:
+    """Return the kind of average and its number that a text says; None if there is no text. Raises SettingsError."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(ema|swa):(0?\.\d{1,9}|0)", text)
+    if not match:
+        raise SettingsError(f"--average-weights is {text!r}; write ema:DECAY or swa:SHARE with a number of at least 0 "
+                            "and below 1, e.g. ema:0.998 or swa:0.75")
+    return match[1], float(match[2])
+
+
 def read_range(setting: str, text: str | None) -> tuple[float, float] | None:
     """Return the two numbers above 0 that a text says; None if there is no text. Raises SettingsError."""
     if text is None:

@@ -50,6 +50,10 @@ class Declared:
         "each car's scenes; pooled combines the cars' running statistics; average averages them plainly; with "
         "local-statistics (SiloBN) each car keeps its statistics; with local (FedBN) it keeps weights and biases too. "
         "Default: recalibrate.", choices=("recalibrate", "pooled", "average", "local-statistics", "local"))
+    average_weights: str | None = setting("Federation", None,
+        "Average of the global model over the rounds, scored and saved beside it: ema:D is D times the average before, "
+        "and 1 - D times the new model; swa:S is the mean of the rounds after that share of them. Default: no average.",
+        metavar="ema:D|swa:S")
     seed: int = setting("Federation", 0, "Seed of every random draw.")
 
     server_optimizer: str | None = setting("Algorithm", None,

@@ -12,7 +12,7 @@ from fedsim.data.partition import HELD_OUT, Scored
 from fedsim.errors import SettingsError
 from fedsim.options import BadOption, Option, flag, number_text
 from fedsim.settings import registry
-from fedsim.settings.conversion import convert, read_range, read_size
+from fedsim.settings.conversion import convert, read_average, read_range, read_size
 from fedsim.settings.declared import Declared, setting
 from fedsim.system.paths import read_path
 
@@ -53,6 +53,9 @@ class CommonSettings(Declared):
         least, most = self.epochs()
         # One text for each meaning: 3 for 3:3 and for 3.0.
         object.__setattr__(self, "local_epochs", f"{least}:{most}" if least < most else number_text(least))
+        if (average := self.average()) is not None:
+            # One text for each meaning, which is read again: 0.000000001 and not 1e-09.
+            object.__setattr__(self, "average_weights", f"{average[0]}:{average[1]:.9f}".rstrip("0").rstrip("."))
         self.input_size(), self.crop_size(), self.scales()
 
     def _spread_options(self) -> None:
@@ -104,6 +107,10 @@ class CommonSettings(Declared):
     def scales(self) -> tuple[float, float] | None:
         """Return the smallest and the largest scale of a picture in training; None if it is not scaled."""
         return read_range("scale_range", self.scale_range)
+
+    def average(self) -> tuple[str, float] | None:
+        """Return the kind of the average over rounds and its number; None if there is no average."""
+        return read_average(self.average_weights)
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any], origin: str) -> "CommonSettings":

@@ -319,17 +319,18 @@ def test_csv_has_a_line_a_run_and_a_line_an_algorithm(comparison):
     assert rows[1]["final_miou_n"] == "2" and rows[2]["mb_to_target_n"] == "0"
 
 
-def test_the_mean_of_cars_is_a_column_of_those_comparisons_that_scored_it(comparison):
+@pytest.mark.parametrize(("model", "column"), [("mean_of_cars", "mean of cars"), ("averaged", "averaged")])
+def test_a_model_beside_theta_is_a_column_of_those_comparisons_that_scored_it(comparison, model, column):
     """Catches the score of theta in its place, and a row without it that counts as 0."""
     table = score_table(comparison)
-    assert "mean of cars" not in table.header and "mean_of_cars_miou" not in run_csv(comparison)
+    assert column not in table.header and f"{model}_miou" not in run_csv(comparison)
     for index, one in enumerate(comparison.rows[1].trials):
-        one.records[-1]["mean_of_cars"] = {"miou": 0.7 + 0.2 * index}
+        one.records[-1][model] = {"miou": 0.7 + 0.2 * index}
     table = score_table(comparison)
     cells = {row[0]: dict(zip(table.header, row, strict=True)) for row in table.rows}
-    assert cells["avg"]["mean of cars"] == "0.800 ± 0.141" and cells["central"]["mean of cars"] == "–"
-    assert any(note.startswith("Mean of cars:") for note in notes(comparison))
-    assert [row["mean_of_cars_miou"] for row in csv.DictReader(io.StringIO(run_csv(comparison)))] == [
+    assert cells["avg"][column] == "0.800 ± 0.141" and cells["central"][column] == "–"
+    assert any(note.lower().startswith(f"{column}:") for note in notes(comparison))
+    assert [row[f"{model}_miou"] for row in csv.DictReader(io.StringIO(run_csv(comparison)))] == [
         "", "", "0.7", "0.8999999999999999", ""]
 
 

@@ -35,11 +35,13 @@ def cells(text: str, start: str) -> list[str]:
     return row.replace("|", " ").split()
 
 
-def test_the_mean_of_the_cars_vectors_has_a_row_if_it_was_scored(summarise):
+@pytest.mark.parametrize(("model", "name"), [
+    ("mean_of_cars", "mIoU of the mean of the cars' vectors"), ("averaged", "mIoU of the average over rounds")])
+def test_a_model_beside_theta_has_a_row_if_it_was_scored(summarise, model, name):
     """Round 0 has none. Catches the score of theta in its place."""
-    records, name = make_records(rounds=2, cars=2), "mIoU of the mean of the cars' vectors"
+    records = make_records(rounds=2, cars=2)
     assert name not in summarise(records)
-    records[-1]["mean_of_cars"] = {**records[-1]["global"], "miou": 0.875}
+    records[-1][model] = {**records[-1]["global"], "miou": 0.875}
     row = cells(summarise(records), name)
     assert "0.875" in row and row.index("–") < row.index("0.875")
 

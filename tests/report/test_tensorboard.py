@@ -91,6 +91,19 @@ def test_a_round_that_was_not_evaluated_has_no_scores(tmp_path):
     assert [step for step, _ in scalars(tmp_path / "coordinator", "lr")] == [0, 1, 2, 3, 4]
 
 
+AVERAGED_TAGS = ("averaged_miou", "averaged_loss")
+
+
+def test_the_average_over_rounds_has_its_scores_in_rounds_that_have_one(tmp_path):
+    """Catches the score of theta under its name."""
+    records = make_records(rounds=2, cars=0)
+    records[-1]["averaged"] = records[-1]["global"] | {"miou": 0.75, "loss": 0.5}
+    with TensorBoard(tmp_path, [], []) as board:
+        for record in records:
+            board.log_round(record, {})
+    assert [scalars(tmp_path / "coordinator", tag) for tag in AVERAGED_TAGS] == [[(2, 0.75)], [(2, 0.5)]]
+
+
 def test_cars_that_never_communicate_show_their_own_scores_and_the_worst(tmp_path):
     """Its own loss is `loss`, as the global model's is. Catches a key of the record that has no tag."""
     with TensorBoard(tmp_path, ["a"], []) as board:
@@ -141,7 +154,7 @@ def test_the_layout_has_a_place_for_every_tag_of_a_chart_and_for_duals_only_wher
         (event,), _ = values(tmp_path / str(duals) / "coordinator", "custom_scalars")[pages.LAYOUT]
         page = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
         patterns = [tag for category in page.category for chart in category.chart for tag in chart.multiline.tag]
-        known = COORDINATOR_TAGS | CAR_TAGS | {"dual_norm", "worst_miou"} | (ADMM_TAGS if duals else set())
+        known = {*COORDINATOR_TAGS, *CAR_TAGS, *AVERAGED_TAGS, "dual_norm", "worst_miou", *(ADMM_TAGS if duals else ())}
         assert all(any(re.match(pattern, tag) for tag in known) for pattern in patterns)
         assert ("^primal_residual$" in patterns) == duals and "^train_loss/round$" in patterns
 
@@ -194,7 +207,8 @@ def test_a_run_that_goes_on_leaves_the_documented_tags_once(tiny_camvid, tmp_pat
     with monkeypatch.context() as patch:
         patch.setattr(whole_run, "simulate", simulate)
         assert main([*SMALL, "--data-root", str(tiny_camvid), "--cars", "2", "--batchnorm", "local",
-                     "--eval-split", "train", "--out", str(out)]) == 128 + signal.SIGTERM
+                     "--average-weights", "ema:0.5", "--eval-split", "train",
+                     "--out", str(out)]) == 128 + signal.SIGTERM
     assert main(["--resume", str(out)]) == 0
     runs = {path.name: read(path) for path in (out / "tensorboard").iterdir()}
     assert len(runs) == 4

@@ -71,6 +71,8 @@ def test_an_aggregator_has_the_options_it_was_given(settings, made):
     ({"dual_step": "after", "server_step": 1.0}, "--server-step 1.0 does not go with --dual-step after: leave one of"),
     ({"dual_step": "between"}, "--dual-step is between; it must be before or after"),
     ({"algo": "dyn", "dual_step": "after"}, "--dual-step belongs to admm; dyn does not read it"),
+    ({"algo": "local", "average_weights": "ema:0.5"}, "--average-weights averages the global model over ro"),
+    ({"average_weights": "ema:1"}, "--average-weights is 'ema:1'; write ema:DECAY or swa:SHARE with a number of at"),
     ({"algo": "scaffold", "rho": "balanced"}, "--rho belongs to admm; scaffold does not read it")])
 def test_an_option_that_nothing_reads_or_takes_is_refused(settings, says):
     with pytest.raises(SettingsError) as refusal:
@@ -81,6 +83,7 @@ def test_an_option_that_nothing_reads_or_takes_is_refused(settings, says):
 @pytest.mark.parametrize(("one", "other"), [
     ({"rho": "0.10"}, {"rho": 0.1}), ({"rho": "1e-1"}, {"rho": "0.1"}), ({"algo": "dyn", "dyn_alpha": "2.0"}, {
         "algo": "dyn", "dyn_alpha": "2"}), ({"local_epochs": "3:3"}, {"local_epochs": 3}),
+    ({"average_weights": "swa:0.50"}, {"average_weights": "swa:.5"}),
     ({"algo": "prox", "mu": "0.50"}, {"algo": "prox", "mu": 0.5})])
 def test_a_number_is_one_setting_however_it_is_written(one, other):
     """Catches numbers compared as text: other runs to a comparison, and a resume that is refused."""
