@@ -22,7 +22,8 @@ from fedsim.data.datasets.streets.drives import drives_of
 from fedsim.data.pixels import resize_picture
 from fedsim.data.scene_set import LabelMaps
 from fedsim.errors import DataError, FedsimError, OutputError
-from fedsim.evaluation.evaluate import batches_of, segment
+from fedsim.evaluation.evaluate import batches_of, count_confusion, segment
+from fedsim.evaluation.metrics import scores
 from fedsim.experiment.assembly import make_module
 from fedsim.experiment.past_run import PastRun
 from fedsim.inference import segmenter
@@ -44,8 +45,8 @@ def picture(height: int, width: int) -> np.ndarray:
 def runs(tiny_camvid, tmp_path_factory) -> Path:
     """A run with a global model and one with its cars' own. Read only."""
     folder = tmp_path_factory.mktemp("runs")
-    for algo in ("avg", "local"):
-        assert fedsim.main.main(["--data", "camvid", "--data-root", str(tiny_camvid), "--rounds", "1", "--width", "4",
+    for algo, more in (("avg", ["--rounds", "2", "--average-weights", "ema:0.5"]), ("local", ["--rounds", "1"])):
+        assert fedsim.main.main(["--data", "camvid", "--data-root", str(tiny_camvid), *more, "--width", "4",
                                  "--cars", "2", "--image-size", "32x24", "--threads", "1", "--algo", algo,
                                  "--out", str(folder / algo)]) == 0
     return folder
@@ -73,6 +74,16 @@ def test_labels_are_those_that_a_run_is_scored_by(runs, tiny_camvid):
         expected = np.concatenate([segment(flat, scenes, batch) for batch in batches_of(scenes)])
         found = np.stack(model.labels(pictures))
         assert found.dtype == np.uint8 and np.array_equal(found, expected)
+
+
+def test_the_averaged_model_is_the_one_that_was_scored(runs, tiny_camvid):
+    """Catches the statistics of theta in its file, and theta itself."""
+    last = json.loads((runs / "avg" / "metrics.jsonl").read_text().splitlines()[-1])
+    model = Segmenter.load(runs / "avg" / "checkpoints" / "averaged.safetensors")
+    scenes = cache.load(CamVid(tiny_camvid), "val", (32, 24))
+    assert scores(count_confusion(model, scenes, batches_of(scenes))).pixel_accuracy == (
+        last["averaged"]["pixel_accuracy"]) != last["global"]["pixel_accuracy"]
+    assert model.name == "avg-averaged"
 
 
 def test_the_model_of_an_earlier_end_is_told(runs, tmp_path, monkeypatch):
