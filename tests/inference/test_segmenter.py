@@ -102,7 +102,7 @@ def test_the_card_tells_what_a_reader_must_know(runs, tiny_camvid):
     card = Segmenter.load(runs / "avg").card
     assert (card.model, card.width, card.input_size, card.algo) == ("segnet-small", 4, (32, 24), "avg")
     assert card.classes == CamVid(tiny_camvid).classes and card.version == fedsim.__version__
-    assert card.settings["rounds"] == 1 and card.settings["lr"] == 0.2
+    assert card.settings["rounds"] == 2 and card.settings["lr"] == 0.2
 
 
 def test_pictures_of_several_sizes_go_together(untrained):
