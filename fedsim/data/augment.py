@@ -19,6 +19,7 @@ from fedsim.data import AUGMENTATIONS
 from fedsim.data.perturbations import PERTURBATIONS, SEVERITIES, Perturbation
 from fedsim.data.pixels import flip
 from fedsim.seeds import stream
+from fedsim.system.transfer import upload
 
 PERTURBED = 0.5  # probability that a scene is perturbed
 
@@ -38,6 +39,8 @@ STANDARD = Frame(scales=(0.75, 1.5), jitter=0.5)  # a smaller picture gets a mar
 
 class Unchanged:
     """No augmentation, and the base of all others. An object of it serves one car in one round."""
+
+    recolours_on_cpu = False  # whether `recolour` wants pictures on the CPU, wherever the car trains
 
     def __init__(self, seed: int, round_number: int, car: int) -> None:
         self._key = seed, round_number, car
@@ -64,18 +67,20 @@ class Flip(Unchanged):
 
     def move(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         chosen = torch.from_numpy(self._mirror.random(len(inputs)) < 0.5)
-        return flip(inputs, labels, chosen.to(inputs.device))
+        return flip(inputs, labels, upload(chosen, inputs.device))
 
 
 class Perturb(Flip):
     """Flip, and each scene with probability 1/2 under a perturbation of random kind and severity."""
+
+    recolours_on_cpu = True
 
     def __init__(self, seed: int, round_number: int, car: int) -> None:
         super().__init__(seed, round_number, car)
         self._draw = self._stream("perturb")
 
     def recolour(self, images: Tensor) -> Tensor:
-        return torch.stack([self._perturb(image) for image in images.cpu()]).to(images.device)
+        return torch.stack([self._perturb(image) for image in images])
 
     def _perturb(self, image: Tensor) -> Tensor:
         if self._draw.random() >= PERTURBED:
@@ -93,6 +98,7 @@ class Framed(Unchanged):
     def __init__(self, kind: type[Unchanged], frame: Frame, seed: int, round_number: int, car: int) -> None:
         super().__init__(seed, round_number, car)
         self._inner, self._frame = kind(seed, round_number, car), frame
+        self.recolours_on_cpu = self._inner.recolours_on_cpu
         self._colour, self._place = self._stream("colour"), self._stream("crop")
 
     def recolour(self, images: Tensor) -> Tensor:
@@ -117,6 +123,9 @@ class Framed(Unchanged):
             least, most = self._frame.scales
             scales = np.exp(self._place.uniform(math.log(least), math.log(most), len(inputs)))
         return rescale(inputs, labels, scales, self._place.uniform(-1, 1, (len(inputs), 2)), self._frame.crop)
+
+
+UNCHANGED = Unchanged(0, 0, 0)  # which draws nothing
 
 
 def augmentation(name: str, frame: Frame = WHOLE) -> Callable[[int, int, int], Unchanged]:
@@ -146,7 +155,7 @@ def rescale(inputs: Tensor, labels: Tensor, scales: np.ndarray, offsets: np.ndar
     affine = torch.zeros(batch, 2, 3, dtype=torch.float64)
     affine[:, 0, 0], affine[:, 1, 1] = torch.from_numpy(shares).unbind(1)
     affine[:, :, 2] = torch.from_numpy(offsets * np.abs(1 - shares))
-    grid = F.affine_grid(affine.to(inputs.device, inputs.dtype), [batch, channels, seen[1], seen[0]],
+    grid = F.affine_grid(upload(affine.to(inputs.dtype), inputs.device), [batch, channels, seen[1], seen[0]],
                          align_corners=False)
     moved = F.grid_sample(inputs, grid, mode="bilinear", align_corners=False)
     marks = F.grid_sample((labels[:, None] + 1).to(inputs.dtype), grid, mode="nearest", align_corners=False)

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from fedsim.data.pixels import standardise
 from fedsim.data.scene_set import SceneSet
 from fedsim.distributed.world import World
-from fedsim.evaluation.metrics import Scores, confusion, scores_by_drive
+from fedsim.evaluation.metrics import Scores, Tally, scores_by_drive
 from fedsim.losses.criterion import Criterion
+from fedsim.system.transfer import fetch, upload
 
 BATCH = 8  # scenes; batches are cut before they are given to ranks, so the number of ranks does not change them
 
@@ -56,11 +57,11 @@ def predict(model: Network, scene_set: SceneSet, indices: np.ndarray,
     model.module.eval()
     # Contiguous, because sums of floats depend on how pictures lie in memory.
     shown = np.ascontiguousarray(scene_set.images[indices] if images is None else images)
-    pictures = standardise(torch.from_numpy(shown).to(model.device))
+    pictures = standardise(upload(torch.from_numpy(shown), model.device))
     logits = model.module(pictures.contiguous(memory_format=torch.channels_last))
     for positions in scene_set.labels.group_by_shape(indices):
         labels = scene_set.labels.stack(indices[positions])
-        alike = logits if len(positions) == len(indices) else logits[torch.from_numpy(positions).to(logits.device)]
+        alike = logits if len(positions) == len(indices) else logits[upload(torch.from_numpy(positions), logits.device)]
         yield Predicted(positions, F.interpolate(alike, labels.shape[1:], mode="bilinear", align_corners=False), labels)
 
 
@@ -75,11 +76,10 @@ def segment(model: Network, scene_set: SceneSet, indices: np.ndarray) -> list[np
 
 def count_by_drive(model: Network, scene_set: SceneSet, batches: Iterable[np.ndarray]) -> Tensor:
     """Return the confusion matrices of a model on batches of scenes, by drive: (D, C, C) int64 on the CPU."""
-    tally = _no_counts(scene_set)
+    tally = _tally(model, scene_set)
     for indices in batches:
-        for drive, counts in count_batch(model, scene_set, indices):
-            tally[drive] += counts
-    return tally
+        _count(model, scene_set, indices, tally)
+    return tally.confusions()
 
 
 def count_confusion(model: Network, scene_set: SceneSet, batches: Iterable[np.ndarray]) -> Tensor:
@@ -87,49 +87,45 @@ def count_confusion(model: Network, scene_set: SceneSet, batches: Iterable[np.nd
     return count_by_drive(model, scene_set, batches).sum(0)
 
 
-def count_batch(model: Network, scene_set: SceneSet, indices: np.ndarray,
-                images: np.ndarray | None = None) -> Iterator[tuple[int, Tensor]]:
-    """Yield the confusion matrices of a batch, (C, C) int64 on the CPU, each with the number of its drive.
-
-    images: see `predict`.
-    """
-    for positions, logits, labels in predict(model, scene_set, indices, images):
-        yield from _tell_apart(scene_set, indices[positions], torch.from_numpy(labels).to(logits.device),
-                               logits.argmax(1))
+def count_batch(model: Network, scene_set: SceneSet, indices: np.ndarray, images: np.ndarray) -> Tensor:
+    """Return the confusion matrix of a model on a batch of scenes, (C, C) int64 on the CPU. images: see `predict`."""
+    tally = _tally(model, scene_set)
+    _count(model, scene_set, indices, tally, images)
+    return tally.confusions().sum(0)
 
 
-def _tell_apart(scene_set: SceneSet, indices: np.ndarray, labels: Tensor,
-                predictions: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Yield the number and the confusion matrix of each drive among the scenes `indices`.
-
-    labels, predictions: (B, h, w) of these scenes, integers, on one device.
-    """
-    drives = scene_set.drive_numbers[indices]
-    for drive in np.unique(drives):
-        chosen = torch.from_numpy(np.flatnonzero(drives == drive)).to(labels.device)
-        yield int(drive), confusion(labels[chosen], predictions[chosen], len(scene_set.classes)).cpu()
+def _tally(model: Network, scene_set: SceneSet) -> Tally:
+    """Return the confusion matrices of no pixel, one for each drive."""
+    return Tally(len(scene_set.classes), model.device, len(scene_set.drive_names))
 
 
-def _no_counts(scene_set: SceneSet) -> Tensor:
-    """Return the confusion matrices of no pixel, (D, C, C) int64 zeros."""
-    classes = len(scene_set.classes)
-    return torch.zeros(len(scene_set.drive_names), classes, classes, dtype=torch.int64)
+def _count(model: Network, scene_set: SceneSet, indices: np.ndarray, tally: Tally,
+           images: np.ndarray | None = None) -> None:
+    for positions, logits, truth in predict(model, scene_set, indices, images):
+        _add(tally, scene_set, indices[positions], logits, upload(torch.from_numpy(truth), model.device).long())
+
+
+def _add(tally: Tally, scene_set: SceneSet, indices: np.ndarray, logits: Tensor, labels: Tensor) -> None:
+    """Count the pixels of the scenes `indices`. logits: (B, C, h, w); labels: (B, h, w) int64."""
+    assert logits.shape[1] == len(scene_set.classes), f"{logits.shape[1]} classes predicted"
+    drives = upload(torch.from_numpy(scene_set.drive_numbers[indices]), logits.device)
+    tally.add(labels, logits.argmax(1), drives)
 
 
 def evaluate(world: World, model: Network, scene_set: SceneSet, criterion: Criterion) -> Evaluation:
     """Score a model that all ranks hold. Every rank calls it and scores its share of the batches."""
     batches = batches_of(scene_set)
     share = range(world.rank, len(batches), world.size)
-    tally, losses = _score(model, scene_set, criterion, {number: batches[number] for number in share}.items())
-    world.sum_(tally)
-    return _evaluation(scene_set, tally, world.table(losses, len(batches), 2))
+    confusions, losses = _score(model, scene_set, criterion, {number: batches[number] for number in share})
+    world.sum_(confusions)
+    return _evaluation(scene_set, confusions, world.table(losses, len(batches), 2))
 
 
 def evaluate_own(model: Network, scene_set: SceneSet, criterion: Criterion) -> Evaluation:
     """Score a model that only this rank holds, on all scenes."""
     batches = batches_of(scene_set)
-    tally, losses = _score(model, scene_set, criterion, enumerate(batches))
-    return _evaluation(scene_set, tally, np.array([losses[number] for number in range(len(batches))]))
+    confusions, losses = _score(model, scene_set, criterion, dict(enumerate(batches)))
+    return _evaluation(scene_set, confusions, np.array([losses[number] for number in range(len(batches))]))
 
 
 def batches_of(scene_set: SceneSet) -> list[np.ndarray]:
@@ -138,20 +134,25 @@ def batches_of(scene_set: SceneSet) -> list[np.ndarray]:
 
 
 def _score(model: Network, scene_set: SceneSet, criterion: Criterion,
-           batches: Iterable[tuple[int, np.ndarray]]) -> tuple[Tensor, dict[int, list[float]]]:
-    """Return the confusion matrices (D, C, C) int64 of the drives, and the [loss * weight, weight] of each batch."""
-    tally, losses = _no_counts(scene_set), {}
-    for number, indices in batches:
-        total, weights = 0.0, 0.0
+           batches: dict[int, np.ndarray]) -> tuple[Tensor, dict[int, list[float]]]:
+    """Return the confusion matrices (D, C, C) int64 of the drives, and the [loss * weight, weight] of each batch.
+
+    batches: indices of scenes, by the number of the batch. The device is asked for nothing before the end.
+    """
+    tally, losses = _tally(model, scene_set), {number: [0.0, 0.0] for number in batches}
+    numbers: list[int] = []  # of the batch, for scenes of a batch with labels of one size
+    parts: list[tuple[Tensor, Tensor]] = []  # their loss, and its weight
+    for number, indices in batches.items():
         for positions, logits, truth in predict(model, scene_set, indices):
-            labels = torch.from_numpy(truth).to(model.device).long()
-            weight = float(criterion.weigh(labels))
-            total += float(criterion(logits, labels)) * weight if weight else 0.0
-            weights += weight
-            for drive, counts in _tell_apart(scene_set, indices[positions], labels, logits.argmax(1)):
-                tally[drive] += counts
-        losses[number] = [total, weights]
-    return tally, losses
+            labels = upload(torch.from_numpy(truth), model.device).long()
+            numbers.append(number)
+            parts.append((criterion(logits, labels), criterion.weigh(labels)))
+            _add(tally, scene_set, indices[positions], logits, labels)
+    found = [column.tolist() for column in fetch(*map(torch.stack, zip(*parts, strict=True)))]
+    for number, loss, weight in zip(numbers, *found, strict=True):
+        losses[number][0] += loss * weight if weight else 0.0
+        losses[number][1] += weight
+    return tally.confusions(), losses
 
 
 def _evaluation(scene_set: SceneSet, tally: Tensor, losses: np.ndarray) -> Evaluation:

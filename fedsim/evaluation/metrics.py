@@ -33,35 +33,45 @@ def confusion(labels: Tensor | np.ndarray, predictions: Tensor | np.ndarray, cla
     assert truth.shape == guess.shape, f"labels {tuple(truth.shape)}, predictions {tuple(guess.shape)}"
     assert guess.numel() == 0 or 0 <= guess.min() <= guess.max() < classes, f"predicted {int(guess.max())}"
     index = truth.flatten().to(guess.device, torch.int64) * classes + guess.flatten()
-    return _keep_classes(torch.bincount(index, minlength=(VOID + 1) * classes), classes)
+    return keep_classes(torch.bincount(index, minlength=(VOID + 1) * classes).view(-1, classes))
 
 
 class Tally:
-    """A confusion matrix that grows batch by batch on a device, without waiting for the device."""
+    """Confusion matrices that grow batch by batch on a device, without waiting for the device.
 
-    def __init__(self, classes: int, device: torch.device) -> None:
-        self._classes = classes
-        self._counts = torch.zeros((VOID + 1) * classes, dtype=torch.int64, device=device)
+    counts: (D, 256, C) int64, of the pixels of each of D groups of pictures, with a row for every possible label.
+    """
+
+    def __init__(self, classes: int, device: torch.device, groups: int = 1) -> None:
+        self.counts = torch.zeros(groups, VOID + 1, classes, dtype=torch.int64, device=device)
         self._one = torch.ones(1, dtype=torch.int64, device=device)
 
-    def add(self, labels: Tensor, predictions: Tensor) -> None:
-        """Count pixels. labels: int64, class index or VOID; predictions: int64, class index; same shape and device."""
-        index = torch.add(predictions, labels, alpha=self._classes).flatten()
-        self._counts.scatter_add_(0, index, self._one.expand_as(index))
+    def add(self, labels: Tensor, predictions: Tensor, groups: Tensor | None = None) -> None:
+        """Count pixels. All tensors are int64 and on the tally's device.
 
-    def confusion(self) -> Tensor:
-        """Return the confusion matrix of all batches on the CPU, as the function `confusion` would count it."""
-        return _keep_classes(self._counts.cpu(), self._classes)
+        labels: (B, h, w), class index or VOID; predictions: (B, h, w), class index; groups: (B,) of the pictures, None
+        for the first.
+        """
+        _, rows, classes = self.counts.shape
+        index = torch.add(predictions, labels, alpha=classes)
+        if groups is not None:
+            index += (groups * rows * classes).view(-1, 1, 1)
+        index = index.flatten()
+        self.counts.view(-1).scatter_add_(0, index, self._one.expand_as(index))
+
+    def confusions(self) -> Tensor:
+        """Return the confusion matrices (D, C, C) of all batches on the CPU."""
+        return torch.stack([keep_classes(own) for own in self.counts.cpu()])
 
 
-def _keep_classes(counts: Tensor, classes: int) -> Tensor:
-    """Return the rows of the classes (classes, classes), from counts with a row for every possible label.
+def keep_classes(counts: Tensor) -> Tensor:
+    """Return the rows of the classes (C, C), from counts (256, C) with a row for every possible label.
 
     VOID has a row too, which saves a pass over the pixels to remove it before counting.
     """
-    rows = counts.view(-1, classes)
-    assert rows[classes:VOID].sum() == 0, f"labels hold numbers that are neither 0..{classes - 1} nor {VOID}"
-    return rows[:classes]
+    classes = counts.shape[1]
+    assert counts[classes:VOID].sum() == 0, f"labels hold numbers that are neither 0..{classes - 1} nor {VOID}"
+    return counts[:classes]
 
 
 def scores(confusion: Tensor) -> Scores:

@@ -117,8 +117,7 @@ def _count_perturbed(group: Sequence[Subject], perturbations: Sequence[Perturbat
                                for image, name in zip(originals, names, strict=True)])
             for subject, counted in zip(group, tallies, strict=True):
                 for tally, model in zip(counted[perturbation], subject.models, strict=True):
-                    for _, counts in count_batch(model, scenes, indices, images):
-                        tally += counts
+                    tally += count_batch(model, scenes, indices, images)
         advance()
     return tallies
 

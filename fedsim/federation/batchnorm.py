@@ -18,6 +18,7 @@ from fedsim.data.car_scenes import CarScenes
 from fedsim.distributed.world import World
 from fedsim.models.flat import FlatModel, Norms
 from fedsim.seeds import seed_torch, stream
+from fedsim.system.transfer import upload
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,18 @@ class NormPool:
         self.like, self.robust, self.cars = like, robust, cars
         self.moments = not (rule.averages or robust)
         width = like.statistics.numel() + like.affine.numel()
-        self.sum = ExactSum(torch.zeros(width, dtype=torch.float64, device=like.statistics.device))
+        self.sum = ExactSum(torch.zeros(width, dtype=torch.float64))
         self.rows: dict[int, list[float]] = {}
 
-    def add(self, slot: int, moments: Tensor, affine: Tensor, weight: int) -> bool:
-        """Add a car's norms, and return whether they are finite. slot: its index among the round's cars."""
-        row = torch.cat([(moments if self.moments else _to_variances(moments)).flatten(), affine.double()])
+    def to_row(self, moments: Tensor, affine: Tensor) -> Tensor:
+        """Return a car's norms (2 c + e,) float64 as `add` takes them, on their own device."""
+        return torch.cat([(moments if self.moments else _to_variances(moments)).flatten(), affine.double()])
+
+    def add(self, slot: int, row: Tensor, weight: int) -> bool:
+        """Add a car's norms, which `to_row` has made and which are on the CPU. Return whether they are finite.
+
+        slot: its index among the round's cars.
+        """
         if self.robust:
             self.rows[slot] = row.tolist()
             return bool(row.isfinite().all())
@@ -84,10 +91,11 @@ class NormPool:
         """Return the combined norms on every rank. Every rank calls it."""
         if self.robust:
             table = world.table(self.rows, self.cars, self.sum.like.numel())
-            row = torch.from_numpy(np.median(table, axis=0)).to(self.like.statistics.device)
+            row = torch.from_numpy(np.median(table, axis=0))
         else:
             total, weight = self.sum.total(world)
             row = total / weight
+        row = upload(row, self.like.statistics.device)
         split = self.like.statistics.numel()
         combined = row[:split].view_as(self.like.statistics)
         statistics = to_statistics(combined) if self.moments else combined.float()

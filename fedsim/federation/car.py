@@ -21,7 +21,8 @@ from fedsim.federation.momentum import choose_momentum, keep_shared_part
 from fedsim.federation.optimizers import Momentum, read_unit_velocity
 from fedsim.federation.participation import Cohort
 from fedsim.federation.state import CarReport, State
-from fedsim.models.flat import Norms, norm
+from fedsim.models.flat import Norms
+from fedsim.system.transfer import fetch
 
 
 class CarOutcome(NamedTuple):
@@ -67,18 +68,22 @@ class CarsOfRank:
         trained = self._train(car, shared, memory, momentum)
         seconds = time.perf_counter() - started
         local = Local(trained.w, len(trained.losses), federation.fleet.cars[car].images, length)
-        loss, drift = float(trained.losses.mean()), norm(local.w - self.shared.theta)
+        loss = float(trained.losses.mean())
         contribution, new_memory = algorithm.contribute(local, shared, memory)
+        dual, dual_before = algorithm.dual(new_memory), algorithm.dual(stored)
+        measured = local.w - self.shared.theta, local.w, local.w[:0] if dual is None else dual
+        drift, weight_norm, dual_norm, norms_row = fetch(
+            *map(torch.linalg.vector_norm, measured), self._norms_to_send())
         tensors = to_tensors(self._received(contribution, trained.momentum, car))
         finite = self.contributions.add(slot, tensors, weight) and math.isfinite(loss)
-        dual, dual_before = algorithm.dual(new_memory), algorithm.dual(stored)
         if self.dual_change is not None and dual is not None and dual_before is not None:
             self.dual_change.add(dual - dual_before, weight)
-        finite = self._add_norms(car, slot, weight) and finite
+        if norms_row.numel():
+            finite = self.norms.add(slot, norms_row, weight) and finite
         # The losses become a list, because small tensors between large vectors leave gaps that no vector fits into.
         report = CarReport(
-            steps=local.steps, loss=loss, drift=drift, dual_norm=0.0 if dual is None else norm(dual), finite=finite,
-            gradient_norm=float(trained.gradient_norms.mean()), weight_norm=norm(local.w), seconds=seconds,
+            steps=local.steps, loss=loss, drift=float(drift), dual_norm=float(dual_norm), finite=finite,
+            gradient_norm=float(trained.gradient_norms.mean()), weight_norm=float(weight_norm), seconds=seconds,
             class_iou=_class_iou(trained.confusion), step_losses=trained.losses.tolist())
         kept = new_memory if own_momentum is None else join(new_memory, trained.momentum)
         handle = federation.memories.save(car, kept, self.state.memories.get(car))
@@ -132,15 +137,15 @@ class CarsOfRank:
             sent = clip(sent, theta, sends_model, method.clip_norm, unit)
         return sent
 
-    def _add_norms(self, car: int, slot: int, weight: int) -> bool:
-        """Add the norms that training has left to the pool. Return False if they are not finite.
+    def _norms_to_send(self) -> Tensor:
+        """Return the norms that training has left, as a row of the pool.
 
-        If statistics are measured with the new theta, there is nothing to add.
+        If statistics are measured with the new theta, there is nothing to send, and the row is empty.
         """
         model = self.federation.model
         if not model.norms or self.federation.method.norms.recalibrates:
-            return True
-        return self.norms.add(slot, to_moments(model.statistics), model.affine, weight)
+            return model.theta[:0]
+        return self.norms.to_row(to_moments(model.statistics), model.affine)
 
 
 def _class_iou(confusion: Tensor | None) -> list[float]:

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from fedsim.data.augment import Unchanged
 from fedsim.data.car_scenes import CarScenes
-from fedsim.evaluation.metrics import Tally
+from fedsim.evaluation.metrics import Tally, keep_classes
 from fedsim.federation.local_work import LocalWork, Turn
 from fedsim.federation.optimizers import SGD, Adam, Momentum
 from fedsim.models.flat import FlatModel
 from fedsim.models.outputs import Outputs, upsample
 from fedsim.seeds import seed_torch
+from fedsim.system.transfer import fetch
 
 Correction = Callable[[Tensor], Tensor | None]  # w (d,) -> what is added to the gradient (d,)
 Criterion = Callable[[Tensor, Tensor], Tensor]  # logits (B, C, H, W), labels (B, H, W) -> mean loss
@@ -106,8 +107,10 @@ def train_locally(model: FlatModel, scenes: CarScenes, training: LocalTraining, 
             model.theta_gradient.add_(extra)
         steps.take(model.parameters, model.gradient, lr)
         losses.append(loss.detach())
-    return Trained(model.theta.clone(), steps.momentum() if momentum else None, torch.stack(losses).cpu(),
-                   torch.stack(gradient_norms).cpu(), tally.confusion() if tally else None)
+    loss_each, norm_each, *counts = fetch(
+        torch.stack(losses), torch.stack(gradient_norms), *([tally.counts] if tally else []))
+    return Trained(model.theta.clone(), steps.momentum() if momentum else None, loss_each, norm_each,
+                   keep_classes(counts[0][0]) if counts else None)
 
 
 def _shorten(gradient: Tensor, most: float) -> None:

@@ -65,7 +65,7 @@ def _measure_global(federation: Federation, state: State) -> State:
     world.doing = f"measuring statistics of round {state.round}"
     pool = NormPool(rule, state.norms, federation.method.aggregator.robust, len(cohort.combined))
     federation.model.load(state.shared.theta, state.initial_norms._replace(affine=state.norms.affine))
-    rows = {slot: [pool.add(slot, recalibrate(federation, number, car), state.norms.affine,
+    rows = {slot: [pool.add(slot, pool.to_row(recalibrate(federation, number, car), state.norms.affine).cpu(),
                             federation.fleet.weights[car])]
             for slot, car in enumerate(cohort.combined) if car in federation.fleet.scenes}
     finite = world.table(rows, len(cohort.combined), 1)[:, 0]
