@@ -109,8 +109,8 @@ def _runs(make: Callable[P, Settings]) -> Callable[P, Result]:
         Every setting of the command line is an argument of the same name, such as algo="admm", cars=4, rounds=3;
         `fedsim.run(**fedsim.read_settings(path))` takes a preset. It prints what the command prints, or less after
         `logging.getLogger("fedsim").setLevel("WARNING")`. SIGINT and SIGTERM end the round under way and raise
-        `fedsim.errors.Stopped`. An algorithm or a network of your own, as "MODULE:CLASS" or as the class itself, is
-        imported: unlike the command, this trusts what a preset says.
+        `fedsim.errors.Stopped`. An algorithm, a network or a loss of your own, as "MODULE:CLASS" or as the class
+        itself, is imported: unlike the command, this trusts what a preset says.
 
         What the program has set for torch, numpy and Python, such as a default type, `torch.no_grad` or warnings that
         raise, changes no run. It holds again afterwards, like the states of all random generators. A process plays one

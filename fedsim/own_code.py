@@ -13,7 +13,7 @@ from typing import Any
 from fedsim.errors import SettingsError
 from fedsim.options import flag
 
-NAMING = ("algo", "model")  # the settings that may name code
+NAMING = ("algo", "model", "loss")  # the settings that may name code
 BUILT_IN = ("torchvision:",)  # beginnings of names with a colon that are no code of a user's own
 
 
@@ -68,7 +68,7 @@ def check_said(settings: Any, given: Mapping[str, Any], origin: str) -> None:
     """
     for setting in NAMING:
         name = getattr(settings, setting)
-        if is_own(name) and given.get(setting) != name:
+        if is_own(name) and "".join(str(given.get(setting)).split()) != name:
             raise SettingsError(f"{origin} names code of its own, {setting} = {name!r}, which runs with all your "
                                 f"rights: say {flag(setting)} {name} as well if you trust it")
 

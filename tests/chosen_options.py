@@ -18,7 +18,7 @@ from fedsim.options import Option, as_arguments
 from fedsim.settings import registry
 from fedsim.settings.fields import CHOICES, FLAGGED, Settings
 
-OWN, OWN_NETWORK = "own_pairs:Own", "own_pairs:Net"
+OWN, OWN_NETWORK, OWN_LOSS = "own_pairs:Own", "own_pairs:Net", "own_pairs:tilted"
 OWN_CODE = '''
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -41,6 +41,11 @@ class Net(nn.Module):
     def forward(self, images):
         hidden = self.norm(self.stem(images)).relu()
         return {"out": self.head(hidden)} | ({"aux": self.side(hidden[:, :, ::2, ::2])} if self.deep else {})
+
+
+def tilted(logits, labels, tilt=1.0, ignore_index=255):
+    """Has an option, and no class weights."""
+    return tilt * nn.functional.cross_entropy(logits, labels, ignore_index=ignore_index)
 
 
 class State(NamedTuple):
@@ -100,6 +105,7 @@ VALUES: Mapping[str, tuple[Any, ...]] = {
     "nesterov": (True, False),
     "crop": ("16x12", "24x16", "200x100"), "scale_range": ("0.5,2", "1,1"), "colour_jitter": (0.1, 1),
     "warmup": (0, 1, 3), "lr_floor": (0.1, 0.5), "clip_gradient": (0.1, 1), "label_smoothing": (0.1, 0.5),
+    "loss": ("ohem", "focal", "dice+lovasz", "0.5*lovasz", OWN_LOSS), "loss_option": ("gamma=1", "keep=0.5", "tilt=2"),
     "average_weights": ("ema:0.9", "swa:0.5"),
     "aux_weight": (0, 0.25, 1), "init": ("split", "split", "nowhere"), "freeze": ("encoder", "decoder.0", "nowhere"),
 }
@@ -115,6 +121,7 @@ PARTNERS: Mapping[str, Callable[[Any], Mapping[str, Any]]] = {
     "aux_weight": lambda weight: {"model": OWN_NETWORK, "width": None, "model_option": "deep=true"},
     "aggregator": lambda name: {"cars": 7} if "krum" in name else {},
     "eval_split": lambda split: {"hold_out_drive": "train1"} if split == HELD_OUT else {},
+    "loss_option": lambda text: {"loss": {"g": "focal", "k": "ohem", "t": OWN_LOSS}[text[0]]},
     "norm": lambda name: {"batchnorm": None} if name == "group" else {},
 }
 METHODS = ("aggregator", "attack", "augment", "batchnorm", "car_states", "norm", "optimizer", "server_optimizer")

@@ -134,6 +134,12 @@ def test_a_concentration_out_of_range_is_refused(refused, value):
     (["--optimizer", "adam", "--rho", "auto"], "give a number, e.g. --rho 0.01"),
     (["--optimizer", "adam", "--rho", "1", "--momentum", "0.5"], "--momentum belongs to --optimizer sgd"),
     (["--optimizer", "adam", "--rho", "1", "--nesterov"], "--nesterov belongs to sgd with momentum; this is adam"),
+    (["--loss", "huber"], "--loss is 'huber'; choose from cross-entropy, ohem, focal, dice, lovasz, or name your own"),
+    (["--loss", "dice+"], "put + between several"), (["--loss", "0*dice"], "0 is not a number above 0"),
+    (["--loss", "dice", "--loss-option", "gamma=1"], "no option 'gamma'; it has no options"),
+    (["--loss", "ohem", "--loss-option", "keep=2"], "--loss-option keep is '2'; it must be a number above 0 and at"),
+    (["--loss", "focal", "--loss-option", "gamma"], "--loss-option is 'gamma'; write NAME=VALUE"),
+    (["--loss", "lovasz", "--label-smoothing", "0.1"], "--label-smoothing has no meaning for --loss lovasz"),
     (["--momentum", "0", "--nesterov"], "--nesterov belongs to sgd with momentum; this is sgd with --momentum 0"),
     (["--nesterov", "--momentum-across-rounds", "step"], "take average or own"),
 ])
@@ -142,7 +148,7 @@ def test_options_that_contradict_each_other_are_refused_with_a_remedy(refused, a
 
 
 @pytest.mark.parametrize(("arguments", "says"), [
-    (["--algoo", "avg"], "no option --algoo (did you mean --algo?)"), (["--rounds"], "'--rounds' requires"),
+    (["--algoo", "avg"], "no option --algoo (did you mean --algo "), (["--rounds"], "'--rounds' requires"),
     (["--rounds", "many"], "'many' is not a valid integer"),
     (["--lr", "fast"], "'fast' is not a valid float"),
     (["admm"], "unexpected extra argument (admm)")])

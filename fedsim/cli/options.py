@@ -24,7 +24,7 @@ HELP = """Train one segmentation network from many cars that never share their p
 
 Ranks are started by torchrun: torchrun --nproc_per_node=4 -m fedsim.main --algo admm. Without it, one rank
 plays all cars."""
-EXAMPLES = {"option": "kappa=0.5", "model_option": "encoder_name=resnet18"}
+EXAMPLES = {"option": "kappa=0.5", "model_option": "encoder_name=resnet18", "loss_option": "gamma=1"}
 PLAIN = {"int": "N", "float": "X", "str": "TEXT"}
 TYPES = {"int": click.INT, "float": click.FLOAT, "str": click.STRING}
 DECIDING = {"algo", "partition", "aggregator", "server_optimizer"}  # settings that decide which others are read
@@ -149,7 +149,7 @@ def _option(setting: "dataclasses.Field[Any]") -> ThemedOption:
 
 
 def _read_named(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that `--option NAME=VALUE` and `--model-option NAME=VALUE` set.
+    """Return the settings that `--option NAME=VALUE` and the other options of this form set.
 
     An option of a method that has a flag is set by name, the others are in the table `option`. Raises SettingsError.
     """

@@ -10,14 +10,15 @@ from fedsim.errors import SettingsError
 from fedsim.options import BadOption, Option, flag, number_text, options_of, read_value
 from fedsim.report.words import format_setting
 from fedsim.settings import registry
-from fedsim.settings.conversion import type_name
+from fedsim.settings.conversion import TABLES, type_name
 from fedsim.settings.fields import FLAGGED, Settings
 
 Candidate = tuple[tuple[str, Any], ...]  # settings that are tried together, (name, value) each
 Grid = Mapping[str, Sequence[str]]  # name of a setting or an option -> the values to try, as they were typed
 
 # Settings that can be tried although they are no options of a method: they say how a car trains.
-TRIED = {setting.name: setting for setting in fields(Settings) if setting.metadata["theme"] == "Local training"}
+TRIED = {setting.name: setting for setting in fields(Settings)
+         if setting.metadata["theme"] == "Local training" and setting.name not in TABLES}
 
 READERS: Mapping[str, Callable[[str], Any]] = {"float": float, "int": int, "bool": read_value}
 

@@ -24,6 +24,7 @@ from fedsim.experiment.algorithm_trial import check_algorithm
 from fedsim.experiment.checks import check_cars, check_crop, warnings
 from fedsim.experiment.dealing import alpha_of, cars_of, deal, source_of
 from fedsim.experiment.identity import config, current_versions
+from fedsim.experiment.loss_trial import find_losses
 from fedsim.experiment.network_trial import check_network
 from fedsim.experiment.starting import Start, find_start, tell
 from fedsim.experiment.watched import watch
@@ -39,6 +40,7 @@ from fedsim.federation.optimizers import SGD, Adam
 from fedsim.federation.participation import place_cars
 from fedsim.losses.class_weights import class_counts, class_weights
 from fedsim.losses.criterion import Criterion
+from fedsim.losses.terms import Losses, resolve_options
 from fedsim.models import build_model, check_image_size, check_single_scene
 from fedsim.models.card import ModelCard
 from fedsim.models.flat import FlatModel
@@ -56,7 +58,7 @@ class Experiment:
     settings: Settings  # with every default resolved
     dealt: Dealt
     federation: Federation
-    criterion: Criterion
+    criterion: Criterion  # that models are scored by: cross entropy, whatever they train with
     start: Start | None = None  # the weights that the network has taken over
 
     def environment(self) -> dict[str, Any]:
@@ -117,6 +119,7 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
     module = world.together(lambda: [  # the network is the same at both sizes
         check_network(settings.model, build, len(source.classes), one, world.device, measures, settings.aux_weight)
         for one in dict.fromkeys((size, trained_size))][-1])
+    losses = world.together(lambda: find_losses(settings, len(source.classes), world.device))
     dealt = deal(settings, source, cars, world, log)
     shards = dealt.shards
     if algorithm.pooled:
@@ -127,8 +130,7 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
         world.together(lambda: check_single_scene(settings.model, build(), trained_size, alone))
     for warning in dealt.warnings():
         log.warning("%s", warning)
-    federation, criterion = _make_federation(settings, methods, world, dealt.train_set, shards, module,
-                                             duty)
+    federation, criterion = _make_federation(settings, methods, world, dealt.train_set, shards, module, duty, losses)
     log.info(f"{len(shards)} car(s) on {world.size} rank(s), {world.device.type} with {world.threads} thread(s) per "
              f"rank, {world.backend} ({world.backend_reason}); {settings.model} with "
              f"{federation.model.parameters.numel():,} parameters")
@@ -137,7 +139,7 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
     for warning in warnings(federation):
         log.warning("%s", warning)
     root = Path(settings.data_root) if settings.data_root else default_root(settings.data)
-    resolved = replace(settings, **_resolve(settings, methods, federation), cars=cars,
+    resolved = replace(settings, **_resolve(settings, methods, federation, losses), cars=cars,
                        eval_split=settings.scored().split,
                        image_size=f"{size[0]}x{size[1]}", alpha=alpha_of(settings),
                        data_root=str(root.resolve()) if root else None)
@@ -145,12 +147,12 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
 
 
 def _make_federation(settings: Settings, methods: Methods, world: World, train_set: SceneSet, shards: list[Shard],
-                     module: nn.Module, duty: Duty) -> tuple[Federation, Criterion]:
-    """Return the federation, and the loss that its cars train with and its model is scored by."""
+                     module: nn.Module, duty: Duty, losses: Losses) -> tuple[Federation, Criterion]:
+    """Return the federation, and the loss that its model is scored by."""
     algorithm = watch(methods.algorithm, settings.algo, world)
     homes = place_cars([len(shard.indices) for shard in shards], world.size)
     mine = [car for car, home in enumerate(homes) if home == world.rank]
-    criterion = _make_loss(settings, world, train_set, [shards[car] for car in mine])
+    criterion = _make_criterion(settings, world, train_set, [shards[car] for car in mine], losses)
     attack = _draw_attack(settings, len(shards))
     weighting, rule = settings.weighting or algorithm.weighting, NORM_RULES[settings.batchnorm or "recalibrate"]
 
@@ -175,15 +177,17 @@ def _make_federation(settings: Settings, methods: Methods, world: World, train_s
         world.together(lambda: check_algorithm(methods.algorithm, model.theta.clone(), settings.algo, length,
                                                methods.aggregator.robust))
     memories = make_memories(make_kept(algorithm, training, model.theta, model.parameters), mine, folder=None)
-    return Federation(world, model, training, method, schedule, fleet, memories), criterion
+    return Federation(world, model, training, method, schedule, fleet, memories), Criterion(criterion.weights)
 
 
-def _resolve(settings: Settings, methods: Methods, federation: Federation) -> dict[str, Any]:
+def _resolve(settings: Settings, methods: Methods, federation: Federation, losses: Losses) -> dict[str, Any]:
     """Return what the settings left open, as it was decided."""
     algorithm, attack = federation.method.algorithm, federation.method.attack
     return methods.resolve(settings) | {
         "threads": federation.world.threads,
         "momentum_across_rounds": federation.training.across_rounds,
+        "class_weights": _weighing(settings, losses),
+        "loss_option": resolve_options(losses, settings.loss_option),
         "weighting": None if algorithm.pooled or algorithm.personal else settings.weighting or algorithm.weighting,
         "batchnorm": (settings.batchnorm or "recalibrate") if settings.norm == "batch" else None,
         "attack": attack.name if attack else None}
@@ -231,14 +235,22 @@ def make_module(settings: Settings, classes: int, size: tuple[int, int]) -> nn.M
                             "one, or a smaller --width") from error
 
 
-def _make_loss(settings: Settings, world: World, train_set: SceneSet, shards: list[Shard]) -> Criterion:
-    """Return the loss. Its class weights come from counts that every car takes of its own labels."""
+def _make_criterion(settings: Settings, world: World, train_set: SceneSet, shards: list[Shard],
+                    losses: Losses) -> Criterion:
+    """Return what cars train with. Its class weights come from counts that every car takes of its own labels."""
     classes = len(train_set.classes)
     counts = torch.zeros(2, classes, dtype=torch.int64)
     for shard in shards:
         counts += torch.from_numpy(class_counts(train_set.histograms[shard.indices]))
     world.sum_(counts)
-    return Criterion(torch.from_numpy(class_weights(settings.class_weights, counts.numpy())).to(world.device))
+    weights = torch.from_numpy(class_weights(_weighing(settings, losses), counts.numpy())).to(world.device)
+    return Criterion(weights, settings.label_smoothing, losses)
+
+
+def _weighing(settings: Settings, losses: Losses) -> str:
+    """Return the way to weigh classes: by default the usual one, if one of the losses can weigh them."""
+    usual = "sqrt-median-frequency" if any(loss.takes_weights for _, loss in losses) else "none"
+    return settings.class_weights or usual
 
 
 def _make_duty(settings: Settings, algorithm: Algorithm, scenes: list[int]) -> Duty:
@@ -274,7 +286,6 @@ def _make_training(settings: Settings, algorithm: Algorithm, duty: Duty, criteri
                    classes: int) -> LocalTraining:
     optimizer = (SGD(settings.momentum, settings.weight_decay, settings.nesterov) if settings.optimizer == "sgd"
                  else Adam(settings.weight_decay, decoupled=settings.optimizer == "adamw"))
-    criterion = replace(criterion, smoothing=settings.label_smoothing)  # scores are of the labels as they are
     return LocalTraining(duty.work, duty.batch_size, optimizer, criterion, augmentation(
         settings.augment, Frame(settings.crop_size(), settings.scales(), settings.colour_jitter)),
                          settings.seed, _momentum_rule(settings, algorithm), classes, duty.measured_batches,

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import CodeType
 
 from fedsim.algorithms import Algorithm
+from fedsim.losses.own import measure_by_own_code
 
 LIBRARIES = (str(Path(__file__).parents[1]),
              *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")))
@@ -36,6 +37,20 @@ def place_of(own: Algorithm, method: str) -> str:
         if isinstance(code, CodeType) and is_own(code.co_filename, kind):
             return f"{code.co_filename}:{code.co_firstlineno}"
     return f"class {kind.__name__}, {_file_of(kind) or kind.__module__}"
+
+
+def place_of_function(call: object) -> str:
+    """Return FILE:LINE of a function, or of a class if that is what is given; "" if it has none, as built-in ones."""
+    try:
+        found = inspect.unwrap(call)  # type: ignore[arg-type]  # whatever a user names
+        return f"{inspect.getsourcefile(found)}:{inspect.getsourcelines(found)[1]}"
+    except (TypeError, OSError):
+        return ""
+
+
+def comes_from_loss(error: BaseException) -> bool:
+    """Return whether an exception was raised by a loss of a user's own."""
+    return measure_by_own_code.__name__ in [frame.name for frame in traceback.extract_tb(error.__traceback__)]
 
 
 def comes_from_network(error: BaseException) -> bool:

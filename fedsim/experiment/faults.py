@@ -5,14 +5,15 @@ from contextlib import contextmanager
 
 from fedsim.distributed.world import World
 from fedsim.errors import FedsimError, RankError
-from fedsim.experiment.blame import comes_from_network, describe, is_ctrl_c
+from fedsim.experiment.blame import comes_from_loss, comes_from_network, describe, is_ctrl_c
 
 
 @contextmanager
-def explain_faults(world: World, model: str) -> Iterator[None]:
-    """Turn an exception of this machine or of a user's own network into a RankError that says where it comes from.
+def explain_faults(world: World, model: str, loss: str) -> Iterator[None]:
+    """Turn an exception of this machine or of a user's own code into a RankError that says where it comes from.
 
-    model: the value of --model. Errors of fedsim's own already say where they come from, and are not changed.
+    model, loss: the values of --model and --loss. Errors of fedsim's own already say where they come from, and are not
+    changed.
     """
     try:
         yield
@@ -21,9 +22,10 @@ def explain_faults(world: World, model: str) -> Iterator[None]:
     except BaseException as error:
         if isinstance(error.__cause__, StopIteration):  # which no generator lets through as it is
             error = error.__cause__
-        if comes_from_network(error) and not is_ctrl_c(error):
-            raise RankError(f"rank {world.rank}, while {world.doing}: --model {model} raises "
-                            f"{describe(error)}") from error
+        blamed = (f"--loss {loss}" if comes_from_loss(error) else
+                  f"--model {model}" if comes_from_network(error) else "")
+        if blamed and not is_ctrl_c(error):
+            raise RankError(f"rank {world.rank}, while {world.doing}: {blamed} raises {describe(error)}") from error
         if isinstance(error, OSError):
             where = f" ({error.filename})" if error.filename else ""
             raise RankError(f"rank {world.rank}, while {world.doing}: {error.strerror or error}{where}") from error

@@ -13,7 +13,7 @@ from fedsim.data.partition.split_file import read_cars
 from fedsim.errors import OutputError, SettingsError
 from fedsim.experiment.identity import FREE
 from fedsim.experiment.past_run import PastRun
-from fedsim.options import flag, options_of
+from fedsim.options import flag, options_of, read_value
 from fedsim.own_code import check_said
 from fedsim.record.overview import Overview, read_environment
 from fedsim.record.part_files import digest_of
@@ -78,8 +78,8 @@ def settings_to_continue(path: Path, given: Mapping[str, Any]) -> Settings:
         said, was, wanted = flag(name), getattr(settings, name), getattr(asked, name)
         if name == "option":
             said, was, wanted = _first_other_option(settings, wanted)
-        if name == "model_option":
-            said, was, wanted = _first_other(settings.model_option, wanted)
+        if name in ("model_option", "loss_option"):
+            said, was, wanted = _first_other(flag(name), was, wanted)
         if was != wanted and not _says_the_same(name, was, wanted):
             earlier = "without it" if was is None else f"with {was}"
             raise SettingsError(f"{said} is {wanted}, but {path} was run {earlier}, and that would change the result: "
@@ -120,10 +120,13 @@ def _first_other_option(settings: Settings, wanted: Mapping[str, Any]) -> tuple[
     return next((pair for pair in pairs if pair[1] != pair[2]), ("--option", None, None))
 
 
-def _first_other(had: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[str, Any, Any]:
-    """Return the first option of the network that differs from the run's, with its values before and now."""
-    other = next((name for name, value in wanted.items() if had.get(name) != value), None)
-    return f"--model-option {other}", had.get(str(other)), wanted.get(str(other))
+def _first_other(table: str, had: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[str, Any, Any]:
+    """Return the first option of a table that differs from the run's, with its values before and now.
+
+    table: as a user types it, such as --model-option.
+    """
+    other = next((name for name, value in wanted.items() if read_value(had.get(name)) != read_value(value)), None)
+    return f"{table} {other}", had.get(str(other)), wanted.get(str(other))
 
 
 def _says_the_same(name: str, was: Any, wanted: Any) -> bool:

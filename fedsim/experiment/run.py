@@ -72,7 +72,7 @@ def run(settings: Settings, given: Mapping[str, Any]) -> Path:
         experiment = assemble(settings, methods, world, _log(world))
         with ExitStack() as held:
             directory = _open_directory(experiment, path, {"launch": launch, "given": sorted(given)}, held)
-            with explain_faults(world, settings.model):
+            with explain_faults(world, settings.model, settings.loss):
                 _train(_make_room(experiment, directory), directory, resumed=bool(path))
         return directory.path
     finally:

@@ -1,5 +1,6 @@
 """The criterion of a run: a sum of losses, with class weights and label smoothing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,7 +21,7 @@ class Criterion:
 
     weights: Tensor
     smoothing: float = 0.0
-    losses: tuple[tuple[float, Loss], ...] = ((1.0, CrossEntropy()),)
+    losses: Sequence[tuple[float, Loss]] = ((1.0, CrossEntropy()),)
 
     @cached_property
     def measures(self) -> list[tuple[float, Measure]]:

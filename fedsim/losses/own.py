@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MEASURED = ("logits", "labels")  # what a function is given first, and what the object that a class makes is given
+GIVEN = ("weight", "label_smoothing", "ignore_index")  # arguments that are no options, by the names in torch's losses
 
 
 class OwnLoss(Loss):
     """A function of logits and labels, or a class whose objects are such functions.
 
-    The function, or the class when it is made, gets the options as arguments by name. It also gets what it has an
-    argument for of `weight`, `label_smoothing` and `ignore_index`: these are the names of torch's own losses.
+    The function, or the class when it is made, gets the options as arguments by name. It also gets class weights, label
+    smoothing and the label of void pixels, if it has arguments of the names that torch's own losses have for them.
     """
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
@@ -52,27 +53,28 @@ class OwnLoss(Loss):
 
     @property
     def option_names(self) -> list[str]:
-        """The names of its arguments beside logits and labels."""
+        """The names of its arguments that are options."""
         names = [name for name, one in self._parameters.items()
                  if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
-        return names if self.is_class else names[len(MEASURED):]
+        return [name for name in (names if self.is_class else names[len(MEASURED):]) if name not in GIVEN]
 
     def takes(self, option: str) -> bool:
         """Return whether it has an argument of a name."""
-        return option in self.option_names or any(one.kind is one.VAR_KEYWORD for one in self._parameters.values())
+        takes_any = any(one.kind is one.VAR_KEYWORD for one in self._parameters.values())
+        return option in self.option_names or (takes_any and option not in GIVEN)
 
     def prepare(self, weights: "Tensor", smoothing: float) -> Measure:
-        given = {"weight": weights, "label_smoothing": smoothing, "ignore_index": VOID}
-        arguments = {name: value for name, value in given.items() if name in self._parameters} | self.options
+        given = zip(GIVEN, (weights, smoothing, VOID), strict=True)
+        arguments = {name: value for name, value in given if name in self._parameters} | self.options
         if not self.is_class:
             return partial(measure_by_own_code, partial(self.call, **arguments))
         made = self.call(**arguments)
         return partial(measure_by_own_code, made.to(weights.device) if hasattr(made, "to") else made)
 
     def _check(self) -> None:
-        given = [] if self.is_class else [*MEASURED]
+        given = {name: None for name in GIVEN if name in self._parameters}
         try:
-            inspect.signature(self.call).bind(*given, **self.options)
+            inspect.signature(self.call).bind(*(() if self.is_class else MEASURED), **given, **self.options)
         except TypeError as error:
             raise SettingsError(f"--loss {self.own_name}: {error}; give its arguments with --loss-option NAME=VALUE; "
                                 f"it has {', '.join(self.option_names) or 'no others'}") from error

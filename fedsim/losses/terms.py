@@ -1,6 +1,6 @@
 """The sum that `--loss` names: which losses, how much each of them counts, and which of them reads an option."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from fedsim.options import BadOption, make, number_text, options_of
 from fedsim.own_code import is_own
 
 MOST = 1e6  # that a loss may count
+Losses = Sequence[tuple[float, Loss]]  # the losses of a sum, each with how much it counts
 
 
 class Term(NamedTuple):
@@ -38,7 +39,7 @@ def write_terms(terms: Iterable[Term]) -> str:
     return "+".join(name if factor == 1 else f"{number_text(factor)}*{name}" for factor, name in terms)
 
 
-def make_losses(text: str, options: Mapping[str, Any]) -> list[tuple[float, Loss]]:
+def make_losses(text: str, options: Mapping[str, Any]) -> Losses:
     """Make the losses of a sum, and return each with how much it counts.
 
     options: values by name; each loss reads those that it has. Code of a user's own is imported. Raises SettingsError
@@ -53,7 +54,7 @@ def make_losses(text: str, options: Mapping[str, Any]) -> list[tuple[float, Loss
     return losses
 
 
-def check_meaning(text: str, losses: Iterable[tuple[float, Loss]], class_weights: str | None, smoothing: float) -> None:
+def check_meaning(text: str, losses: Losses, class_weights: str | None, smoothing: float) -> None:
     """Raise SettingsError if classes are weighed or labels spread, and no loss of the sum can do so."""
     made = [loss for _, loss in losses]
     if smoothing and not any(loss.takes_smoothing for loss in made):
@@ -64,7 +65,7 @@ def check_meaning(text: str, losses: Iterable[tuple[float, Loss]], class_weights
                             "called weight: leave it out")
 
 
-def resolve_options(losses: Iterable[tuple[float, Loss]], given: Mapping[str, Any]) -> dict[str, Any]:
+def resolve_options(losses: Losses, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a sum as a preset has them: those that were given, and the defaults of fedsim's losses."""
     made = [loss for _, loss in losses]
     own = [loss for loss in made if isinstance(loss, OwnLoss)]

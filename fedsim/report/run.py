@@ -96,8 +96,8 @@ def _drives(outcome: Outcome) -> Iterator[Section]:
 
 def _cars(records: list[dict]) -> Iterator[Section]:
     pictures = [_to_picture(
-        loss_figure(records), "Mean training loss of each car and round, and the loss of the model on the evaluated "
-        "split.", "loss curves of all cars")]
+        loss_figure(records), "Mean training loss of each car and round, and the cross entropy of the model on the "
+        "evaluated split.", "loss curves of all cars")]
     if figure := cars_figure(records):
         pictures.append(_to_picture(
             figure, "The drift of each car in each round, which is its distance from the global vector (if cars never "

@@ -51,7 +51,7 @@ def loss_figure(records: list[dict]) -> Figure:
         rounds, losses = _evaluated(records, "loss")
         axes.plot(rounds, losses, color="black", linewidth=2, marker="o", markersize=3, zorder=3,
                   markevery=marks(len(rounds)), label=_model_name(records))
-        axes.set(xlabel="round", ylabel="loss (cross-entropy)", xlim=(0, 1.02 * max(1, records[-1]["round"])))
+        axes.set(xlabel="round", ylabel="loss", xlim=(0, 1.02 * max(1, records[-1]["round"])))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         # The global model comes first, because the figure is about it. The cars follow under a heading without a line.
         *car_lines, model_line = axes.get_legend_handles_labels()[0]

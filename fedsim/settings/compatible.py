@@ -9,7 +9,9 @@ from typing import Any
 from fedsim.algorithms import Algorithm
 from fedsim.data.partition import DEFAULT_ALPHA, HELD_OUT, PARTITIONS
 from fedsim.errors import SettingsError
+from fedsim.losses.terms import check_meaning, make_losses
 from fedsim.options import flag, options_of
+from fedsim.own_code import is_own
 from fedsim.settings import registry
 from fedsim.settings.fields import Settings
 from fedsim.settings.methods import Methods, make_methods
@@ -26,7 +28,8 @@ READ_WITH: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "eval_split": ("hold_out_drive", lambda drive: drive is None),  # which is scored instead
     "cars": ("partition", lambda partition: partition in PARTITIONS),  # a split file has its own number
 }
-OF_ONE_DATA_SET = ("data_root", "classes")
+# Settings that belong to one value of another: they say nothing about its other values.
+OF_ONE = {"data": ("data_root", "classes"), "loss": ("loss_option",)}
 
 
 def check(settings: Settings) -> Methods:
@@ -37,19 +40,20 @@ def check(settings: Settings) -> Methods:
     if methods.algorithm.pooled or methods.algorithm.personal:
         _check_without_federation(settings)
     _check_training(settings, methods.algorithm)
+    if not is_own(settings.loss):  # code of a user's own is asked when the run is put together
+        losses = make_losses(settings.loss, settings.loss_option)
+        check_meaning(settings.loss, losses, settings.class_weights, settings.label_smoothing)
     _check_momentum(settings)
     _check_data(settings)
     return methods
 
 
 def unread(values: Mapping[str, Any], fixed: Mapping[str, Any]) -> set[str]:
-    """Return the names of those `values` that nothing reads once `fixed` settings take the place of others.
-
-    The folder and the number of classes of a data set say nothing about another one.
-    """
+    """Return the names of those `values` that nothing reads once `fixed` settings take the place of others."""
     found = {name for name, (other, reads) in READ_WITH.items() if other in fixed and not reads(fixed[other])}
-    if fixed.get("data") not in (None, values.get("data", Settings.data)):
-        found |= {*OF_ONE_DATA_SET}
+    for other, owned in OF_ONE.items():
+        if fixed.get(other) not in (None, values.get(other, getattr(Settings, other))):
+            found |= {*owned}
     return found & values.keys() - fixed.keys()
 
 

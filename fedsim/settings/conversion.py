@@ -13,7 +13,7 @@ from fedsim.system.paths import read_path
 
 PATHS = ("data_root", "init", "partition", "out", "resume")  # the settings that may name a file or a folder
 LISTS = ("freeze",)  # the settings that are lists of texts
-TABLES = ("option", "model_option")  # the settings that are tables of values by name
+TABLES = ("option", "model_option", "loss_option")  # the settings that are tables of values by name
 
 
 def type_name(kind: Any) -> str:
@@ -32,7 +32,8 @@ def convert(one: "Field[Any]", value: Any) -> Any:
     value = value.item() if hasattr(value, "item") and not isinstance(value, type) else value
     kind, number = type_name(one.type).removesuffix(" | None"), type(value) in (int, float)
     if one.name in TABLES and isinstance(value, Mapping):
-        return dict(value) if one.name == "option" else {str(key): _as_text(key, one) for key, one in value.items()}
+        return dict(value) if one.name == "option" else {
+            str(key): _as_text(f"{flag(one.name)} {key}", said) for key, said in value.items()}
     if one.name in LISTS and isinstance(value, list | tuple | str):
         return _list_texts(one.name, (value,) if isinstance(value, str) else value)
     if one.name in own_code.NAMING and callable(value):
@@ -58,8 +59,8 @@ def _list_texts(setting: str, values: Iterable[Any]) -> tuple[str, ...]:
     return tuple(sorted({*values}))
 
 
-def _as_text(name: str, value: Any) -> str:
-    """Return the value of a network's option as a user types it: one text for each value. Raises SettingsError."""
+def _as_text(option: str, value: Any) -> str:
+    """Return the value of an option as a user types it: one text for each value. Raises SettingsError."""
     read = read_value(value)
     if isinstance(read, str):
         return str(value)
@@ -67,7 +68,7 @@ def _as_text(name: str, value: Any) -> str:
         return str(read).lower()
     if read_value(repr(read)) == read:
         return repr(read)
-    raise SettingsError(f"--model-option {name} is {value!r}; it must be text, a number, a list, true, false or none")
+    raise SettingsError(f"{option} is {value!r}; it must be text, a number, a list, true, false or none")
 
 
 def _name_code(setting: str, value: Any) -> str:

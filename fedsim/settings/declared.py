@@ -9,9 +9,14 @@ from fedsim.algorithms.server_optimizers import SERVER_OPTIMIZERS
 from fedsim.data import AUGMENTATIONS
 from fedsim.data.datasets import SOURCES
 from fedsim.data.partition import HELD_OUT, PARTITIONS
+from fedsim.losses import LOSSES
+from fedsim.options import options_of
 from fedsim.settings import registry
 
 AUX_WEIGHT = 0.4  # of auxiliary logits, as in PSPNet (Zhao et al. 2017, arXiv:1612.01105, §5.2)
+
+LOSS_OPTIONS = ", ".join(f"{option} of {name} ({one.shown_default})" for name, loss in LOSSES.items()
+                         for option, one in options_of(loss).items())
 
 
 def setting(theme: str, default: Any, text: str, choices: tuple[str, ...] = (), metavar: str = "",
@@ -110,6 +115,13 @@ class Declared:
         "Weight decay, of all parameters but biases and those of normalisation layers.")
     clip_gradient: float | None = setting("Local training", None,
         "Norm above which the gradient of a step is shortened to it. Default: no bound.")
+    loss: str = setting("Local training", "cross-entropy",
+        "Loss of training: cross-entropy, ohem, focal, dice, lovasz, a sum such as cross-entropy+0.5*dice, or one of "
+        "your own, as mypackage.mymodule:my_loss. The validation loss is cross entropy with any of them.",
+        suggests=tuple(LOSSES), metavar="NAME|MODULE:NAME|X*NAME+...")
+    loss_option: Mapping[str, Any] = field(default_factory=dict, hash=False, metadata={
+        "theme": "Local training", "choices": (), "suggests": (), "metavar": "NAME=VALUE",
+        "help": f"Option of the loss: {LOSS_OPTIONS}, or an argument of your own; may be given several times."})
     label_smoothing: float = setting("Local training", 0.0,
         "Share of a label that is spread over all classes in training, at least 0 and below 1.")
     augment: str = setting("Local training", "flip",
@@ -124,8 +136,9 @@ class Declared:
         "--augment standard.", metavar="LEAST,MOST")
     colour_jitter: float = setting("Local training", 0.0,
         "How much gamma and saturation change in training: between 1 / (1 + X) and 1 + X; 0.5 with --augment standard.")
-    class_weights: str = setting("Local training", "sqrt-median-frequency",
-        "Class weights of the loss, from the class frequencies over all cars.",
+    class_weights: str | None = setting("Local training", None,
+        "Class weights of the loss, from the class frequencies over all cars. Default: sqrt-median-frequency, or none "
+        "if the loss is your own and has no argument called weight.",
         choices=("none", "median-frequency", "sqrt-median-frequency"))
 
     model: str = setting("Model", "segnet-small",

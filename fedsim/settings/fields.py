@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedsim.data.partition import HELD_OUT, Scored
 from fedsim.errors import SettingsError
+from fedsim.losses.terms import read_terms, write_terms
 from fedsim.options import BadOption, Option, flag, number_text
 from fedsim.settings import registry
 from fedsim.settings.conversion import convert, read_average, read_range, read_size
@@ -29,6 +30,7 @@ class CommonSettings(Declared):
             if one.name not in FLAGGED:  # `_spread_options` reads the options of methods
                 object.__setattr__(self, one.name, convert(one, getattr(self, one.name)))
         object.__setattr__(self, "algo", registry.short_name(self.algo))
+        object.__setattr__(self, "loss", write_terms(read_terms(self.loss)))
         self._spread_options()
         for name, allowed in CHOICES.items():
             value = getattr(self, name)
