@@ -96,7 +96,7 @@ def load(path: str | Path, device: str = "auto", trust: str | type[nn.Module] | 
     if device not in CHOICES["device"]:
         raise SettingsError(f"device is {device!r}; choose from {', '.join(CHOICES['device'])}")
     trusted = trust if isinstance(trust, str) or trust is None else name_of(trust)
-    return Segmenter.load(Path(path), choose_device(Place(), device, "auto")[0], () if trusted is None else (trusted,))
+    return Segmenter.load(Path(path), choose_device(Place(), device), () if trusted is None else (trusted,))
 
 
 def _runs(make: Callable[P, Settings]) -> Callable[P, Result]:

@@ -20,8 +20,9 @@ from fedsim.aggregation.exact_sum import ExactSum
 from fedsim.algorithms import ALGORITHMS, Algorithm, FedADMM, FedNova
 from fedsim.data.augment import Frame, augmentation
 from fedsim.data.car_scenes import CarScenes
-from fedsim.distributed.devices import Place
+from fedsim.distributed.devices import Place, compute_alike
 from fedsim.distributed.world import World
+from fedsim.experiment.room import make_room
 from fedsim.federation.attacks import Attack, Mislabelled
 from fedsim.federation.federation import Federation
 from fedsim.federation.local_training import LocalTraining, train_locally
@@ -32,6 +33,7 @@ from fedsim.federation.scoring import models, score
 from fedsim.federation.state import State
 from fedsim.losses import LOSSES
 from fedsim.losses.criterion import Criterion
+from fedsim.models.outputs import upsample
 from fedsim.record.checkpoints import Checkpoints
 from fedsim.record.weights import save_weights, weights_of
 from fedsim.system.console import SILENT
@@ -59,8 +61,9 @@ def main() -> None:
         said["batch"][name] = _waits_of_batch(_federation(METHODS[name][0], [4, 4], METHODS[name][1]))
     said["resumed"] = {name: _is_resumed(_federation(METHODS[name][0], [4, 4], METHODS[name][1]))
                        for name in ("scaffold", "admm-own", "fedbn")}
-    said["sum"] = _count_sum()
+    said["sum"], said["room"] = _count_sum(), _find_room()
     _play_others()
+    said["upsampled"] = _upsample()
     print(json.dumps(said))
 
 
@@ -132,6 +135,33 @@ def _count_sum() -> dict:
     agree = all(here.add(vector, 3) for vector in vectors) and torch.equal(
         there.total(WORLD)[0].cpu(), here.total(WORLD)[0])
     return {"agree": agree, "waits": waits}
+
+
+def _find_room() -> list:
+    """Play two rounds with memories wherever there is room for them.
+
+    Return whether the bits are always the same, and where the memories lie.
+    """
+    digests, places = [], []
+    for free, choice in ((2**30, "auto"), (0, "memory"), (0, "auto"), (2**30, "disk")):
+        torch.cuda.mem_get_info = lambda device, free=free: (free, 2**40)
+        federation = _federation(FedADMM(), [4, 4], {})
+        with tempfile.TemporaryDirectory() as folder:
+            federation = make_room(federation, choice, Path(folder), SILENT)
+            first = run_round(federation, initial_state(federation)).state
+            digests.append(run_round(federation, first).state.digest())
+            kept = first.memories[0]
+            places.append("files" if federation.memories.folder else kept.w.device.type)
+    return [len({*digests}) == 1, places]
+
+
+def _upsample() -> list[str]:
+    """Return the operations by which logits are upsampled and their gradients come back, in a run on a GPU."""
+    compute_alike()
+    logits = torch.zeros(1, 2, 4, 4, device=DEVICE, requires_grad=True)
+    pretended.PLAYED.clear()
+    upsample(logits, torch.Size((8, 8))).sum().backward()
+    return sorted(pretended.PLAYED)
 
 
 def _play_others() -> None:

@@ -43,3 +43,13 @@ def test_an_exact_sum_is_the_same_on_a_device(played):
     Catches numbers that are set aside at another place, or twice.
     """
     assert played["sum"]["agree"] and played["sum"]["waits"][:2] == [1, 1]
+
+
+def test_what_cars_keep_lies_where_there_is_room_for_it(played):
+    """On the device if it fits there twice, else in main memory. Catches main memory asked whether a GPU has room."""
+    assert played["room"] == [True, ["pretend", "cpu", "cpu", "files"]]
+
+
+def test_gradients_come_back_through_upsampling_in_a_fixed_order(played):
+    """PyTorch's kernel for them adds in any order on a GPU. Catches a run without deterministic algorithms."""
+    assert played["upsampled"] and not [name for name in played["upsampled"] if "bilinear" in name]

@@ -108,6 +108,11 @@ def _status() -> int:
     except FedsimError as error:
         _say(str(error))
         return error.exit_status
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which this module does not import
+            raise
+        _say("the GPU has no memory left; take a smaller --batch-size where there is one, or --device cpu")
+        return 1
     except OSError as error:  # a full disk, say, while a report is written
         where = f" ({error.filename})" if error.filename else ""
         _say(f"{error.strerror or error}{where}; make room, or choose another place with --out")

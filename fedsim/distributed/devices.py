@@ -1,9 +1,12 @@
-"""Choose the device, the backend and the number of threads of a rank."""
+"""Choose the device and the number of threads of a rank, and prepare the device."""
 
 import os
+import warnings
 from dataclasses import dataclass
 
 import torch
+import torch.utils.deterministic
+from torch.backends import cuda, cudnn
 
 from fedsim.errors import MachineError, PlaceError
 from fedsim.system.machine import cores
@@ -67,30 +70,56 @@ def ranks_that_fit(device: str, threads: int | None) -> int:
     return _usable_gpus(device) or max(1, cores() // (threads or 1))
 
 
-def choose_device(place: Place, device: str, backend: str) -> tuple[torch.device, str, str]:
-    """Return the device, the backend and the reason for it. NCCL needs a GPU of its own for every local rank.
+def choose_device(place: Place, device: str) -> torch.device:
+    """Return the device of a rank. Ranks of a machine with fewer GPUs share them.
 
-    device, backend: as --device and --backend have them. Raises MachineError if the machine cannot do what they ask.
+    device: as --device has it. Raises MachineError if the machine has no such device.
     """
     gpus = _usable_gpus(device)
     if device == "cuda" and not gpus:
         raise MachineError("--device cuda: no usable CUDA device here; use --device cpu, or --device auto to "
                            "choose")
-    if not gpus:
-        reason = "CPU was asked for" if device == "cpu" else "no CUDA device"
-        if backend == "nccl":
-            raise MachineError(f"--backend nccl needs CUDA devices ({reason}); use --backend gloo")
-        return torch.device("cpu"), "gloo", reason
-    own = place.local_size <= gpus
-    if backend == "nccl" and not own:
-        raise MachineError(f"--backend nccl: {place.local_size} ranks share {gpus} CUDA device(s), and NCCL "
-                           f"allows one rank per device; start at most {gpus} ranks here, or use --backend "
-                           "gloo")
-    shared = f"{place.local_size} ranks share {gpus} CUDA device(s)"
-    reason = "a CUDA device for every rank" if own else shared
-    if backend == "auto":
-        backend = "nccl" if own else "gloo"
-    return torch.device("cuda", place.local_rank % gpus), backend, reason
+    return torch.device("cuda", place.local_rank % gpus) if gpus else torch.device("cpu")
+
+
+def use_device(device: torch.device) -> None:
+    """Make a device this process's own, and let it compute the same bits whenever it computes the same."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        compute_alike()
+
+
+def compute_alike() -> None:
+    """Let GPUs compute the same bits again: only with kernels that add in a fixed order, where there are such."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, before its first product
+    cudnn.deterministic = True
+    allow_tf32(False)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # This would cost a kernel for every new tensor.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    # PyTorch warns of it because indices might come twice, but those of a pooling without overlap never do.
+    warnings.filterwarnings("ignore", message="max_unpooling2d_forward_out does not have a deterministic")
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Let convolutions and products of float32 on a GPU round their inputs to TF32, or not.
+
+    TF32 has the exponent of float32 and 11 significant bits (NVIDIA, "Ampere Architecture In-Depth", 2020). PyTorch
+    itself allows it for convolutions.
+    """
+    if hasattr(cudnn, "conv"):  # from PyTorch 2.9 on, which refuses to mix both ways
+        for part in (cudnn.conv, cudnn.rnn, cuda.matmul):
+            part.fp32_precision = "tf32" if allowed else "ieee"  # type: ignore[union-attr]
+    else:
+        cudnn.allow_tf32 = cuda.matmul.allow_tf32 = allowed
+
+
+def fits_on_device(bytes_needed: int, device: torch.device, sharing: int) -> bool:
+    """Return whether a rank may keep that much in the memory of a GPU: at most its share of half of what is free.
+
+    sharing: the number of ranks on the device. The other half is for training, sums and scores.
+    """
+    return bytes_needed * 2 * max(1, sharing) <= torch.cuda.mem_get_info(device)[0]
 
 
 def _usable_gpus(device: str) -> int:

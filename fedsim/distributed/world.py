@@ -5,8 +5,6 @@ is more than one rank: with one rank every method does the same work without a m
 """
 
 import json
-import os
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -18,25 +16,26 @@ import torch.distributed as dist
 from torch import Tensor
 
 from fedsim import errors
-from fedsim.distributed.devices import Place, check_meeting_point, choose_device, fair_threads
-from fedsim.distributed.meeting import common_prefix
+from fedsim.distributed.devices import Place, fair_threads, use_device
+from fedsim.distributed.group import Meeting, reason_of
+from fedsim.distributed.hardware import Hardware, choose_backend, count_sharing, look
 from fedsim.distributed.presence import Presence
 from fedsim.errors import FedsimError, RankError, RunError
 
 T = TypeVar("T")
-PATIENCE = timedelta(seconds=15)  # to reach a store that is known to be there
 
 
 class World:
     """The ranks of a run, as one of them sees it. Every rank calls every collective, in the same order."""
 
     def __init__(self, place: Place, device: torch.device, backend: str, backend_reason: str, threads: int,
-                 timeout_seconds: float = 600.0, presence: Presence | None = None) -> None:
-        """presence: None if this rank is the only one."""
+                 timeout_seconds: float = 600.0, presence: Presence | None = None,
+                 hardware: Sequence[Hardware] = ()) -> None:
+        """presence: None if this rank is the only one. hardware: of every rank, as far as it is known."""
         self.place = place
         self.rank, self.size = place.rank, place.size
         self.device, self.backend, self.backend_reason, self.threads = device, backend, backend_reason, threads
-        self.timeout_seconds = timeout_seconds
+        self.timeout_seconds, self.hardware = timeout_seconds, tuple(hardware)
         self._presence = presence
         self.doing = "starting"
 
@@ -46,17 +45,25 @@ class World:
         """Take this process's place among the ranks.
 
         threads: None for a fair share of the machine's cores. timeout_seconds: how long a collective waits for others.
-        Raises MachineError if the machine lacks the device or the backend, RankError if not all ranks come.
+        Raises MachineError if the machines lack the device or the backend, or if their devices do not go together,
+        RankError if not all ranks come.
         """
-        place = Place.from_environment()
-        chosen, chosen_backend, reason = choose_device(place, device, backend)
-        threads = threads or fair_threads(place)
+        place, timeout = Place.from_environment(), timedelta(seconds=timeout_seconds)
+        own = look(place, device)
+        meeting = Meeting(place, timeout) if place.size > 1 else None
+        hardware = [Hardware.from_text(text) for text in meeting.exchange(own.to_text())] if meeting else [own]
+        chosen_backend, reason = choose_backend(hardware, device, backend)
+        threads, chosen = threads or fair_threads(place), torch.device(own.device)
         torch.set_num_threads(threads)
-        if chosen.type == "cuda":
-            torch.cuda.set_device(chosen)
-            torch.backends.cudnn.deterministic = True  # the same bits again, on any number of ranks
-        presence = _meet(place, chosen_backend, timedelta(seconds=timeout_seconds)) if place.size > 1 else None
-        return cls(place, chosen, chosen_backend, reason, threads, timeout_seconds, presence)
+        use_device(chosen)
+        presence = meeting.connect(chosen_backend, chosen) if meeting else None
+        return cls(place, chosen, chosen_backend, reason, threads, timeout_seconds, presence, hardware)
+
+    @property
+    def sharing(self) -> int:
+        """The number of ranks that compute on the device of this rank: on a CPU, all of this machine."""
+        gpu = self.device.type != "cpu" and self.hardware
+        return count_sharing(self.hardware, self.rank) if gpu else self.place.local_size
 
     def use_threads(self, threads: int | None) -> None:
         """Use that many threads from now on; None changes nothing."""
@@ -201,43 +208,5 @@ class World:
         """Return the message for a collective that failed after `waited` seconds. missing: who kept it waiting."""
         outcome = "for" if waited >= self.timeout_seconds else "and lost"
         if missing is None:
-            missing = f"the other ranks while {self.doing}: {_first_line(error)}"
+            missing = f"the other ranks while {self.doing}: {reason_of(error)}"
         return f"rank {self.rank} waited {waited:.1f} s {outcome} {missing}"
-
-
-def _meet(place: Place, backend: str, timeout: timedelta) -> Presence:
-    """Form the process group. Raises PlaceError if a variable does not say where, RankError if not all ranks come."""
-    check_meeting_point()
-    # NCCL raises a time-out in the call of the collective only if that call blocks.
-    os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
-    listen_at_home(place)
-    try:
-        # torchrun's own store is there before its ranks: if it is not, torchrun has ended.
-        patience = min(timeout, PATIENCE) if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" else timeout
-        store, rank, size = next(dist.rendezvous("env://", place.rank, place.size, timeout=patience))
-        store.set_timeout(timeout)
-        prefix = common_prefix(store, rank, size, timeout.total_seconds())
-        dist.init_process_group(backend, store=dist.PrefixStore(prefix, store), rank=rank, world_size=size,
-                                timeout=timeout)
-        # The heartbeat has a connection of its own: a connection that waits for an answer blocks all other requests.
-        own = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False,
-                            timeout=timeout, wait_for_workers=False)
-    except (RuntimeError, ValueError) as error:
-        raise RankError(f"rank {place.rank} could not meet the other ranks: {_first_line(error)}") from error
-    return Presence(dist.PrefixStore(f"{prefix}/presence", own), rank, size)
-
-
-def listen_at_home(place: Place) -> None:
-    """Let ranks that are all on one machine talk over its loopback, so that nobody outside it can reach them.
-
-    An interface that the user has named in the environment stays.
-    """
-    if place.size == place.local_size:
-        loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
-        for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
-            os.environ.setdefault(name, loopback)
-
-
-def _first_line(error: Exception) -> str:
-    """Return the first line of an error's message; torch adds a C++ stack trace after it."""
-    return str(error).splitlines()[0]

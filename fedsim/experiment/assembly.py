@@ -67,7 +67,8 @@ class Experiment:
         return {
             "versions": current_versions(),
             "platform": platform.platform(),
-            "device": str(world.device), "backend": world.backend, "backend_reason": world.backend_reason,
+            "device": str(world.device), "accelerators": [own.kind for own in world.hardware if own.is_gpu],
+            "backend": world.backend, "backend_reason": world.backend_reason,
             "ranks": world.size, "threads": world.threads,
             "data": self.dealt.fingerprints,
             "parameters": self.federation.model.parameters.numel(),

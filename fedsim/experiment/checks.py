@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from fedsim.aggregation import Aggregator, TrimmedMean
 from fedsim.algorithms import FedADMM
+from fedsim.distributed.hardware import tell_kinds_apart
 from fedsim.errors import SettingsError
 from fedsim.experiment.watched import unwrap
 from fedsim.federation.federation import Federation
@@ -47,6 +48,8 @@ def warnings(federation: Federation) -> Iterator[str]:
     if bent and algorithm.rests_on_mean:
         yield f"{' and '.join(bent)} with {algorithm.title}: {algorithm.rests_on_mean}"
     yield from _robustness_warnings(federation)
+    if apart := tell_kinds_apart(federation.world.hardware):
+        yield apart
     if isinstance(algorithm, FedADMM) and (eta := algorithm.server_step) is not None:
         yield (f"--server-step {eta:g}: theta does not settle at a minimum, but where the gradient is "
                f"rho (1 - P/{eta:g}) (theta - theta of round 0). P is the share of the cars in a round. The run may "

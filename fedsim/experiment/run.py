@@ -23,13 +23,13 @@ from fedsim.errors import FedsimError, RunError, SettingsError, Stopped
 from fedsim.evaluation.evaluate import segment
 from fedsim.experiment.assembly import Experiment, assemble
 from fedsim.experiment.checks import notes, warnings
-from fedsim.experiment.faults import explain_faults
+from fedsim.experiment.faults import explain_faults, explain_memory
 from fedsim.experiment.identity import check_same, config, identity
 from fedsim.experiment.resuming import name_launch, run_to_continue, settings_to_continue
+from fedsim.experiment.room import make_room
 from fedsim.experiment.signals import RunSignals
 from fedsim.federation.divergence import REMEDY
 from fedsim.federation.measuring import measure_statistics
-from fedsim.federation.memories import make_memories
 from fedsim.federation.rounds import initial_state, simulate
 from fedsim.federation.scoring import models, score, trivial_baselines
 from fedsim.federation.state import RoundResult, State
@@ -45,7 +45,6 @@ from fedsim.report.scenes import load_shown, shown_indices
 from fedsim.settings import compatible
 from fedsim.settings.fields import Settings
 from fedsim.system.console import LOG, SILENT
-from fedsim.system.machine import fits_in_memory
 
 if TYPE_CHECKING:
     from fedsim.experiment.journal import Journal
@@ -69,11 +68,12 @@ def run(settings: Settings, given: Mapping[str, Any]) -> Path:
             world.use_threads(settings.threads)
         if path or methods is None:
             methods = world.together(lambda: compatible.check(settings))
-        experiment = assemble(settings, methods, world, _log(world))
-        with ExitStack() as held:
+        with explain_memory(world), ExitStack() as held:
+            experiment = assemble(settings, methods, world, _log(world))
             directory = _open_directory(experiment, path, {"launch": launch, "given": sorted(given)}, held)
             with explain_faults(world, settings.model, settings.loss):
-                _train(_make_room(experiment, directory), directory, resumed=bool(path))
+                federation = make_room(experiment.federation, settings.car_states, directory.path, _log(world))
+                _train(replace(experiment, federation=federation), directory, resumed=bool(path))
         return directory.path
     finally:
         world.leave()
@@ -129,23 +129,6 @@ def _write_copies(experiment: Experiment, folder: Path) -> None:
 def _collect_warnings(experiment: Experiment) -> list[str]:
     """Return the warnings that were given before training."""
     return [*experiment.dealt.warnings(), *warnings(experiment.federation)]
-
-
-def _make_room(experiment: Experiment, directory: RunDirectory) -> Experiment:
-    """Return the experiment with room for what cars keep and send: main memory, or files in the run directory.
-
-    All ranks decide alike. Raises UserError on every rank if one of them finds no room.
-    """
-    federation, choice = experiment.federation, experiment.settings.car_states
-    world = federation.world
-    fits = fits_in_memory(federation.bytes_kept(), world.place.local_size)
-    everywhere = world.table({world.rank: [fits]}, world.size, 1).all()
-    if choice == "memory" or (choice == "auto" and everywhere):
-        return experiment
-    initial, own_cars = federation.memories.initial_memory, list(federation.fleet.scenes)
-    memories = world.together(lambda: make_memories(initial, own_cars, directory.path))
-    _log(world).info("What cars keep lies in files under %s", directory.path)
-    return replace(experiment, federation=replace(federation, memories=memories))
 
 
 def _train(experiment: Experiment, directory: RunDirectory, resumed: bool) -> None:

@@ -104,16 +104,12 @@ class CarsOfRank:
         return training.optimizer.step_length(self.lr, steps, damping, read_unit_velocity(momentum))
 
     def _train(self, car: int, shared: Any, memory: Any, momentum: Momentum | None) -> Trained:
-        """Train a car from what it has received and keeps. Raises RankError if the device runs out of memory."""
+        """Train a car from what it has received and keeps. Raises RankError if that changes a constant of the model."""
         federation, algorithm, scenes = self.federation, self.federation.method.algorithm, self.federation.fleet.scenes
-        try:
-            trained = train_locally(
-                federation.model, scenes[car], federation.training, start=algorithm.start(shared, memory),
-                correction=partial(algorithm.correction, shared=shared, memory=memory),
-                lr=self.lr, round_number=self.number, car=car, momentum=momentum)
-        except torch.OutOfMemoryError as error:
-            raise RankError(f"round {self.number}: car {car} on rank {federation.world.rank} ran out of memory on "
-                            f"{federation.model.device}; try a smaller --batch-size or --width") from error
+        trained = train_locally(
+            federation.model, scenes[car], federation.training, start=algorithm.start(shared, memory),
+            correction=partial(algorithm.correction, shared=shared, memory=memory),
+            lr=self.lr, round_number=self.number, car=car, momentum=momentum)
         for constant in federation.model.constants:
             if not constant.is_unchanged():
                 raise RankError(f"round {self.number}: while car {car} trained on rank {federation.world.rank}, the "

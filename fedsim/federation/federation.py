@@ -141,10 +141,13 @@ class Federation:
         return join(self.contribution_like, self.training.optimizer.make_momentum(self.model.theta))
 
     def bytes_kept(self) -> int:
-        """Return the bytes that this rank stores for its cars: what they keep, and a robust rule's contributions."""
-        keep = memory_bytes(self.memories.initial_memory)
+        """Return the bytes of what this rank's cars keep."""
+        return len(self.fleet.scenes) * memory_bytes(self.memories.initial_memory)
+
+    def bytes_stored(self) -> int:
+        """Return the bytes of the contributions that this rank stores for a robust rule."""
         sent = sum(tensor.numel() * tensor.itemsize for tensor in to_tensors(self.sent_like))
-        return len(self.fleet.scenes) * (keep + (sent if self.method.aggregator.robust else 0))
+        return len(self.fleet.scenes) * sent if self.method.aggregator.robust else 0
 
     def kept(self, state: State, car: int) -> Any:
         """Return what a car of this rank keeps: the algorithm's memory, and its momentum if cars keep their own."""

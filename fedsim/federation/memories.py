@@ -1,4 +1,4 @@
-"""The memories that cars keep between rounds, in RAM or in files."""
+"""The memories that cars keep between rounds, in memory or in files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +10,7 @@ from torch import Tensor
 from fedsim.aggregation.rows import Rows, make_rows
 from fedsim.errors import OutputError, RankError, SettingsError
 from fedsim.federation.bundles import is_alike, kind_of, names_of, parts_of, put_together
+from fedsim.system.transfer import upload
 
 
 class Saved(NamedTuple):
@@ -21,14 +22,15 @@ class Saved(NamedTuple):
 
 
 class Memories:
-    """The memories of a rank's cars, in RAM or in files. `make_memories` makes one.
+    """The memories of a rank's cars, in a device's memory or in files. `make_memories` makes one.
 
     In files a car has two slots. A new memory goes into the slot that does not hold the latest one, which stays whole
     until a further memory is saved. So a round can be undone.
     """
 
-    def __init__(self, initial_memory: Any, cars: Sequence[int], folder: Path | None) -> None:
-        self.initial_memory, self.folder = initial_memory, folder
+    def __init__(self, initial_memory: Any, cars: Sequence[int], folder: Path | None,
+                 home: torch.device | None) -> None:
+        self.initial_memory, self.folder, self._home = initial_memory, folder, home
         check_memory(initial_memory, initial_memory)
         self.first_row = {car: 2 * index for index, car in enumerate(cars)}
         self.tables: list[Rows] = []  # one for each tensor of a memory, in order
@@ -38,14 +40,14 @@ class Memories:
                 self.tables.append(make_rows(2 * len(cars), part.numel(), part.dtype, folder))
 
     def save(self, car: int, memory: Any, before: Any) -> Any:
-        """Keep a car's memory and return the handle to load it with, which in RAM is the memory itself.
+        """Keep a car's memory and return the handle to load it with, which is the memory itself if it is not in files.
 
         before: the handle of the car's latest memory, None if it has no memory yet. Raises RankError if the memory's
         parts differ from those of the initial memory in type or shape, OSError if the disk is full.
         """
         self._check(car, memory)
         if self.folder is None:
-            return memory
+            return memory if self._home is None else _bring(memory, self._home)
         assert before is None or before.car == car, f"car {car} goes on from a memory of car {before.car}"
         slot = 0 if before is None else 1 - before.slot
         row, parts = self.first_row[car] + slot, parts_of(memory)
@@ -59,15 +61,15 @@ class Memories:
     def load(self, handle: Any, device: torch.device) -> Any:
         """Return the memory that belongs to a handle, to the bit.
 
-        A memory from files is put on `device`; one in RAM is on the device that it was saved from.
+        A memory is put on `device`, unless it has stayed on the device that it was saved from.
         """
         if self.folder is None:
-            return handle
+            return handle if self._home is None else _bring(handle, device)
         row = self.first_row[handle.car] + handle.slot
         tables, others = iter(self.tables), iter(handle.others)
         assert handle is self.saved.get(row), f"this memory of car {handle.car} has been replaced"
         return put_together(self.initial_memory, [
-            next(tables).read(row).view(part.shape).to(device) if isinstance(part, Tensor) else next(others)
+            upload(next(tables).read(row).view(part.shape), device) if isinstance(part, Tensor) else next(others)
             for part in parts_of(self.initial_memory)])
 
     def close(self) -> None:
@@ -83,17 +85,27 @@ class Memories:
             raise RankError(str(error)) from error
 
 
-def make_memories(initial_memory: Any, cars: Sequence[int], folder: Path | None) -> Memories:
-    """Make room for the memories of `cars`, in RAM or, if `folder` is given, in files in it.
+def make_memories(initial_memory: Any, cars: Sequence[int], folder: Path | None,
+                  home: torch.device | None = None) -> Memories:
+    """Make room for the memories of `cars`, in files in `folder` if it is given, else in memory.
+
+    home: the device whose memory it is; None for the device that a memory comes from.
 
     All memories have the types and shapes of `initial_memory`: None, a number, a dense tensor, or a tuple or NamedTuple
     of these. Raises SettingsError if it is anything else, OutputError if the files cannot be made.
     """
     try:
-        return Memories(initial_memory, cars, folder)
+        return Memories(initial_memory, cars, folder, home)
     except OSError as error:
         raise OutputError(f"cannot keep what cars remember in {folder} ({error.strerror or error}); choose a "
                           "directory that you may write to") from error
+
+
+def _bring(memory: Any, device: torch.device) -> Any:
+    """Return a memory on another device."""
+    return put_together(memory, [
+        part if not isinstance(part, Tensor) else part.cpu() if device.type == "cpu" else upload(part, device)
+        for part in parts_of(memory)])
 
 
 def memory_bytes(initial_memory: Any) -> int:

@@ -95,7 +95,7 @@ class FlatModel:
             offset = here.stop
         self.counts = torch.zeros(len(self.norms), device=device, dtype=torch.int64)
         for place, layer in enumerate(self.norms):
-            layer.num_batches_tracked = self.counts[place].data
+            layer.num_batches_tracked = self.counts[place].data if _counts_batches(layer) else None
         self.constants = list(constants(module))
 
     @property
@@ -127,6 +127,14 @@ def norm_layers(module: nn.Module) -> Iterator[nn.modules.batchnorm._NormBase]:
     for layer in module.modules():
         if isinstance(layer, nn.modules.batchnorm._NormBase) and layer.running_mean is not None:
             yield layer
+
+
+def _counts_batches(layer: nn.modules.batchnorm._NormBase) -> bool:
+    """Return whether a layer may need its count of batches: PyTorch's own do so only if they have no momentum.
+
+    Counting costs a kernel for each layer and step.
+    """
+    return layer.momentum is None or not type(layer).__module__.startswith("torch.")
 
 
 def _undecayed(module: nn.Module) -> Iterator[nn.Parameter]:

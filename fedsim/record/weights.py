@@ -40,7 +40,8 @@ def fill(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
                           f"({min(wrong)} differs); take the file that the run wrote")
     counts = {name: torch.zeros_like(tensor, device="cpu") for name, tensor in module.state_dict().items()
               if name in _counts(module)}
-    module.load_state_dict(state | counts, assign=True)
+    # PyTorch adds a count for every layer, also for one that does not count: that all else is there has been checked.
+    module.load_state_dict(state | counts, strict=False, assign=True)
 
 
 def weights_of(module: nn.Module) -> dict[str, Tensor]:

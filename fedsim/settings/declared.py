@@ -201,8 +201,9 @@ class Declared:
     threads: int | None = setting("Machine", None,
         "CPU threads of a rank. Default: the cores, shared among the ranks of this machine.")
     car_states: str = setting("Machine", "auto",
-        "Where cars keep their memory between rounds: in main memory; in memory-mapped files in the run directory "
-        "(disk); or auto, which takes disk if main memory is too small.", choices=("auto", "memory", "disk"))
+        "Where cars keep their memory between rounds: in memory, that of the GPU as long as it has room; in "
+        "memory-mapped files in the run directory (disk); or auto, which takes disk if main memory is too small.",
+        choices=("auto", "memory", "disk"))
     timeout: float = setting("Machine", 600.0,
         "Seconds to wait for another rank before the run stops; more than the busiest rank trains in a round.")
     checkpoint_every: int = setting("Machine", 1, "Rounds between checkpoints; the last round always has one.")

@@ -74,6 +74,7 @@ _PLAIN = [
     _Setting(lambda: (torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()),
              lambda both: torch.autograd.set_detect_anomaly(*both), (False, True)),
     _attribute(mkldnn, "enabled", True), _attribute(mkldnn, "deterministic", False),
+    _attribute(torch.utils.deterministic, "fill_uninitialized_memory", True),
     *(_attribute(cudnn, name, name == "enabled") for name in ("enabled", "benchmark", "deterministic")),
     _attribute(ImageFile, "LOAD_TRUNCATED_IMAGES", False),
 ]

@@ -11,7 +11,7 @@ import pytest
 from scenery import SOLO, on_ranks
 
 from fedsim.distributed.devices import Place
-from fedsim.distributed.world import listen_at_home
+from fedsim.distributed.group import listen_at_home, reason_of
 from fedsim.errors import DataError, RankError, RunError
 
 
@@ -27,6 +27,15 @@ def test_ranks_of_one_machine_listen_on_its_loopback_unless_told_otherwise(monke
                 patch.delenv(name)
         listen_at_home(at)
         assert [os.environ.get(name) for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")] == [expected] * 2
+
+
+def test_the_reason_of_nccl_is_told_and_no_stack_trace():
+    """A message as PyTorch 2.14 writes it. Catches the first line alone, which says only that something failed."""
+    said = ("NCCL error in: /pytorch/torch/csrc/distributed/c10d/NCCLUtils.cpp:94, unhandled cuda error, NCCL 2.27.5\n"
+            "ncclUnhandledCudaError: Call to CUDA function failed.\nLast error:\n"
+            "Cuda failure 'out of memory'\nException raised from create (most recent call first):\nframe #0")
+    assert reason_of(RuntimeError(said)) == f"{said.splitlines()[0]} Cuda failure 'out of memory'"
+    assert reason_of(RuntimeError("Connection reset\nframe #0: c10")) == "Connection reset"
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
