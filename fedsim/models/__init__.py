@@ -1,19 +1,36 @@
-"""The networks by name: SegNet's variants, torchvision's segmentation models, and a user's own."""
+"""The networks by name: fedsim's, torchvision's segmentation models, and a user's own."""
 
 import difflib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from fedsim.errors import SettingsError
+from fedsim.models.ddrnet import DDRNETS
 from fedsim.models.outputs import OneForm
 from fedsim.models.own import check_arguments, make_own
-from fedsim.models.segnet import LAYOUTS, SegNet
+from fedsim.models.segnet import SEGNETS
 from fedsim.options import read_value
 from fedsim.own_code import is_own
 
+
+
+class Layout(Protocol):
+    """The structure of a network of fedsim's."""
+
+    def scaled(self, width: int) -> "Layout":
+        """Return the same network with `width` channels after the first stage, and all others in proportion."""
+
+    def check_image_size(self, image_size: tuple[int, int]) -> None:
+        """Raise SettingsError if pictures of (width, height) pixels are too small."""
+
+    def build(self, classes: int) -> nn.Module:
+        """Build the network with fresh weights."""
+
+
+LAYOUTS: Mapping[str, Layout] = {**SEGNETS, **DDRNETS}
 MODELS = tuple(LAYOUTS)
 MOST_CHANNELS = 2**16  # of a first stage
 NORMS = ("batch", "group")
@@ -52,7 +69,7 @@ def _build(name: str, classes: int, width: int | None, options: Mapping[str, Any
     if options:
         raise SettingsError(f"--model-option {next(iter(options))}: {name} has no such option; it has --width alone")
     layout = LAYOUTS[name]
-    return SegNet(layout if width is None else layout.scaled(width), classes)
+    return (layout if width is None else layout.scaled(width)).build(classes)
 
 
 def check_image_size(name: str, image_size: tuple[int, int]) -> None:

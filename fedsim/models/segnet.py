@@ -47,8 +47,12 @@ class Layout:
                 f"--image-size is {image_size[0]}x{image_size[1]}, but {len(self.encoder)} stages of pooling "
                 f"need at least {smallest}x{smallest} pixels: take a larger size or a model of fewer stages")
 
+    def build(self, classes: int) -> "SegNet":
+        """Build the network with fresh weights."""
+        return SegNet(self, classes)
 
-LAYOUTS = {
+
+SEGNETS = {
     # Four cars train it in a minute on two CPU cores.
     "segnet-small": Layout(
         encoder=((24,), (48,), (96,)),

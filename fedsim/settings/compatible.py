@@ -24,7 +24,7 @@ READ_WITH: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "batchnorm": ("norm", lambda norm: norm == "batch"),
     "width": ("model", lambda model: ":" not in str(model)),
     "model_option": ("model", lambda model: ":" in str(model)),
-    "aux_weight": ("model", lambda model: ":" in str(model)),
+    "aux_weight": ("model", lambda model: not str(model).startswith("segnet")),
     "eval_split": ("hold_out_drive", lambda drive: drive is None),  # which is scored instead
     "cars": ("partition", lambda partition: partition in PARTITIONS),  # a split file has its own number
 }
@@ -124,9 +124,6 @@ def _check_training(settings: Settings, algorithm: Algorithm) -> None:
                                 f"{settings.optimizer}'s do not have: give a number, e.g. {flag(name)} 0.01")
         raise SettingsError(f"--optimizer {settings.optimizer} does not go with {settings.algo}, which divides by the "
                             f"length of sgd's steps: {settings.optimizer}'s do not scale with the gradient")
-    if settings.aux_weight is not None and ":" not in settings.model:
-        raise SettingsError(f"--aux-weight belongs to networks with auxiliary logits; {settings.model} has none: leave "
-                            "it out")
     if settings.norm == "group" and settings.batchnorm is not None:
         raise SettingsError("--batchnorm belongs to --norm batch; group normalisation has no statistics: leave it out")
 

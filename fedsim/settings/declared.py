@@ -142,16 +142,17 @@ class Declared:
         choices=("none", "median-frequency", "sqrt-median-frequency"))
 
     model: str = setting("Model", "segnet-small",
-        "Network: segnet-small, segnet-basic, segnet, torchvision:NAME, or one of your own, as "
-        "mypackage.mymodule:MyNetwork.", suggests=("segnet-small", "segnet-basic", "segnet"),
+        "Network: segnet-small, segnet-basic, segnet, ddrnet-small, fast-scnn, torchvision:NAME, or one of your own, "
+        "as mypackage.mymodule:MyNetwork. `fedsim models` tells what they cost.",
+        suggests=("segnet-small", "segnet-basic", "segnet", "ddrnet-small", "fast-scnn"),
         metavar="NAME|MODULE:NAME")
     model_option: Mapping[str, Any] = field(default_factory=dict, hash=False, metadata={
         "theme": "Model", "choices": (), "suggests": (), "metavar": "NAME=VALUE",
         "help": "Argument of a network of your own or of torchvision; may be given several times. A value is text, a "
                 "number, a list, true, false or none."})
     aux_weight: float | None = setting("Model", None,
-        "Weight of the loss of each of the auxiliary logits that a network of your own or of torchvision returns in "
-        f"training. Default: {AUX_WEIGHT}.")
+        "Weight of the loss of each of the auxiliary logits that a network may return in training, as ddrnet-small "
+        f"does. Default: {AUX_WEIGHT}.")
     init: str | None = setting("Model", None,
         "Weights to start from: the directory of a run, or a file of weights, .safetensors or a PyTorch state "
         "dictionary. Default: fresh ones, drawn from the seed.", metavar="RUN|FILE")
