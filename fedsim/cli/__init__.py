@@ -65,6 +65,7 @@ commands = Group("fedsim", {
     "list": "List the runs of a folder.",
     "show": "Show what there is to know about a run.",
     "algorithms": "List the algorithms: paper, what a car keeps and sends, options.",
+    "models": "List the networks: parameters, arithmetic, traffic, time for a picture.",
     "data": data,
 }, help=HELP)
 click.version_option(__version__, message="fedsim %(version)s")(commands)

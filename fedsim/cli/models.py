@@ -8,12 +8,14 @@ import torch
 from fedsim.cli.command import Command
 from fedsim.cli.options import read_table
 from fedsim.errors import SettingsError
+from fedsim.experiment.assembly import make_module
 from fedsim.experiment.network_trial import check_network
-from fedsim.models import MODELS, TORCHVISION, build_model, check_image_size
+from fedsim.models import MODELS, TORCHVISION
 from fedsim.models.costs import measure_costs
 from fedsim.report.tables import Table, print_block, print_tables
 from fedsim.report.words import format_bytes
 from fedsim.settings.conversion import read_size
+from fedsim.settings.fields import Settings
 
 SIZE = "480x360"  # of CamVid's pictures as they are published for segmentation
 CLASSES = 11
@@ -47,15 +49,14 @@ def models(names: tuple[str, ...], image_size: str, model_option: tuple[str, ...
     print_block("Notes", [
         "GFLOP: operations for the logits of a picture; a multiplication and an addition count as two.",
         "Sent in a round: by a car to the coordinator with FedAvg; it receives as much.",
-        f"Times: medians on the CPU with {threads} thread{'s' if threads > 1 else ''}, measured now; training is forward "
-        "and backward in batches of two.",
+        f"Times: medians on the CPU with {threads} thread{'s' if threads > 1 else ''}, measured now; training is "
+        "forward and backward in batches of two.",
         f"--model also takes {TORCHVISION}NAME, and networks of libraries and of your own as MODULE:NAME."])
 
 
 def _row(name: str, options: Mapping[str, str], size: tuple[int, int]) -> list[str]:
-    check_image_size(name, size)
-    network = check_network(name, lambda: build_model(name, CLASSES, None, options=options), CLASSES, size,
-                            torch.device("cpu"))
+    settings = Settings(model=name, model_option=options)
+    network = check_network(name, lambda: make_module(settings, CLASSES, size), CLASSES, size, torch.device("cpu"))
     costs = measure_costs(network, CLASSES, size)
     return [name, f"{costs.parameters:,}", f"{costs.flops / 1e9:.2f}", format_bytes(BYTES * costs.parameters),
             f"{1e3 * costs.seeing:.0f}", f"{1e3 * costs.training:.0f}"]

@@ -153,7 +153,7 @@ def _read_named(given: Mapping[str, Any]) -> dict[str, Any]:
 
     An option of a method that has a flag is set by name, the others are in the table `option`. Raises SettingsError.
     """
-    tables = {table: _read_table(table, given[table]) for table in TABLES if table in given}
+    tables = {table: read_table(table, given[table]) for table in TABLES if table in given}
     found = tables.get("option", {})
     if twice := next((name for name in found if name in FLAGGED and given.get(name) is not None), None):
         raise SettingsError(f"--option {twice} is given twice; give it once")
@@ -163,7 +163,7 @@ def _read_named(given: Mapping[str, Any]) -> dict[str, Any]:
     return with_flag | tables
 
 
-def _read_table(table: str, texts: Sequence[str]) -> dict[str, str]:
+def read_table(table: str, texts: Sequence[str]) -> dict[str, str]:
     """Return the values by name of an option that is given as NAME=VALUE, several times. Raises SettingsError."""
     found: dict[str, str] = {}
     for text in texts:

@@ -9,6 +9,7 @@ from torch import nn
 
 from fedsim.errors import SettingsError
 from fedsim.models.ddrnet import DDRNETS
+from fedsim.models.fast_scnn import FAST_SCNNS
 from fedsim.models.outputs import OneForm
 from fedsim.models.own import check_arguments, make_own
 from fedsim.models.segnet import SEGNETS
@@ -30,7 +31,7 @@ class Layout(Protocol):
         """Build the network with fresh weights."""
 
 
-LAYOUTS: Mapping[str, Layout] = {**SEGNETS, **DDRNETS}
+LAYOUTS: Mapping[str, Layout] = {**SEGNETS, **DDRNETS, **FAST_SCNNS}
 MODELS = tuple(LAYOUTS)
 MOST_CHANNELS = 2**16  # of a first stage
 NORMS = ("batch", "group")

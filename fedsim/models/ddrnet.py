@@ -11,10 +11,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedsim.errors import SettingsError
+from fedsim.models.layers import check_deep_enough, convolution, scale_channels
 from fedsim.models.outputs import Outputs, upsample
-
-DEEPEST = 32  # pixels of the picture, a side, for one pixel of the deep branch's last stage
 
 
 @dataclass(frozen=True)
@@ -27,16 +25,12 @@ class DDRLayout:
 
     def scaled(self, width: int) -> "DDRLayout":
         """Return the same network with `width` channels in the stem, and all others in proportion."""
-        def scale(channels: int) -> int:
-            return max(1, round(channels * width / self.stem))
-
+        scale = scale_channels(width, self.stem)
         return DDRLayout(width, scale(self.fine), (scale(self.deep[0]), scale(self.deep[1])))
 
     def check_image_size(self, image_size: tuple[int, int]) -> None:
         """Raise SettingsError if (width, height) in pixels is less than one pixel of the deepest stage."""
-        if min(image_size) < DEEPEST:
-            raise SettingsError(f"--image-size is {image_size[0]}x{image_size[1]}, but a DDRNet needs at least "
-                                f"{DEEPEST}x{DEEPEST} pixels: take a larger size or a model of fewer stages")
+        check_deep_enough(image_size)
 
     def build(self, classes: int) -> "DDRNet":
         """Build the network with fresh weights."""
@@ -52,23 +46,23 @@ class DDRNet(nn.Module):
     def __init__(self, layout: DDRLayout, classes: int) -> None:
         super().__init__()
         stem, fine, (deep, deepest) = layout.stem, layout.fine, layout.deep
-        self.stem = nn.Sequential(_convolution(3, stem, stride=2), _convolution(stem, stem, stride=2),
+        self.stem = nn.Sequential(convolution(3, stem, stride=2), convolution(stem, stem, stride=2),
                                   Residual(stem, stem), Residual(stem, stem))
         self.shared = nn.Sequential(Residual(stem, fine, stride=2), Residual(fine, fine))
         self.fine = nn.ModuleList(nn.Sequential(Residual(fine, fine), Residual(fine, fine)) for _ in range(2))
         self.deep = nn.ModuleList([nn.Sequential(Residual(fine, deep, stride=2), Residual(deep, deep)),
                                    nn.Sequential(Residual(deep, deepest, stride=2), Residual(deepest, deepest))])
-        self.down = nn.ModuleList([_convolution(fine, deep, stride=2, relu=False),
-                                   nn.Sequential(_convolution(fine, deep, stride=2),
-                                                 _convolution(deep, deepest, stride=2, relu=False))])
-        self.up = nn.ModuleList(_convolution(channels, fine, kernel=1, relu=False) for channels in (deep, deepest))
+        self.down = nn.ModuleList([convolution(fine, deep, stride=2, relu=False),
+                                   nn.Sequential(convolution(fine, deep, stride=2),
+                                                 convolution(deep, deepest, stride=2, relu=False))])
+        self.up = nn.ModuleList(convolution(channels, fine, kernel=1, relu=False) for channels in (deep, deepest))
         self.context = nn.Sequential(nn.Conv2d(deepest, deepest, 1), nn.ReLU(inplace=True))
-        self.last = _convolution(deepest, fine, kernel=1, relu=False)
-        self.head = nn.Sequential(_convolution(fine, fine), _convolution(fine, stem, kernel=1, relu=False))
-        self.skip = _convolution(stem, stem, kernel=1, relu=False)
-        self.sharpen = _convolution(stem, stem)
+        self.last = convolution(deepest, fine, kernel=1, relu=False)
+        self.head = nn.Sequential(convolution(fine, fine), convolution(fine, stem, kernel=1, relu=False))
+        self.skip = convolution(stem, stem, kernel=1, relu=False)
+        self.sharpen = convolution(stem, stem)
         self.classifier = nn.Conv2d(stem, classes, 1)
-        self.auxiliary = nn.Sequential(_convolution(fine, fine), nn.Conv2d(fine, classes, 1))
+        self.auxiliary = nn.Sequential(convolution(fine, fine), nn.Conv2d(fine, classes, 1))
 
     def forward(self, images: Tensor) -> Tensor | Outputs:
         quarter = self.stem(images)
@@ -90,18 +84,12 @@ class Residual(nn.Module):
 
     def __init__(self, channels: int, out: int, stride: int = 1) -> None:
         super().__init__()
-        self.body = nn.Sequential(*_convolution(channels, out, stride=stride), *_convolution(out, out, relu=False))
+        self.body = nn.Sequential(*convolution(channels, out, stride=stride), *convolution(out, out, relu=False))
         same = stride == 1 and channels == out
-        self.shortcut = nn.Identity() if same else _convolution(channels, out, kernel=1, stride=stride, relu=False)
+        self.shortcut = nn.Identity() if same else convolution(channels, out, kernel=1, stride=stride, relu=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.body(x) + self.shortcut(x))
-
-
-def _convolution(channels: int, out: int, kernel: int = 3, stride: int = 1, relu: bool = True) -> nn.Sequential:
-    """Build a convolution without bias, BatchNorm and, if `relu`, a ReLU."""
-    layers: list[nn.Module] = [nn.Conv2d(channels, out, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(out)]
-    return nn.Sequential(*layers, nn.ReLU(inplace=True)) if relu else nn.Sequential(*layers)
 
 
 DDRNETS = {"ddrnet-small": DDRLayout(stem=32, fine=64, deep=(96, 128))}

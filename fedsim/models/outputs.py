@@ -45,6 +45,8 @@ def read_outputs(returned: Any) -> Outputs:
     Further logits are auxiliary: those after the first of a tuple, and those of a dictionary whose keys begin with
     "aux". What cannot be read is returned as logits, for a check to refuse.
     """
+    if isinstance(returned, Outputs):
+        return returned
     if isinstance(returned, Mapping):
         main = next((key for key in MAIN if key in returned), None)
         if main is None:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedsim.errors import SettingsError
+from fedsim.models.layers import scale_channels
 
 POOL = 2  # pixels a side, and the stride: windows do not overlap, so unpooling writes each pixel at most once
 
@@ -34,7 +35,7 @@ class Layout:
         first = self.encoder[0][0]
 
         def scale(stages: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
-            return tuple(tuple(max(1, round(c * width / first)) for c in stage) for stage in stages)
+            return tuple(tuple(map(scale_channels(width, first), stage)) for stage in stages)
 
         return Layout(scale(self.encoder), scale(self.decoder), self.kernel, self.classifier_kernel,
                       self.decoder_relu)

@@ -241,7 +241,8 @@ def test_what_cannot_be_one_is_refused_in_a_sentence(nets, refused, model, more,
 
 @pytest.mark.parametrize(("given", "says"), [
     (("--model-option", "depth=3"), "--model-option depth: segnet-small has no such option; it has --width alone"),
-    (("--aux-weight", "1"), "--model segnet-small: --aux-weight is 1.0, but it returns no auxiliary logits in training: leave it out"),
+    (("--aux-weight", "1"), "--model segnet-small: --aux-weight is 1.0, but it returns no "
+                               "auxiliary logits in training: leave it out"),
     (("--model", "torchvision:fcn_resnet50", "--model-option", "depth=3"), "unexpected keyword argument 'depth'"),
     (("--model", "torchvision.models.segmentation:fcn_resnet50", "--model-option", "depth=3"), "argument 'depth'")])
 def test_other_networks_refuse_what_they_do_not_read(refused, given, says):  # noqa: F811

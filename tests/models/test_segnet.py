@@ -6,6 +6,8 @@ import torch.nn.functional as F
 
 from fedsim.errors import SettingsError
 from fedsim.models import MODELS, build_model, check_image_size
+from fedsim.models.outputs import read_outputs, upsample
+from fedsim.models.segnet import SEGNETS
 
 
 def parameters(model: torch.nn.Module) -> int:
@@ -39,7 +41,7 @@ def test_segnet_has_the_13_convolutions_of_vgg16_and_their_mirror():
 
 def test_relu_is_in_the_decoder_of_all_but_basic():
     """SegNet-Basic's decoder has no non-linearity (section 3.1 of the paper)."""
-    for name in MODELS:
+    for name in SEGNETS:
         decoder = build_model(name, 11, 8).decoder
         relus = [m for m in decoder.modules() if isinstance(m, torch.nn.ReLU)]
         assert bool(relus) == (name != "segnet-basic"), name
@@ -49,8 +51,9 @@ def test_relu_is_in_the_decoder_of_all_but_basic():
 @pytest.mark.parametrize("height, width", [(32, 48), (45, 61), (33, 32)])
 def test_logits_have_the_size_of_the_picture(name, height, width):
     """Catches an unpooling without output_size, which loses the odd row."""
-    logits = build_model(name, 7, 4)(torch.randn(2, 3, height, width))
-    assert logits.shape == (2, 7, height, width)
+    model, images = build_model(name, 7, 4), torch.randn(2, 3, height, width)
+    assert read_outputs(model(images)).logits.shape == (2, 7, height, width)
+    assert model.eval()(images).shape == (2, 7, height, width)
 
 
 def test_unpooled_values_land_where_the_maxima_were():
@@ -107,7 +110,9 @@ def test_the_networks_own_width_changes_nothing():
 def test_gradients_reach_every_parameter(name):
     torch.manual_seed(0)
     model = build_model(name, 5, 4)
-    F.cross_entropy(model(torch.randn(2, 3, 64, 64)), torch.randint(5, (2, 64, 64))).backward()
+    logits, auxiliary = read_outputs(model(torch.randn(2, 3, 64, 64)))
+    labels = torch.randint(5, (2, 64, 64))
+    sum(F.cross_entropy(upsample(one, labels.shape[1:]), labels) for one in (logits, *auxiliary)).backward()
     for parameter_name, parameter in model.named_parameters():
         assert parameter.grad is not None, parameter_name
         # A bias before BatchNorm is subtracted again with the mean: rounding is all its gradient holds.
