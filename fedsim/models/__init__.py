@@ -17,7 +17,6 @@ from fedsim.options import read_value
 from fedsim.own_code import is_own
 
 
-
 class Layout(Protocol):
     """The structure of a network of fedsim's."""
 
