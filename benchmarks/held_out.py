@@ -38,22 +38,26 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="runs at the same time, with one thread each (default 2)")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=[*ROWS], metavar="NAME",
                         help=f"rows to measure (default all): {'; '.join(ROWS)}")
+    parser.add_argument("--init", metavar="RUN|FILE",
+                        help="weights that every run starts from; {seed} in it stands for the run's seed. Choose "
+                             "another --out than without")
     options = parser.parse_args()
     runs = [(row, drive, seed) for seed in range(options.seeds) for row in options.rows for drive in DRIVES]
     with ThreadPoolExecutor(options.jobs) as pool:
-        played = [pool.submit(play, *run, options.out) for run in runs]
+        played = [pool.submit(play, *run, options.out, options.init) for run in runs]
     scores = {run: one.result() for run, one in zip(runs, played, strict=True)}
     print(tabulate(scores, options.rows, options.seeds))
 
 
-def play(row: str, drive: str, seed: int, out: Path) -> float:
+def play(row: str, drive: str, seed: int, out: Path, init: str | None) -> float:
     """Play a run if it has not been played, and return its mIoU on the drive that it held out."""
+    start = () if init is None else ("--init", init.replace("{seed}", str(seed)))
     folder = out / f"{row.replace(', ', '-').replace(' ', '-')}-{drive}-{seed}"
     if not (folder / "report" / "summary.md").exists():
         rounds = int(ROWS[row][ROWS[row].index("--rounds") + 1]) if "--rounds" in ROWS[row] else 16
         every = ("--evaluate-every", str(rounds // 4), "--checkpoint-every", str(rounds // 4))
-        command = [sys.executable, "-m", "fedsim", "run", *COMMON, *ROWS[row], *every, "--hold-out-drive", drive,
-                   "--seed", str(seed), "--out", str(folder), "--resume", "auto"]
+        command = [sys.executable, "-m", "fedsim", "run", *COMMON, *ROWS[row], *every, *start, "--hold-out-drive",
+                   drive, "--seed", str(seed), "--out", str(folder), "--resume", "auto"]
         print(" ".join(command[2:]), flush=True)
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     last = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1]
