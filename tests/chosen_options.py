@@ -95,6 +95,7 @@ VALUES: Mapping[str, tuple[Any, ...]] = {
     "algo": (*registry.NAMES, OWN), "cars": (1, 2, 3, 5, 7), "participation": (0.3, 0.5, 0.75),
     "car_failures": (0.2, 0.5, 0.9), "seed": (1, 2**40), "clip_norm": (0.01, 1, 100), "attackers": (1, 2),
     "local_epochs": ("2", "1:2", "1:3", "0.3", "1.5"), "local_steps": (1, 3, 8), "batch_size": (1, 2, 5, 50),
+    "accumulate": (1, 2, 3),
     "lr": (0.01, 0.05, 1, 1e3),
     "momentum": (0, 0.5), "weight_decay": (1e-3, 0.1), "model": ("segnet-basic", "segnet", "segnet-small", OWN_NETWORK),
     "width": (2, 3, 4, 8), "classes": (11, 32, 7), "image_size": ("32x24", "33x35", "48x32"),

@@ -34,7 +34,7 @@ from fedsim.federation.batchnorm import NORM_RULES
 from fedsim.federation.federation import Car, Federation, Fleet, Method, Schedule, make_kept
 from fedsim.federation.learning_rate import Curve
 from fedsim.federation.local_training import MEASURED_BATCHES, LocalTraining
-from fedsim.federation.local_work import Epochs, LocalWork, PartOfEpoch, Steps, Together, Turn
+from fedsim.federation.local_work import Epochs, LocalWork, PartOfEpoch, Steps, Together, Turn, count_batches
 from fedsim.federation.memories import make_memories
 from fedsim.federation.optimizers import SGD, Adam
 from fedsim.federation.participation import place_cars
@@ -91,7 +91,8 @@ class Duty:
     """The work of a car, the same for all cars."""
 
     work: LocalWork  # of a round
-    batch_size: int
+    batch_size: int  # scenes that the network computes at once
+    accumulate: int  # batches of a step
     measured_batches: int  # for the statistics of BatchNorm, when they are measured
 
 
@@ -266,15 +267,18 @@ def _make_duty(settings: Settings, algorithm: Algorithm, scenes: list[int]) -> D
     else:
         work = Steps(settings.local_steps * (1 if algorithm.wide else cars))
     if algorithm.pooled and algorithm.wide:
-        return Duty(Together(work, tuple(scenes), batch_size), batch_size * cars, MEASURED_BATCHES)
-    return Duty(work, batch_size, MEASURED_BATCHES * cars)
+        together = Together(work, tuple(scenes), batch_size * settings.accumulate)
+        return Duty(together, batch_size * cars, settings.accumulate, MEASURED_BATCHES)
+    return Duty(work, batch_size, settings.accumulate, MEASURED_BATCHES * cars)
 
 
 def _has_single_scene(settings: Settings, duty: Duty, shards: list[Shard]) -> bool:
-    """Return whether a step of a car may have a single scene. The steps of `Together` differ from round to round."""
+    """Return whether a batch of a car may have a single scene. The steps of `Together` differ from round to round."""
     rounds = settings.rounds if isinstance(duty.work, Together) else 1
-    return any(duty.work.has_single(Turn(settings.seed, number, car, len(shard.indices), duty.batch_size))
-               for number in range(1, rounds + 1) for car, shard in enumerate(shards))
+    turns = [Turn(settings.seed, number, car, len(shard.indices), duty.batch_size * duty.accumulate)
+             for number in range(1, rounds + 1) for car, shard in enumerate(shards)]
+    sizes = {size for turn in turns for size in duty.work.sizes(turn)}
+    return any(size // count_batches(size, duty.batch_size) == 1 for size in sizes)
 
 
 def _momentum_rule(settings: Settings, algorithm: Algorithm) -> str:
@@ -290,4 +294,5 @@ def _make_training(settings: Settings, algorithm: Algorithm, duty: Duty, criteri
     return LocalTraining(duty.work, duty.batch_size, optimizer, criterion, augmentation(
         settings.augment, Frame(settings.crop_size(), settings.scales(), settings.colour_jitter)),
                          settings.seed, _momentum_rule(settings, algorithm), classes, duty.measured_batches,
-                         AUX_WEIGHT if settings.aux_weight is None else settings.aux_weight, settings.clip_gradient)
+                         AUX_WEIGHT if settings.aux_weight is None else settings.aux_weight, settings.clip_gradient,
+                         duty.accumulate)

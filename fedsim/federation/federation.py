@@ -104,7 +104,7 @@ class Federation:
         different penalties have no common solution.
         """
         choices = [(self.training.work.choices(batches), cars) for batches, cars in Counter(
-            count_batches(car.images, self.training.batch_size) for car in self.fleet.cars).items()]
+            count_batches(car.images, self.training.step_scenes) for car in self.fleet.cars).items()]
         total, draws = 0.0, len(choices[0][0])
         for draw in range(draws):
             for steps, cars in choices:

@@ -10,15 +10,15 @@ from torch import Tensor
 from fedsim.data.augment import Unchanged
 from fedsim.data.car_scenes import CarScenes
 from fedsim.evaluation.metrics import Tally, keep_classes
-from fedsim.federation.local_work import LocalWork, Turn
+from fedsim.federation.local_work import LocalWork, Turn, count_batches
 from fedsim.federation.optimizers import SGD, Adam, Momentum
+from fedsim.losses.criterion import Criterion
 from fedsim.models.flat import FlatModel
 from fedsim.models.outputs import Outputs, upsample
 from fedsim.seeds import seed_torch
 from fedsim.system.transfer import fetch
 
 Correction = Callable[[Tensor], Tensor | None]  # w (d,) -> what is added to the gradient (d,)
-Criterion = Callable[[Tensor, Tensor], Tensor]  # logits (B, C, H, W), labels (B, H, W) -> mean loss
 
 MEASURED_BATCHES = 4  # of every car that measures the statistics of BatchNorm
 
@@ -28,7 +28,7 @@ class LocalTraining:
     """The settings of local training, the same for all cars and algorithms."""
 
     work: LocalWork  # of a car in a round
-    batch_size: int
+    batch_size: int  # scenes that the network computes at once
     optimizer: SGD | Adam
     criterion: Criterion
     augmentation: Callable[[int, int, int], Unchanged]  # of (seed, round, car)
@@ -38,10 +38,16 @@ class LocalTraining:
     measured_batches: int = MEASURED_BATCHES  # for the statistics of BatchNorm
     aux_weight: float = 0.0  # of the loss of each of a network's auxiliary logits
     clip_gradient: float | None = None  # the longest gradient of a step; None sets no bound
+    accumulate: int = 1  # batches of a step
+
+    @property
+    def step_scenes(self) -> int:
+        """The number of scenes of a step. The last step of an epoch may have fewer."""
+        return self.batch_size * self.accumulate
 
     def turn(self, images: int, round_number: int, car: int) -> Turn:
         """Return the round of a car with `images` scenes, for `work`."""
-        return Turn(self.seed, round_number, car, images, self.batch_size)
+        return Turn(self.seed, round_number, car, images, self.step_scenes)
 
     def steps(self, images: int, round_number: int, car: int) -> int:
         """Return the number of gradient steps that a car with `images` scenes takes in a round."""
@@ -50,6 +56,30 @@ class LocalTraining:
     def pictures(self, images: int, round_number: int, car: int) -> int:
         """Return the number of pictures that a car with `images` scenes trains on in a round, counted each time."""
         return self.work.pictures(self.turn(images, round_number, car))
+
+    def add_gradient(self, model: FlatModel, images: Tensor, labels: Tensor, tally: Tally | None) -> Tensor:
+        """Add the gradient of a step's loss to the model's, batch by batch. Return the loss, and count predictions.
+
+        images: (B, 3, H, W) and labels: (B, H, W) of all scenes of the step. The batches are as few and as equal as can
+        be. Each counts by the weight of its labelled pixels, so that their mean cross entropy is that of all scenes.
+        """
+        number = count_batches(len(images), self.batch_size)
+        if number <= 1:
+            loss, logits = self.loss(model.module(images), labels)
+            loss.backward()
+            _count(tally, labels, logits)
+            return loss.detach()
+        batches = [*zip(images.tensor_split(number), labels.tensor_split(number), strict=True)]
+        weights = torch.stack([self.criterion.weigh(own) for _, own in batches])
+        shares = (weights / weights.sum().clamp(min=1e-30)).to(images.dtype)
+        total = torch.zeros_like(shares[0])
+        for (pictures, own), share in zip(batches, shares, strict=True):
+            loss, logits = self.loss(model.module(pictures), own)
+            loss = loss * share
+            loss.backward()
+            _count(tally, own, logits)
+            total += loss.detach()
+        return total
 
     def loss(self, returned: Tensor | Outputs, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of what a network returns in training, and its logits (B, C, H, W).
@@ -95,22 +125,23 @@ def train_locally(model: FlatModel, scenes: CarScenes, training: LocalTraining, 
     for positions in training.work.positions(training.turn(len(scenes), round_number, car)):
         images, labels = scenes.batch(positions, augment)
         model.gradient.zero_()
-        loss, logits = training.loss(model.module(images), labels)
-        loss.backward()
+        losses.append(training.add_gradient(model, images, labels, tally))
         gradient_norms.append(torch.linalg.vector_norm(model.theta_gradient))
         if training.clip_gradient is not None:
             _shorten(model.gradient, training.clip_gradient)
-        if tally:
-            tally.add(labels, logits.detach().max(1).indices)  # argmax takes longer
         extra = correction(model.theta)
         if extra is not None:
             model.theta_gradient.add_(extra)
         steps.take(model.parameters, model.gradient, lr)
-        losses.append(loss.detach())
     loss_each, norm_each, *counts = fetch(
         torch.stack(losses), torch.stack(gradient_norms), *([tally.counts] if tally else []))
     return Trained(model.theta.clone(), steps.momentum() if momentum else None, loss_each, norm_each,
                    keep_classes(counts[0][0]) if counts else None)
+
+
+def _count(tally: Tally | None, labels: Tensor, logits: Tensor) -> None:
+    if tally:
+        tally.add(labels, logits.detach().max(1).indices)  # argmax takes longer
 
 
 def _shorten(gradient: Tensor, most: float) -> None:

@@ -27,7 +27,7 @@ class Turn:
     round: int  # counts from 1
     car: int
     scenes: int  # number of the car's scenes
-    batch_size: int
+    batch_size: int  # scenes of a step, which may be computed in parts
 
     @property
     def batches(self) -> int:
@@ -57,8 +57,8 @@ class LocalWork(Protocol):
         """Yield the positions (at most batch_size,) of the scenes of every step of a round."""
         ...
 
-    def has_single(self, turn: Turn) -> bool:
-        """Return whether a step of a round may have a single scene."""
+    def sizes(self, turn: Turn) -> set[int]:
+        """Return the numbers of scenes that a step of a round may have."""
         ...
 
     def offset(self, turn: Turn) -> int:
@@ -90,8 +90,8 @@ class Epochs:
         for order in itertools.islice(self.orders(turn, 0), self._draw(turn)):
             yield from cut(order, turn.batch_size)
 
-    def has_single(self, turn: Turn) -> bool:
-        return ends_alone(turn)
+    def sizes(self, turn: Turn) -> set[int]:
+        return sizes_of_cut(turn)
 
     def offset(self, turn: Turn) -> int:
         return 0
@@ -130,8 +130,8 @@ class _GoingOn:
             begin = epoch * turn.batches
             yield from list(cut(order, turn.batch_size))[max(0, first - begin) : end - begin]
 
-    def has_single(self, turn: Turn) -> bool:
-        return ends_alone(turn)
+    def sizes(self, turn: Turn) -> set[int]:
+        return sizes_of_cut(turn)
 
     def offset(self, turn: Turn) -> int:
         return self._place(turn, self._span(turn)[0])
@@ -200,8 +200,8 @@ class Together:
         orders = itertools.islice(self.orders(turn, epoch), count_batches(end, turn.scenes))
         yield from np.array_split(np.concatenate([*orders])[begin:end], self.steps(turn))
 
-    def has_single(self, turn: Turn) -> bool:
-        return self.pictures(turn) // self.steps(turn) == 1
+    def sizes(self, turn: Turn) -> set[int]:
+        return {*map(len, np.array_split(np.empty(self.pictures(turn)), self.steps(turn)))}
 
     def offset(self, turn: Turn) -> int:
         return sum(map(self.work.offset, self._turns(turn)))
@@ -214,9 +214,10 @@ class Together:
         return [Turn(turn.seed, turn.round, car, scenes, self.batch_size) for car, scenes in enumerate(self.scenes)]
 
 
-def ends_alone(turn: Turn) -> bool:
-    """Return whether the last batch of an epoch has a single scene."""
-    return turn.scenes % turn.batch_size == 1 % turn.batch_size
+def sizes_of_cut(turn: Turn) -> set[int]:
+    """Return the numbers of scenes in the batches of an epoch."""
+    last = turn.scenes - (turn.batches - 1) * turn.batch_size
+    return {last, turn.batch_size} if turn.batches > 1 else {last}
 
 
 def count_batches(scenes: int, batch_size: int) -> int:

@@ -91,7 +91,9 @@ class Declared:
         "Local steps of each car in a round, in place of --local-epochs; the next round goes on in the order of "
         "scenes where this one ends. To see as many pictures, central takes as many for each car, and central-wide "
         "takes larger ones. Default: by epochs.")
-    batch_size: int = setting("Local training", 2, "Scenes in a local step.")
+    batch_size: int = setting("Local training", 2, "Scenes that the network computes at once: a batch.")
+    accumulate: int = setting("Local training", 1,
+        "Batches in a local step. A step is then one of so many times the scenes, and takes no more memory.")
     optimizer: str = setting("Local training", "sgd",
         "Local optimiser; --momentum-across-rounds says what it starts a round with. adamw is adam whose weight decay "
         "is no part of the gradient.", choices=("sgd", "adam", "adamw"))

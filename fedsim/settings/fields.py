@@ -36,7 +36,7 @@ class CommonSettings(Declared):
             value = getattr(self, name)
             if value is not None and value not in allowed:
                 raise SettingsError(f"{flag(name)} is {value!r}; choose from {', '.join(allowed)}")
-        for name in ("cars", "rounds", "local_steps", "batch_size", "evaluate_every", "checkpoint_every"):
+        for name in ("cars", "rounds", "local_steps", "batch_size", "accumulate", "evaluate_every", "checkpoint_every"):
             _check(self, name, lambda value: value >= 1, "at least 1")
         _check(self, "width", lambda value: 1 <= value <= MOST_CHANNELS, f"at least 1 and at most {MOST_CHANNELS}")
         _check(self, "threads", lambda value: 1 <= value <= MOST_THREADS, f"at least 1 and at most {MOST_THREADS}")

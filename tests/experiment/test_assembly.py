@@ -21,7 +21,8 @@ from fedsim.settings.fields import Settings
 from fedsim.system.console import SILENT
 
 SMALL = {"image_size": "32x24", "width": 4, "threads": 1, "cars": 4}
-WORKS = [{"local_steps": 3}, {"local_epochs": 0.3}, {"local_epochs": 1}, {"local_epochs": "1:3"}, {"batch_size": 7}]
+WORKS = [{"local_steps": 3}, {"local_epochs": 0.3}, {"local_epochs": 1}, {"local_epochs": "1:3"}, {"batch_size": 7},
+         {"local_epochs": "1:3", "accumulate": 3}]
 
 
 def put_together(**given) -> Federation:
@@ -46,6 +47,19 @@ def test_wide_centralised_training_does_the_work_of_a_federation_in_its_time(wor
         wide = put_together(algo="central-wide", **given)
         assert work_of(wide) == work_of(put_together(algo="avg", **given))
         assert len(wide.fleet.cars) == 1 and wide.training.batch_size == 4 * given.get("batch_size", 2)
+
+
+@pytest.mark.parametrize("algo", ["admm", "central", "central-wide"])
+def test_a_step_over_three_batches_of_two_is_counted_as_one_of_six_scenes(algo):
+    """So are pictures, the automatic penalty's step length, and a last step with fewer; the statistics of BatchNorm are
+    measured on as many batches of two as ever. Catches steps that are counted in batches."""
+    for work in ({"local_steps": 2}, {"local_epochs": 0.3}, {"local_epochs": "1:3"}):
+        parts, whole = (put_together(algo=algo, partition="quantity", batch_size=size, accumulate=batches, **work)
+                        for size, batches in ((2, 3), (6, 1)))
+        assert work_of(parts) == work_of(whole)
+        assert parts.step_length(0.1, initial_state(parts)) == whole.step_length(0.1, initial_state(whole))
+        assert parts.training.batch_size == (8 if algo == "central-wide" else 2)
+        assert parts.training.measured_batches == whole.training.measured_batches
 
 
 def test_statistics_are_measured_on_as_many_scenes_whoever_trains(monkeypatch):
@@ -73,11 +87,18 @@ def test_wide_steps_may_suit_a_network_that_cannot_train_on_one_scene():
     with pytest.raises(SettingsError, match="cannot train on a single scene"):
         put_together(algo="central", **given)
     put_together(algo="central-wide", **given)
+    with pytest.raises(SettingsError, match="cannot train on a single scene"):  # 100 scenes are 11 steps and 1 over
+        put_together(algo="avg", accumulate=3, **given)
+    put_together(algo="central", accumulate=3, **given)  # 400 are 44 steps and 4 over, two batches of two
 
 
 def test_parts_of_pictures_are_trained_on_and_whole_ones_are_scored(tiny_camvid, tmp_path):
-    """Stopped, and resumed on two ranks. Catches scores of parts, and places that depend on where a car is played."""
-    more = ("--crop", "16x12", "--scale-range", "0.5,2", "--colour-jitter", "0.3", "--lr-schedule", "constant")
+    """Stopped, and resumed on two ranks, with other options of training.
+
+    Catches scores of parts, and places that depend on where a car is played.
+    """
+    more = ("--crop", "16x12", "--scale-range", "0.5,2", "--colour-jitter", "0.3", "--lr-schedule", "constant",
+            "--loss", "ohem+0.5*lovasz", "--accumulate", "2", "--nesterov", "--momentum-across-rounds", "own")
     assert main(command(tiny_camvid, tmp_path / "whole", *more)) == 0
     assert main([*command(tiny_camvid, tmp_path / "halves", *more), "--rounds", "1"]) == 0
     done = start(2, "-m", "fedsim.main", "--resume", str(tmp_path / "halves"), "--rounds", "3")

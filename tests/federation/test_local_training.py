@@ -5,15 +5,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scenery import CLASSES, CPU, criterion, federation, scene_set, segnet, training
+from scenery import CLASSES, CPU, criterion, federation, labels_of, scene_set, segnet, training
 
 from fedsim.algorithms import Central, FedAvg
 from fedsim.classes import VOID
+from fedsim.data.augment import augmentation
 from fedsim.data.car_scenes import CarScenes
 from fedsim.data.pixels import flip, standardise
+from fedsim.data.scene_set import LabelMaps
 from fedsim.evaluation.metrics import confusion
 from fedsim.federation.local_training import train_locally
+from fedsim.federation.local_work import Steps
+from fedsim.federation.optimizers import SGD
 from fedsim.federation.rounds import initial_state, run_round
+from fedsim.losses import Focal
+from fedsim.losses.criterion import Criterion
+from fedsim.models import build_model
+from fedsim.models.flat import FlatModel
 from fedsim.seeds import stream
 
 SCENES = scene_set(5)
@@ -174,3 +182,46 @@ def test_a_running_average_of_one_car_is_plain_trainings_too():
     expected = torch.stack([torch.cat([getattr(norm, name) for norm in norms])
                             for name in ("running_mean", "running_var")])
     assert torch.allclose(state.norms.statistics, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"clip_gradient": 0.05, "augmentation": augmentation("standard"), "work": Steps(3)},
+    {"criterion": Criterion(torch.linspace(0.5, 2, CLASSES), 0.1, ((1.0, Focal()),)), "optimizer": SGD(0.9)}],
+    ids=["plain", "clip-standard", "focal"])
+def test_a_step_over_several_batches_is_a_step_over_one_large_batch(changes):
+    """Three batches of two are a batch of six, and the last group has two of the eight scenes, to float32's rounding.
+
+    On a network whose layers see each picture by itself; most of one scene is void. Catches a plain
+    mean of batches, a clip or a correction in each batch, and pictures that are varied in another way.
+    """
+    def play(batch_size, accumulate):
+        torch.manual_seed(0)
+        model = FlatModel(build_model("segnet-small", CLASSES, 4, "group"), CPU)
+        labels = labels_of(scene_set(8))
+        labels[3, :30] = VOID
+        scenes = replace(scene_set(8), labels=LabelMaps.of(labels))
+        local = replace(training(2, batch_size), accumulate=accumulate, classes=CLASSES, **changes)
+        trained = train_locally(model, CarScenes(scenes, np.arange(8), CPU), local, start=model.theta.clone(),
+                                correction=lambda w: torch.full_like(w, 1e-3), lr=0.1, round_number=1, car=0,
+                                momentum=local.optimizer.make_momentum(model.theta))
+        assert len(trained.losses) == local.steps(8, 1, 0)
+        assert accumulate * batch_size != 6 or local.pictures(8, 1, 0) == (14 if "work" in changes else 16)
+        return trained
+
+    parts, whole = play(2, 3), play(6, 1)
+    assert torch.allclose(parts.w, whole.w, rtol=1e-4, atol=1e-6)
+    assert torch.allclose(parts.losses, whole.losses, rtol=1e-5)
+    assert torch.allclose(parts.gradient_norms, whole.gradient_norms, rtol=1e-4)
+    assert (parts.confusion.sum(1) == whole.confusion.sum(1)).all()
+    assert not torch.allclose(play(2, 1).w, whole.w, rtol=1e-4, atol=1e-6)
+
+
+def test_batches_without_a_label_count_nothing_in_a_step():
+    """Of a step of void pixels alone there is nothing to learn. Catches 0 / 0."""
+    scenes = scene_set(4)
+    void = replace(scenes, labels=LabelMaps.of(np.full((4, 36, 48), VOID, np.uint8)))
+    local = replace(training(1, 2), accumulate=2, classes=None)
+    start = segnet().parameters
+    trained = train_locally(segnet(), CarScenes(void, np.arange(4), CPU), local, start=start,
+                            correction=lambda w: None, lr=0.1, round_number=1, car=0)
+    assert torch.equal(trained.w, start) and trained.losses.tolist() == [0.0]

@@ -34,7 +34,7 @@ def test_steps_and_pictures_are_those_that_are_played(work):
         turn = replace(TURN, round=number)
         assert work.steps(turn) == len(steps) and work.steps(turn) in work.choices(TURN.batches)
         assert work.pictures(turn) == sum(map(len, steps))
-        assert all(1 <= len(positions) <= 3 for positions in steps)
+        assert all(1 <= len(positions) <= 3 for positions in steps) and {*map(len, steps)} <= work.sizes(turn) <= {2, 3}
 
 
 @pytest.mark.parametrize("work", WORKS, ids=repr)
@@ -120,7 +120,7 @@ def test_one_car_does_the_work_of_all_in_the_time_of_the_slowest(work, scenes):
         assert together.pictures(turn) == sum(map(len, steps)) == sum(
             sum(map(len, work.positions(one))) for one in cars)
         assert max(map(len, steps)) - min(map(len, steps)) <= 1
-        assert together.has_single(turn) == (min(map(len, steps)) == 1)
+        assert together.sizes(turn) == {*map(len, steps)}
 
 
 @pytest.mark.parametrize("work", [Epochs(2, 2), Steps(3), PartOfEpoch(0.4)], ids=repr)
