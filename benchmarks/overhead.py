@@ -148,11 +148,11 @@ def first_step(options: argparse.Namespace) -> dict[str, float]:
     """Time the command from its start to its first local step, where it is stopped."""
     started = float(os.environ["STARTED"])
     from fedsim import main
-    from fedsim.experiment import run as experiment
+    from fedsim.experiment import assembly
     from fedsim.federation import car
 
     scoring = []
-    score = experiment.score
+    score = assembly.score
 
     def score_and_time(*arguments: object) -> object:
         before = time.time()
@@ -164,7 +164,7 @@ def first_step(options: argparse.Namespace) -> dict[str, float]:
         print(json.dumps({"seconds": time.time() - started, "scoring": sum(scoring)}), flush=True)
         os._exit(0)
 
-    experiment.score, car.train_locally = score_and_time, stop
+    assembly.score, car.train_locally = score_and_time, stop
     with tempfile.TemporaryDirectory() as folder:
         main.main(["--algo", "avg", "--threads", "1", "--out", f"{folder}/run"])
     raise AssertionError("the run took no local step")

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -38,6 +38,30 @@ PATH = PathType()
 def trust_option() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return the option `trust`, a tuple of the networks of a user's own that a command may import."""
     return click.option("--trust", multiple=True, metavar="MODULE:NAME", help=TRUST)
+
+
+def view_options() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the options that say how a trained network is shown pictures; None stands for the run's own value."""
+    options = (
+        click.option("--test-scales", metavar="X,X", help="Scales of the copies of a picture that the network sees, "
+                     "e.g. 0.75,1,1.25; the mean of their probabilities counts.  [default: as its run was scored]"),
+        click.option("--test-flip/--no-test-flip", default=None, help="Show each copy mirrored as well.  [default: as "
+                     "its run was scored]"),
+        click.option("--tile", metavar="WIDTHxHEIGHT", help="Largest part of a picture that the network sees at a "
+                     "time; larger pictures are put together from parts that overlap.  [default: as its run was "
+                     "scored]"))
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+def options_given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that were given: their values are not None."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 class ThemedOption(click.Option):

@@ -1,6 +1,6 @@
 """fedsim evaluate: score trained models again, on clean pictures and under driving perturbations."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import click
 import torch
 
 from fedsim.classes import ClassTable
-from fedsim.cli.command import PATH, Command, trust_option
+from fedsim.cli.command import PATH, Command, options_given, trust_option, view_options
 from fedsim.data import cache
 from fedsim.data.datasets import SOURCES
 from fedsim.data.partition import HELD_OUT
@@ -39,14 +39,17 @@ class Opened:
     models: Sequence[Segmenter]  # of one kind, trained on the same scenes
 
     @classmethod
-    def open(cls, path: Path, device: torch.device, trust: Collection[str]) -> "Opened":
-        """Open a run's directory, or a .safetensors file of a run. trust: as in `Segmenter.load`. Raises UserError."""
+    def open(cls, path: Path, device: torch.device, trust: Collection[str], view: Mapping[str, Any]) -> "Opened":
+        """Open a run's directory, or a .safetensors file of a run. trust, view: as in `Segmenter.load`.
+
+        Raises UserError.
+        """
         if path.suffix == ".safetensors":
-            model = Segmenter.load(path, device, trust)
+            model = Segmenter.load(path, device, trust, view)
             settings = Settings.from_values(model.card.settings, origin=f"the model card of {path}")
             return cls(path, model.name, settings, [model])
         run = PastRun.open(path)
-        models = [Segmenter.load(file, device, trust) for file in run.directory.weights()]
+        models = [Segmenter.load(file, device, trust, view) for file in run.directory.weights()]
         return cls(path, path.resolve().name, run.settings_here, models)
 
     def find_scenes(self) -> Source:
@@ -64,7 +67,7 @@ class Opened:
     def subject(self, source: Source) -> Subject:
         """Load the scenes that the models are scored on. Raises UserError."""
         scenes = self.load(source, self.models[0].card.input_size)
-        return Subject(self.name, self.models, scenes, source, self.settings.scored())
+        return Subject(self.name, self.models, scenes, source, self.settings.scored(), self.models[0].view)
 
     def load(self, source: Source, size: tuple[int, int]) -> SceneSet:
         """Load these scenes with pictures of a size (width, height) in pixels. Raises UserError."""
@@ -91,10 +94,11 @@ class Opened:
               help="CPU threads.  [default: the number of cores]")
 @click.option("--out", type=PATH, metavar="DIR",
               help="Directory for tables and figures, new or empty.  [default: evaluations/MODEL-TIME]")
+@view_options()
 @trust_option()
 def evaluate(models: tuple[str, ...], asked: tuple[str, ...], eval_split: str | None, data: str | None,
              data_root: str | None, classes: int | None, seed: int, device: str, threads: int | None,
-             out: str | None, trust: tuple[str, ...]) -> None:
+             out: str | None, trust: tuple[str, ...], **view: Any) -> None:
     """Score trained models on a split, as it is and under driving perturbations.
 
     MODEL is the directory of a run that has ended, or a .safetensors file of one. If there are several, each is
@@ -103,10 +107,14 @@ def evaluate(models: tuple[str, ...], asked: tuple[str, ...], eval_split: str | 
     """
     perturbations = expand(asked)
     world = World.join(device, threads=threads)
-    opened = _name_apart([Opened.open(path, world.device, trust) for path in dict.fromkeys(map(Path, models))])
+    opened = _name_apart([Opened.open(path, world.device, trust, options_given(view))
+                          for path in dict.fromkeys(map(Path, models))])
     opened = [replace(one, settings=_on(one.settings, data, data_root, classes, eval_split)) for one in opened]
     if len({one.settings.scored().name for one in opened}) > 1:
         raise SettingsError("the runs were scored on different splits or drives; name one with --eval-split")
+    if len({one.models[0].view for one in opened}) > 1:
+        raise SettingsError("the runs were scored with different views of the pictures; say one for all with "
+                            "--test-scales, --test-flip or --no-test-flip, and --tile")
     sources = [one.find_scenes() for one in opened]  # of all models, before the scenes of one are read
     subjects = [one.subject(source) for one, source in zip(opened, sources, strict=True)]
     for one, subject in zip(opened[1:], subjects[1:], strict=True):

@@ -4,12 +4,12 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
 
-from fedsim.cli.command import PATH, Command, trust_option
+from fedsim.cli.command import PATH, Command, options_given, trust_option, view_options
 from fedsim.data.datasets.pairing import note_unused
 from fedsim.data.datasets.picture_files import folders, pictures, read_upright
 from fedsim.distributed.world import World
@@ -55,9 +55,10 @@ class Read(NamedTuple):
 @click.option("--threads", type=click.IntRange(1, MOST_THREADS), metavar="N",
               help="CPU threads of the network; other threads read and write pictures.  [default: the number of "
                    "cores]")
+@view_options()
 @trust_option()
 def predict(model: str, paths: tuple[str, ...], out: str | None, alpha: float, batch_size: int, device: str,
-            threads: int | None, trust: tuple[str, ...]) -> None:
+            threads: int | None, trust: tuple[str, ...], **view: Any) -> None:
     """Segment pictures with a trained model.
 
     MODEL is a run's directory or a .safetensors file of one. PICTURE is a PNG or JPEG of any size. All
@@ -67,7 +68,7 @@ def predict(model: str, paths: tuple[str, ...], out: str | None, alpha: float, b
     indices and colours mean.
     """
     world = World.join(device, threads=threads)
-    segmenter = Segmenter.load(Path(model), world.device, trust)
+    segmenter = Segmenter.load(Path(model), world.device, trust, options_given(view))
     given = [*map(Path, paths)]
     found = find(given)
     for note in note_left_out(given):

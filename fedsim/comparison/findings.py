@@ -59,7 +59,8 @@ def examine(runs: Sequence[PastRun], world: World, trust: Collection[str], advan
         if run.has_ended():
             models = [Segmenter.load(file, world.device, trust) for file in run.directory.weights()]
             own_scenes = _score_own_scenes(models, dealt)
-            predictions[path] = segment(models[0], dealt.eval_set, shown_indices(dealt.eval_set))
+            predictions[path] = segment(models[0], dealt.eval_set, shown_indices(dealt.eval_set),
+                                        models[0].view)
         trials.append(Trial(path, _comparable_settings(run), records, own_scenes, _digest(dealt.eval_set),
                             _digest(dealt.train_set)))
         advance()
@@ -82,7 +83,8 @@ def _score_own_scenes(models: Sequence[Segmenter], dealt: Dealt) -> dict[str, fl
     mious = {}
     for car, shard in enumerate(dealt.shards):
         batches = np.split(shard.indices, range(BATCH, len(shard.indices), BATCH))
-        tally = count_confusion(models[car % len(models)], dealt.train_set, batches)
+        model = models[car % len(models)]
+        tally = count_confusion(model, dealt.train_set, batches, model.view)
         if tally.sum():  # all pixels of a car may be void
             mious[shard.name] = scores(tally).miou
     return mious

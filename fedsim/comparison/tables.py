@@ -25,6 +25,7 @@ from fedsim.comparison.tuning import Tuning, describe
 from fedsim.data.partition import Scored
 from fedsim.report.tables import Table
 from fedsim.report.words import ABSENT, format_number, format_setting
+from fedsim.settings.viewing import read_view
 
 MAY_DEVIATE = 0.05  # of the work of runs that are compared at equal work: epochs are drawn, and parts rounded up
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--", "±": r"$\pm$",
@@ -172,6 +173,9 @@ def warnings(comparison: Comparison) -> list[str]:
               for trial in row.trials for record in trial.records if "warning" in record]
     if len({row.trials[0].settings.rounds for row in comparison.rows}) > 1:
         lines.append("the rows have different numbers of rounds: compare them at equal pictures or steps")
+    if len({read_view(vars(row.trials[0].settings)) for row in comparison.rows}) > 1:
+        lines.append("the rows are scored with different views of the pictures (--test-scales, --test-flip, --tile), "
+                     "from which a part of their differences may come")
     if "weighting" in differences(comparison.rows) and _unequal_cars(comparison.rows):
         lines.append("some rows weigh cars by their images and others uniformly, and cars have unequal numbers of "
                      "images: the rows minimise different objectives; --weighting makes them the same")

@@ -18,6 +18,7 @@ from fedsim.data.perturbations import Perturbation
 from fedsim.data.scene_set import SceneSet, Source
 from fedsim.evaluation.evaluate import Network, batches_of, count_batch, count_by_drive
 from fedsim.evaluation.metrics import Scores, mean_scores, scores, scores_by_drive
+from fedsim.evaluation.views import PLAIN, View
 from fedsim.system.threads import ahead
 
 
@@ -30,6 +31,7 @@ class Subject:
     scenes: SceneSet  # pictures at the size of the models' input
     source: Source  # of the scenes
     scored: Scored  # what they are
+    view: View = PLAIN  # of the pictures
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def _count_perturbed(group: Sequence[Subject], perturbations: Sequence[Perturbat
                                for image, name in zip(originals, names, strict=True)])
             for subject, counted in zip(group, tallies, strict=True):
                 for tally, model in zip(counted[perturbation], subject.models, strict=True):
-                    tally += count_batch(model, scenes, indices, images)
+                    tally += count_batch(model, scenes, indices, images, subject.view)
         advance()
     return tallies
 
@@ -125,7 +127,8 @@ def _count_perturbed(group: Sequence[Subject], perturbations: Sequence[Perturbat
 def _score_clean(subject: Subject) -> Scores:
     """Return the mean of the scores of a subject's models on the pictures as they are, by drive too."""
     scenes = subject.scenes
-    return mean_scores([scores_by_drive(count_by_drive(model, scenes, batches_of(scenes)), scenes.drive_names)
+    return mean_scores([scores_by_drive(count_by_drive(model, scenes, batches_of(scenes), subject.view),
+                                        scenes.drive_names)
                         for model in subject.models])
 
 

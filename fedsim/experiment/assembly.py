@@ -20,6 +20,7 @@ from fedsim.data.partition.schemes import Shard
 from fedsim.data.scene_set import SceneSet
 from fedsim.distributed.world import World
 from fedsim.errors import SettingsError
+from fedsim.evaluation.views import PLAIN, View
 from fedsim.experiment.algorithm_trial import check_algorithm
 from fedsim.experiment.checks import check_cars, check_crop, warnings
 from fedsim.experiment.dealing import alpha_of, cars_of, deal, source_of
@@ -38,6 +39,8 @@ from fedsim.federation.local_work import Epochs, LocalWork, PartOfEpoch, Steps, 
 from fedsim.federation.memories import make_memories
 from fedsim.federation.optimizers import SGD, Adam
 from fedsim.federation.participation import place_cars
+from fedsim.federation.scoring import Score, score
+from fedsim.federation.state import State
 from fedsim.losses.class_weights import class_counts, class_weights
 from fedsim.losses.criterion import Criterion
 from fedsim.losses.terms import Losses, resolve_options
@@ -45,10 +48,12 @@ from fedsim.models import build_model, check_image_size, check_single_scene
 from fedsim.models.card import ModelCard
 from fedsim.models.flat import FlatModel
 from fedsim.models.frozen import freeze
+from fedsim.own_code import is_own
 from fedsim.seeds import OwnDraws, seed_torch
 from fedsim.settings.declared import AUX_WEIGHT
 from fedsim.settings.fields import Settings
 from fedsim.settings.methods import Methods
+from fedsim.settings.viewing import check_view, read_view
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ class Experiment:
     federation: Federation
     criterion: Criterion  # that models are scored by: cross entropy, whatever they train with
     start: Start | None = None  # the weights that the network has taken over
+    view: View = PLAIN  # of the pictures that are scored
 
     def environment(self) -> dict[str, Any]:
         """Return what decides the result beside the settings: versions, machine, data, partition."""
@@ -77,6 +83,10 @@ class Experiment:
             "partition": [{"car": number, "name": car.name, "images": car.images, "rank": home} for number, (car, home)
                           in enumerate(zip(fleet.cars, fleet.homes, strict=True))],
         }
+
+    def score(self, state: State) -> Score:
+        """Score a state, with the statistics that belong to it. Every rank calls it."""
+        return score(self.federation, state, self.dealt.eval_set, self.criterion, self.view)
 
     def model_card(self) -> dict[str, str]:
         """Return what a reader of the weights must know to use them, as metadata of their file."""
@@ -108,9 +118,10 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
         raise SettingsError(f"{cars} cars on {world.size} ranks: every rank plays at least one car; "
                             f"start {cars} ranks, or raise --cars to {world.size}")
     source = world.together(lambda: source_of(settings, cars))
-    size = settings.input_size() or source.image_size
+    size, view = settings.input_size() or source.image_size, read_view(vars(settings))
     trained_size = settings.crop_size() or size
     check_crop(settings, size)
+    check_view(view, settings.model, size)
     measures = settings.average_weights is not None or NORM_RULES[settings.batchnorm or "recalibrate"].recalibrates
 
     start = world.together(lambda: _find_start(settings, source.classes, size))
@@ -118,9 +129,10 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
     def build() -> nn.Module:
         return _change_start(settings, make_module(settings, len(source.classes), size), start)
 
-    module = world.together(lambda: [  # the network is the same at both sizes
+    shown = view.sizes(size) if is_own(settings.model) else view.sizes(size)[-1:]
+    module = world.together(lambda: [  # the network is the same at all sizes
         check_network(settings.model, build, len(source.classes), one, world.device, measures, settings.aux_weight)
-        for one in dict.fromkeys((size, trained_size))][-1])
+        for one in dict.fromkeys((*shown, trained_size))][-1])
     losses = world.together(lambda: find_losses(settings, len(source.classes), world.device))
     dealt = deal(settings, source, cars, world, log)
     shards = dealt.shards
@@ -145,7 +157,7 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
                        eval_split=settings.scored().split,
                        image_size=f"{size[0]}x{size[1]}", alpha=alpha_of(settings),
                        data_root=str(root.resolve()) if root else None)
-    return Experiment(resolved, dealt, federation, criterion, start)
+    return Experiment(resolved, dealt, federation, criterion, start, view)
 
 
 def _make_federation(settings: Settings, methods: Methods, world: World, train_set: SceneSet, shards: list[Shard],

@@ -17,6 +17,7 @@ from fedsim.experiment.past_run import PastRun
 from fedsim.experiment.starting import Start
 from fedsim.record.overview import read_environment
 from fedsim.settings.fields import Settings
+from fedsim.settings.viewing import NAMES as NAMES_OF_VIEW
 from fedsim.version import __version__
 
 # Settings that decide how long and where a run continues, but not what it computes. The data's own digests tell
@@ -38,8 +39,9 @@ def current_versions() -> dict[str, str]:
 
 
 def identity(settings: Settings, dealt: Dealt, start: Start | None, device: str) -> str:
-    """Return a digest of all that decides a run's result. Every checkpoint carries it."""
-    values = {name: value for name, value in config(settings).items() if name not in (*FREE, "partition", "init")}
+    """Return a digest of all that decides a run's state, however it is scored. Every checkpoint carries it."""
+    others = (*FREE, *NAMES_OF_VIEW, "partition", "init")
+    values = {name: value for name, value in config(settings).items() if name not in others}
     if start is not None:
         values["init"] = start.digest
     names = dealt.train_set.names

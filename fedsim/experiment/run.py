@@ -31,7 +31,7 @@ from fedsim.experiment.signals import RunSignals
 from fedsim.federation.divergence import REMEDY
 from fedsim.federation.measuring import measure_statistics
 from fedsim.federation.rounds import initial_state, simulate
-from fedsim.federation.scoring import models, score, trivial_baselines
+from fedsim.federation.scoring import models, trivial_baselines
 from fedsim.federation.state import RoundResult, State
 from fedsim.models.flat import Norms
 from fedsim.own_code import options_that_say_it
@@ -245,7 +245,7 @@ def _record(experiment: Experiment, journal: "Journal | None", state: State, res
     before = time.perf_counter()
     if due:
         state = measure_statistics(federation, state)
-    scored = score(federation, state, experiment.dealt.eval_set, experiment.criterion) if due else None
+    scored = experiment.score(state) if due else None
     seconds = {"local": 0.0, "combine": 0.0} if result is None else dict(result.seconds)
     seconds |= {"evaluate": time.perf_counter() - before, "total": time.perf_counter() - started}
 
@@ -271,7 +271,7 @@ def _score_last(experiment: Experiment, journal: "Journal | None", state: State)
         return False
     federation.world.doing = f"scoring round {state.round}"
     state = measure_statistics(federation, state)
-    scored = score(federation, state, dealt.eval_set, experiment.criterion)
+    scored = experiment.score(state)
     names = dealt.eval_set.classes.names
     _keep(experiment, journal,
           lambda book: book.score_last(lambda record: add_score(record, federation, state, scored, names)))
@@ -299,7 +299,8 @@ def _predict_shown(experiment: Experiment, state: State) -> list[np.ndarray] | N
     if not federation.world.is_coordinator:
         return None
     federation.model.load(theta, norms)
-    return segment(federation.model, experiment.dealt.eval_set, shown_indices(experiment.dealt.eval_set))
+    return segment(federation.model, experiment.dealt.eval_set, shown_indices(experiment.dealt.eval_set),
+                   experiment.view)
 
 
 def _open_journal(experiment: Experiment, directory: RunDirectory, last: int, state: State) -> "Journal":
@@ -311,7 +312,7 @@ def _open_journal(experiment: Experiment, directory: RunDirectory, last: int, st
     if federation.method.algorithm.pooled:
         pixels = pixels.sum(0, keepdims=True)
     return Journal(directory, dealt.train_set.classes, federation.fleet.cars, config(experiment.settings), last=last,
-                   notes=[*notes(federation)], pixels=pixels,
+                   notes=[*notes(federation), *filter(None, [experiment.view.note()])], pixels=pixels,
                    duals=state.mean_dual is not None,
                    shown=lambda: load_shown(dealt.eval_set, dealt.source, dealt.scored.on_disk))
 

@@ -13,6 +13,7 @@ from fedsim.data.scene_set import SceneSet
 from fedsim.evaluation import baselines
 from fedsim.evaluation.evaluate import Evaluation, evaluate, evaluate_own
 from fedsim.evaluation.metrics import Scores, scores
+from fedsim.evaluation.views import PLAIN, View
 from fedsim.federation.federation import Federation
 from fedsim.federation.measuring import measure_average, measure_statistics
 from fedsim.federation.state import State
@@ -30,14 +31,15 @@ class Score:
     averaged: Evaluation | None = None  # of the average over rounds; None if there is no such model
 
 
-def score(federation: Federation, state: State, eval_set: SceneSet, criterion: Criterion) -> Score:
-    """Score a state on a scene set. Every rank calls it and scores its share."""
+def score(federation: Federation, state: State, eval_set: SceneSet, criterion: Criterion,
+          view: View = PLAIN) -> Score:
+    """Score a state on a scene set. Every rank calls it and scores its share. view: of the pictures."""
     own: dict[int, Evaluation] = {}
     if federation.has_own_models:
         rows = {}
         for car in federation.fleet.scenes:
             federation.model.load(*_own_model(federation, state, car))
-            rows[car] = _to_row(evaluate_own(federation.model, eval_set, criterion))
+            rows[car] = _to_row(evaluate_own(federation.model, eval_set, criterion, view))
         drives = eval_set.drive_names if len(eval_set.drive_names) > 1 else ()
         table = federation.world.table(rows, len(federation.fleet.cars), 3 + len(eval_set.classes) + len(drives))
         own = {car: _from_row(row, drives) for car, row in enumerate(table)}
@@ -48,7 +50,7 @@ def score(federation: Federation, state: State, eval_set: SceneSet, criterion: C
         if model is None:
             return None
         federation.model.load(*model)
-        return evaluate(federation.world, federation.model, eval_set, criterion)
+        return evaluate(federation.world, federation.model, eval_set, criterion, view)
 
     overall = score_model((state.shared.theta, state.norms))
     assert overall is not None

@@ -14,6 +14,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -27,6 +28,7 @@ from fedsim.data.datasets.streets import draw_scene
 from fedsim.data.datasets.streets.drives import drives_of
 from fedsim.data.pixels import resize_picture, standardise
 from fedsim.errors import FedsimError, MachineError, OutputError, RunError
+from fedsim.evaluation.views import PLAIN
 from fedsim.inference.resizing import resize
 from fedsim.inference.segmenter import Segmenter
 from fedsim.system.files import replacing
@@ -113,6 +115,7 @@ def export(segmenter: Segmenter, kind: str, path: Path, with_resize: bool = Fals
         raise OutputError(f"there is no directory {path.parent} for {path.name}; make it, or choose another with --out")
     if path.exists() or path.is_symlink():
         raise OutputError(f"{path} is already there; choose another file with --out")
+    segmenter = replace(segmenter, view=PLAIN)  # a graph sees a picture whole, and once
     graph = (ResizingGraph if with_resize else Graph)(segmenter).eval()
     samples = draw_samples() if with_resize else [sample_pictures(segmenter.card.input_size)]
     card = segmenter.card.metadata() | graph.describe()

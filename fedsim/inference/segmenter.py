@@ -1,8 +1,10 @@
 """A trained network, loaded from one file, that segments pictures of any size."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +15,12 @@ from fedsim.classes import ClassTable
 from fedsim.data.pixels import resize_picture, standardise
 from fedsim.errors import DataError, OutputError, SettingsError
 from fedsim.evaluation.evaluate import BATCH
+from fedsim.evaluation.views import PLAIN, View
 from fedsim.models.card import ModelCard
 from fedsim.own_code import is_own
 from fedsim.record.run_directory import find_weights
 from fedsim.record.weights import fill, read_weights
+from fedsim.settings.viewing import check_view, read_view
 from fedsim.system.paths import read_path
 from fedsim.system.process import use_defaults
 
@@ -32,18 +36,22 @@ class Segmenter:
     card: ModelCard
     path: Path  # the file that it was read from
     device: torch.device
+    view: View = PLAIN  # of the pictures that it segments
 
     @classmethod
     @use_defaults()
-    def load(cls, path: Path, device: torch.device = CPU, trust: Collection[str] = ()) -> "Segmenter":
+    def load(cls, path: Path, device: torch.device = CPU, trust: Collection[str] = (),
+             view: Mapping[str, Any] = MappingProxyType({})) -> "Segmenter":
         """Load the global model of a run's directory, or the model in a .safetensors file that a run has written.
 
-        trust: the networks of a user's own, MODULE:NAME, that may be imported. Raises UserError if there is no such
-        model, its file is damaged, or it names code that is not trusted.
+        It sees pictures as it saw them when its run was scored. trust: the networks of a user's own, MODULE:NAME, that
+        may be imported. view: settings of another view: `test_scales`, `test_flip`, `tile`. Raises UserError if there
+        is no such model, its file is damaged, it names code that is not trusted, or it cannot see such a view.
         """
         file = find_weights(Path(read_path(path, "the model")))
         state, metadata = read_weights(file)
         card = ModelCard.read(metadata, file)
+        seen = _view_of(card, file, view)
         module = _make_own(card, file, trust) if is_own(card.model) else _make_unfilled(card, file)
         fill(module, state, file)
         if any(buffer.is_meta for buffer in module.buffers()):  # a constant that no file holds: it is computed again
@@ -51,7 +59,7 @@ class Segmenter:
                 module = card.network()
             fill(module, state, file)
         module = module.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        return cls(module.requires_grad_(False), card, file, device)
+        return cls(module.requires_grad_(False), card, file, device, seen)
 
     @property
     def classes(self) -> ClassTable:
@@ -97,11 +105,9 @@ class Segmenter:
 
         sizes: (h, w) of each picture. Returns labels (h, w) uint8 at these sizes.
         """
-        images = standardise(torch.from_numpy(pictures).to(self.device))
-        logits = self.module(images.contiguous(memory_format=torch.channels_last))
-        canvas = logits.new_empty(0)
+        canvas = torch.empty(0)
         found = []
-        for one, (height, width) in zip(logits.split(1), sizes, strict=True):
+        for one, (height, width) in zip(self._logits(pictures), sizes, strict=True):
             if one.shape[1] * height * width > MOST_NUMBERS:
                 labels = _labels_by_class(one, (height, width))
             else:
@@ -114,6 +120,12 @@ class Segmenter:
             found.append(labels.cpu().numpy())
         return found
 
+    def _logits(self, pictures: np.ndarray) -> Iterator[Tensor]:
+        """Yield the logits (1, C, H, W) of each picture of a batch (B, 3, H, W) uint8."""
+        for here in self.view.cut(len(pictures)):
+            images = standardise(torch.from_numpy(pictures[here]).to(self.device))
+            yield from self.view.logits(self.module, images).split(1)
+
 
 def _labels_by_class(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """Return labels (h, w) uint8 of logits (1, C, H, W), upsampled class by class so that C does not cost memory."""
@@ -124,6 +136,17 @@ def _labels_by_class(logits: Tensor, size: tuple[int, int]) -> Tensor:
         labels.masked_fill_(here > best, index)
         torch.maximum(best, here, out=best)
     return labels[0, 0]
+
+
+def _view_of(card: ModelCard, file: Path, asked: Mapping[str, Any]) -> View:
+    """Return the view that a card's run was scored with, but for what is asked. Raises UserError."""
+    try:
+        read_view(card.settings)
+    except SettingsError as error:
+        raise OutputError(f"the model card of {file} is damaged: {error}; get the file anew") from error
+    view = read_view({**card.settings, **asked})
+    check_view(view, card.model, card.input_size)
+    return view
 
 
 def _make_unfilled(card: ModelCard, file: Path) -> nn.Module:

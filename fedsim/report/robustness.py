@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,8 +37,11 @@ def write_report(runs: Sequence[ScoredRun], subject: Subject, seed: int, folder:
         tables += [_summary_table(runs, reference), _kind_table(runs), _worst_class_table(runs, classes)]
     written = [folder / "robustness.json", folder / "robustness.md"]
     content = _to_json(runs, classes, subject.scored, seed, reference)
+    content["view"] = asdict(subject.view)
+    note = subject.view.note()
     written[0].write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="replace")
-    written[1].write_text("\n\n".join(markdown(table) for table in tables) + "\n", encoding="utf-8", errors="replace")
+    texts = [*(markdown(table) for table in tables), *filter(None, [note])]
+    written[1].write_text("\n\n".join(texts) + "\n", encoding="utf-8", errors="replace")
     if perturbed:
         # Here, because matplotlib takes long to import.
         from fedsim.report.robustness_figures import draw_contact_sheet, draw_robustness
@@ -46,6 +50,8 @@ def write_report(runs: Sequence[ScoredRun], subject: Subject, seed: int, folder:
         draw_robustness({run.name: run.result for run in runs}, line_styles([run.algo for run in runs]), written[2])
         draw_contact_sheet(scenes, subject.source, subject.scored.on_disk, seed, written[3])
     print_tables(tables)
+    if note:
+        print(note)
     print_block("Written", written)
 
 

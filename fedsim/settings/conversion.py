@@ -84,10 +84,20 @@ def read_size(setting: str, text: str | None) -> tuple[int, int] | None:
     """Return the width and the height that a text says; None if there is no text. Raises SettingsError."""
     if text is None:
         return None
-    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", str(text))
     if not match:
         raise SettingsError(f"{flag(setting)} is {text!r}; write WIDTHxHEIGHT in pixels, e.g. 120x90")
     return int(match[1]), int(match[2])
+
+
+def read_scales(text: str) -> tuple[float, ...]:
+    """Return the numbers that a text says, each once and in order. Raises SettingsError."""
+    texts = text.split(",") if isinstance(text, str) else []
+    if not texts or not all(re.fullmatch(r"\d{1,2}(\.\d{0,6})?|\.\d{1,6}", one) and 0.1 <= float(one) <= 10
+                            for one in texts):
+        raise SettingsError(f"--test-scales is {text!r}; write numbers from 0.1 to 10 with commas between them, e.g. "
+                            "0.75,1,1.25")
+    return tuple(sorted({float(one) for one in texts}))
 
 
 def read_average(text: str | None) -> tuple[str, float] | None:

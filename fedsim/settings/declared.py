@@ -192,6 +192,14 @@ class Declared:
     eval_split: str | None = setting("Data", None,
         "Split that the model is scored on; held-out is the drive of --hold-out-drive. Default: held-out if there is "
         "such a drive, otherwise val.", choices=("train", "val", "test", HELD_OUT))
+    test_scales: str = setting("Data", "1",
+        "Scales of the copies of a picture that the network sees when it is scored; the score is of the mean of their "
+        "probabilities.", metavar="X,X")
+    test_flip: bool = setting("Data", False,
+        "Whether the network sees each of these copies mirrored as well.")
+    tile: str | None = setting("Data", None,
+        "Size in pixels of the largest part of a picture that the network sees at a time when it is scored; larger "
+        "pictures are put together from parts that overlap. Default: whole pictures.", metavar="WIDTHxHEIGHT")
     evaluate_every: int = setting("Data", 1, "Rounds between scores; the last round is always scored.")
 
     out: str | None = setting("Machine", None, "Run directory, new or empty. Default: runs/ALGO-DATA-TIME.")

@@ -13,7 +13,7 @@ from fedsim.errors import SettingsError
 from fedsim.losses.terms import read_terms, write_terms
 from fedsim.options import BadOption, Option, flag, number_text
 from fedsim.settings import registry
-from fedsim.settings.conversion import convert, read_average, read_range, read_size
+from fedsim.settings.conversion import convert, read_average, read_range, read_scales, read_size
 from fedsim.settings.declared import Declared, setting
 from fedsim.system.paths import read_path
 
@@ -58,7 +58,8 @@ class CommonSettings(Declared):
         if (average := self.average()) is not None:
             # One text for each meaning, which is read again: 0.000000001 and not 1e-09.
             object.__setattr__(self, "average_weights", f"{average[0]}:{average[1]:.9f}".rstrip("0").rstrip("."))
-        self.input_size(), self.crop_size(), self.scales()
+        object.__setattr__(self, "test_scales", ",".join(map(number_text, read_scales(self.test_scales))))
+        self.input_size(), self.crop_size(), self.scales(), read_size("tile", self.tile)
 
     def _spread_options(self) -> None:
         """Check the options of methods by themselves; `option` may name those that are settings too."""

@@ -64,6 +64,25 @@ def test_without_perturbations_it_gives_the_runs_own_score(evaluate, runs, tmp_p
     assert not (tmp_path / "out" / "robustness.png").exists()
 
 
+def test_models_are_scored_with_one_view(evaluate, runs, tmp_path, capsys):
+    """The one that is asked for, or else the runs' own if they have the same. Catches scores of two views side by side,
+    and an option that reaches nothing."""
+    other = Path(shutil.copytree(runs / "central", tmp_path / "other"))
+    path = other / "checkpoints" / "model.safetensors"
+    with safe_open(path, "pt") as file:
+        card = file.metadata()
+    save_file(load_file(path), path, card | {"settings": json.dumps(json.loads(card["settings"]) | {"tile": "16x16"})})
+    with pytest.raises(SystemExit):
+        evaluate(runs / "central", other)
+    assert "the runs were scored with different views of the pictures" in capsys.readouterr().err
+    said = evaluate(runs / "central", other, "--test-flip", "--tile", "20x16", "--out", "out")
+    told = json.loads((tmp_path / "out" / "robustness.json").read_text())
+    assert told["view"] == {"scales": [1.0], "flip": True, "tile": [20, 16]}
+    scored = [run["clean"]["pixel_accuracy"] for run in told["runs"]]
+    assert scored[0] == scored[1] != last_record(runs / "central")["global"]["pixel_accuracy"]
+    assert "is shown to the network mirrored as well; in tiles of 20x16 pixels" in said
+
+
 def test_a_split_that_one_model_lacks_is_found_first(evaluate, runs, tiny_camvid, tmp_path, monkeypatch):
     """Catches the scenes of the first model read before the second is looked at."""
     monkeypatch.setenv("FEDSIM_CACHE", str(tmp_path / "cache"))

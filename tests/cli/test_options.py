@@ -162,6 +162,7 @@ def test_the_command_line_wins_over_a_preset_and_a_preset_over_the_default(setti
         "out": ("one", "other"), "augment": ("none", "standard"), "participation": (0.5, 0.25),
         "momentum": (0.5, 0.25), "label_smoothing": (0.5, 0.25), "crop": ("8x8", "4x4"), "scale_range": ("1,2", "1,3"),
         "lr_floor": (0.5, 0.25), "average_weights": ("ema:0.5", "swa:0.25"),
+        "test_scales": ("0.5,1", "2"), "test_flip": (True, False), "tile": ("8x8", "4x4"),
         "momentum_across_rounds": ("average", "own"), "nesterov": (True, False), "loss": ("dice", "ohem+0.5*dice"),
     }.get(setting.name, (3, 2))
     with_it = {"alpha": {"partition": "dirichlet"}, "data_root": {"data": "camvid"}, "optimizer": {"rho": "1"},

@@ -82,6 +82,17 @@ def test_every_picture_gets_overlay_colours_and_indices(predict):
     assert legend[3] == {"index": 3, "name": "Road", "colour": [128, 64, 128]} and len(legend) == 11
 
 
+def test_pictures_are_shown_in_copies_and_in_tiles_if_asked(predict, capsys):
+    """Catches an option that reaches nothing."""
+    save("one.png")
+    view = {"test_scales": "1,1.5", "test_flip": True, "tile": "20x16"}
+    predict("one.png", "--test-scales", "1,1.5", "--test-flip", "--tile", "20x16", "--out", "out")
+    index, path = read("out/index/one.png"), Path("model.safetensors")
+    assert np.array_equal(index, Segmenter.load(path, view=view).labels([PICTURE])[0])
+    assert not np.array_equal(index, labels(PICTURE))
+    assert "--test-scales is '0'; write numbers from 0.1" in refused(predict, capsys, "one.png", "--test-scales", "0")
+
+
 def test_names_tell_pictures_of_several_folders_apart(predict):
     """Each once, however often it is named. Catches a frame that overwrites another drive's."""
     for path in ("a/x/1.png", "a/y/1.png", "b/x/1.png", "b/x/10.png", "b/x/2.jpg"):

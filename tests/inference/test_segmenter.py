@@ -21,9 +21,10 @@ from fedsim.data.datasets.streets import draw_scene
 from fedsim.data.datasets.streets.drives import drives_of
 from fedsim.data.pixels import resize_picture
 from fedsim.data.scene_set import LabelMaps
-from fedsim.errors import DataError, FedsimError, OutputError
+from fedsim.errors import DataError, FedsimError, OutputError, SettingsError
 from fedsim.evaluation.evaluate import batches_of, count_confusion, segment
 from fedsim.evaluation.metrics import scores
+from fedsim.evaluation.views import View
 from fedsim.experiment.assembly import make_module
 from fedsim.experiment.past_run import PastRun
 from fedsim.inference import segmenter
@@ -33,6 +34,9 @@ from fedsim.record.weights import fill, read_weights, save_weights
 from fedsim.system.console import LOG
 
 RANDOM = np.random.default_rng(0)
+
+
+VIEW = View((1.0, 1.5), False, (24, 16))
 
 
 def picture(height: int, width: int) -> np.ndarray:
@@ -45,7 +49,9 @@ def picture(height: int, width: int) -> np.ndarray:
 def runs(tiny_camvid, tmp_path_factory) -> Path:
     """A run with a global model and one with its cars' own. Read only."""
     folder = tmp_path_factory.mktemp("runs")
-    for algo, more in (("avg", ["--rounds", "2", "--average-weights", "ema:0.5"]), ("local", ["--rounds", "1"])):
+    options = {"avg": ["--rounds", "2", "--average-weights", "ema:0.5", "--test-scales", "1,1.5", "--tile", "24x16"],
+               "local": ["--rounds", "1"]}
+    for algo, more in options.items():
         assert fedsim.main.main(["--data", "camvid", "--data-root", str(tiny_camvid), *more, "--width", "4",
                                  "--cars", "2", "--image-size", "32x24", "--threads", "1", "--algo", algo,
                                  "--out", str(folder / algo)]) == 0
@@ -59,7 +65,7 @@ def untrained(tmp_path) -> Segmenter:
 
 def test_labels_are_those_that_a_run_is_scored_by(runs, tiny_camvid):
     """To the bit, on noise of 48x36 and on streets of 160x120. Catches another resize, standardisation or upsampling,
-    statistics of the batch, and labels at the network's size."""
+    another view, statistics of the batch, and labels at the network's size."""
     source, model = CamVid(tiny_camvid), Segmenter.load(runs / "avg")
     run = PastRun.open(runs / "avg")
     file, = run.directory.weights()
@@ -71,7 +77,7 @@ def test_labels_are_those_that_a_run_is_scored_by(runs, tiny_camvid):
     drawn = replace(noise, images=seen, labels=LabelMaps.of(scene.label for scene in streets), names=("a", "b", "c"))
     for scenes, pictures in ((noise, [scene.image for scene in source.scenes("val")]),
                              (drawn, [scene.image for scene in streets])):
-        expected = np.concatenate([segment(flat, scenes, batch) for batch in batches_of(scenes)])
+        expected = np.concatenate([segment(flat, scenes, batch, VIEW) for batch in batches_of(scenes)])
         found = np.stack(model.labels(pictures))
         assert found.dtype == np.uint8 and np.array_equal(found, expected)
 
@@ -81,9 +87,20 @@ def test_the_averaged_model_is_the_one_that_was_scored(runs, tiny_camvid):
     last = json.loads((runs / "avg" / "metrics.jsonl").read_text().splitlines()[-1])
     model = Segmenter.load(runs / "avg" / "checkpoints" / "averaged.safetensors")
     scenes = cache.load(CamVid(tiny_camvid), "val", (32, 24))
-    assert scores(count_confusion(model, scenes, batches_of(scenes))).pixel_accuracy == (
+    assert scores(count_confusion(model, scenes, batches_of(scenes), VIEW)).pixel_accuracy == (
         last["averaged"]["pixel_accuracy"]) != last["global"]["pixel_accuracy"]
     assert model.name == "avg-averaged"
+
+
+def test_pictures_are_seen_as_the_run_was_scored_unless_something_else_is_asked_for(runs, tmp_path):
+    """Catches a view that is replaced whole, one that the network cannot see, and a damaged one of the card."""
+    assert Segmenter.load(runs / "avg").view == VIEW and Segmenter.load(runs / "avg", view={
+        "test_flip": True, "tile": "32x24"}).view == View((1.0, 1.5), True, (32, 24))
+    with pytest.raises(SettingsError, match=r"show segnet-small pictures of 4x24 pixels, which are too small"):
+        Segmenter.load(runs / "avg", view={"tile": "4x99"})
+    for wrong in ({"test_scales": 3}, {"test_flip": "yes"}, {"tile": 7}):
+        with pytest.raises(OutputError, match=r"card of .* is damaged: --t"):
+            Segmenter.load(write_model(tmp_path / "model.safetensors", card_of(**wrong)))
 
 
 def test_the_model_of_an_earlier_end_is_told(runs, tmp_path, monkeypatch):
