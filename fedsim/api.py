@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -85,18 +85,20 @@ class Result:
         return self.directory / "report" / "index.html"
 
 
-def load(path: str | Path, device: str = "auto", trust: str | type[nn.Module] | Callable[..., nn.Module] | None = None
-         ) -> Segmenter:
+def load(path: str | Path, device: str = "auto",
+         trust: str | type[nn.Module] | Callable[..., nn.Module] | None = None,
+         view: Mapping[str, Any] | None = None) -> Segmenter:
     """Load a trained model that segments pictures of any size.
 
     path: a run's directory, or a .safetensors file that a run has written. device: "auto", "cpu" or "cuda". trust: the
-    network of your own that the model may import, as MODULE:NAME, or the class itself. Raises UserError if there is no
-    model, the model is damaged or needs code that is not trusted, or there is no such device.
+    network of your own that the model may import, as MODULE:NAME, or the class itself. view: `test_scales`, `test_flip`
+    and `tile`, if pictures are to be seen otherwise than when the run was scored. Raises UserError if there is no
+    model, the model is damaged, needs code that is not trusted or cannot see such a view, or there is no such device.
     """
     if device not in CHOICES["device"]:
         raise SettingsError(f"device is {device!r}; choose from {', '.join(CHOICES['device'])}")
     trusted = trust if isinstance(trust, str) or trust is None else name_of(trust)
-    return Segmenter.load(Path(path), choose_device(Place(), device), () if trusted is None else (trusted,))
+    return Segmenter.load(Path(path), choose_device(Place(), device), () if trusted is None else (trusted,), view or {})
 
 
 def _runs(make: Callable[P, Settings]) -> Callable[P, Result]:

@@ -43,7 +43,7 @@ def command(root, out=None, **others) -> list[str]:
     """others: settings by name; those that are None are left out."""
     settings = {"algo": "scaffold", "data": "camvid", "data_root": root, "cars": 5, "rounds": ROUNDS, "batch_size": 2,
                 "participation": 0.6, "lr_schedule": "constant", "image_size": "32x24", "width": 4, "threads": 1,
-                "batchnorm": "local-statistics",
+                "batchnorm": "local-statistics", "test_flip": True,
                 "average_weights": None if others.get("algo") == "local" else "ema:0.5",
                 **({} if out is None else {"out": out}), **others}
     return to_words({name: value for name, value in settings.items() if value is not None})
@@ -205,7 +205,8 @@ def test_a_longer_cosine_is_another_and_warned_of(run, play, tiny_camvid, tmp_pa
 @pytest.mark.parametrize(("name", "value"), [
     ("lr", 0.3), ("seed", 1), ("algo", "avg"), ("cars", 4), ("threads", 2), ("partition", "iid"), ("width", 8),
     ("participation", 1.0), ("batchnorm", "local"), ("local_epochs", "2"), ("aggregator", "median"),
-    ("lr_schedule", "cosine"), ("image_size", "48x36"), ("eval_split", "train"), ("weighting", "images")])
+    ("lr_schedule", "cosine"), ("image_size", "48x36"), ("eval_split", "train"), ("weighting", "images"),
+    ("test_scales", "2"), ("average_weights", "ema:0.9")])
 def test_what_would_change_the_result_is_refused_by_name(run, refused, name, value):
     """Catches a setting that is ignored, or taken."""
     option, before = "--" + name.replace("_", "-"), fingerprint(run)

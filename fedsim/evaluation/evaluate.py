@@ -65,9 +65,10 @@ def predict(model: Network, scene_set: SceneSet, indices: np.ndarray,
         logits = view.logits(model.module, pictures)
         for positions in _alike(scene_set, indices[here], logits.shape[1]):
             labels = scene_set.labels.stack(indices[here][positions])
-            own = logits if len(positions) == len(logits) else logits[upload(torch.from_numpy(positions), logits.device)]
+            alike = logits if len(positions) == len(logits) else logits[
+                upload(torch.from_numpy(positions), logits.device)]
             yield Predicted(positions + here.start,
-                            F.interpolate(own, labels.shape[1:], mode="bilinear", align_corners=False), labels)
+                            F.interpolate(alike, labels.shape[1:], mode="bilinear", align_corners=False), labels)
 
 
 def _alike(scene_set: SceneSet, indices: np.ndarray, classes: int) -> Iterator[np.ndarray]:

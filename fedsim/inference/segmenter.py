@@ -20,7 +20,7 @@ from fedsim.models.card import ModelCard
 from fedsim.own_code import is_own
 from fedsim.record.run_directory import find_weights
 from fedsim.record.weights import fill, read_weights
-from fedsim.settings.viewing import check_view, read_view
+from fedsim.settings.viewing import NAMES, check_view, read_view
 from fedsim.system.paths import read_path
 from fedsim.system.process import use_defaults
 
@@ -144,6 +144,8 @@ def _view_of(card: ModelCard, file: Path, asked: Mapping[str, Any]) -> View:
         read_view(card.settings)
     except SettingsError as error:
         raise OutputError(f"the model card of {file} is damaged: {error}; get the file anew") from error
+    if unknown := [name for name in asked if name not in NAMES]:
+        raise SettingsError(f"a view has no setting {unknown[0]!r}; known are {', '.join(NAMES)}")
     view = read_view({**card.settings, **asked})
     check_view(view, card.model, card.input_size)
     return view

@@ -319,6 +319,14 @@ def test_csv_has_a_line_a_run_and_a_line_an_algorithm(comparison):
     assert rows[1]["final_miou_n"] == "2" and rows[2]["mb_to_target_n"] == "0"
 
 
+def test_rows_that_are_scored_with_different_views_are_told():
+    """Catches a view that only one row has, which is no setting that differs, and a warning where all have the same."""
+    for more, differ in (({"tile": "16x16"}, True), ({"test_flip": True}, True), ({"test_scales": "1.0"}, False)):
+        rows = rows_of([trial(0.1, 0.5), trial(0.1, 0.5, algo="prox", **more)])
+        said = " ".join(warnings(Comparison(rows, CLASSES, ["Road"], 0.5)))
+        assert ("scored with different views of the pictures" in said) == differ
+
+
 @pytest.mark.parametrize(("model", "column"), [("mean_of_cars", "mean of cars"), ("averaged", "averaged")])
 def test_a_model_beside_theta_is_a_column_of_those_comparisons_that_scored_it(comparison, model, column):
     """Catches the score of theta in its place, and a row without it that counts as 0."""

@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from segmenters import card_of, write_model
 
+import fedsim
 import fedsim.main
 from fedsim.data import cache
 from fedsim.data.datasets.camvid import CamVid
@@ -98,6 +99,8 @@ def test_pictures_are_seen_as_the_run_was_scored_unless_something_else_is_asked_
         "test_flip": True, "tile": "32x24"}).view == View((1.0, 1.5), True, (32, 24))
     with pytest.raises(SettingsError, match=r"show segnet-small pictures of 4x24 pixels, which are too small"):
         Segmenter.load(runs / "avg", view={"tile": "4x99"})
+    with pytest.raises(SettingsError, match=r"a view has no setting 'flip'; known are test_scales"):
+        fedsim.load(runs / "avg", view={"flip": True})
     for wrong in ({"test_scales": 3}, {"test_flip": "yes"}, {"tile": 7}):
         with pytest.raises(OutputError, match=r"card of .* is damaged: --t"):
             Segmenter.load(write_model(tmp_path / "model.safetensors", card_of(**wrong)))
