@@ -123,7 +123,6 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
     check_crop(settings, size)
     check_view(view, settings.model, size)
     measures = settings.average_weights is not None or NORM_RULES[settings.batchnorm or "recalibrate"].recalibrates
-
     start = world.together(lambda: _find_start(settings, source.classes, size))
 
     def build() -> nn.Module:
