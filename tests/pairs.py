@@ -102,7 +102,9 @@ class Case:
         self.begun_with: list[str] = []  # the command that made the run directory
 
     def play(self) -> Outcome:
-        """Play both runs, stage by stage, and compare them. A cosine is another one after a run is prolonged."""
+        """Play both runs, stage by stage, and compare them. A cosine is another one after a run is prolonged, and so is
+        the mean of a share of the rounds.
+        """
         stages = [self.rounds]
         if self.chosen["lr_schedule"] == "cosine" and self.chance.random() < 0.3:
             stages.insert(0, self.chance.randint(1, self.rounds))
@@ -143,7 +145,8 @@ class Case:
                    if name not in ("rounds", "data_root") and chance.random() < 0.15}
         if "data_root" in self.chosen and chance.random() < 0.1:
             changes["data_root"] = f"{self.chosen['data_root']}-moved"
-        if occasions and self.chosen["lr_schedule"] == "constant" and chance.random() < 0.5:
+        by_rounds = self.chosen["lr_schedule"] != "constant" or "swa" in str(self.chosen.get("average_weights"))
+        if occasions and not by_rounds and chance.random() < 0.5:
             changes["rounds"] = chance.randint(1, self.rounds)
         return Leg(chance.choice(["resume", "resume", "config", "auto", "again"]), ranks, changes, fall)
 
