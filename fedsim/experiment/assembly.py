@@ -1,6 +1,7 @@
 """Put a run together from its settings: scenes, cars, network, federation."""
 
 import platform
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from logging import Logger
 from pathlib import Path
@@ -20,7 +21,7 @@ from fedsim.data.partition.schemes import Shard
 from fedsim.data.scene_set import SceneSet
 from fedsim.distributed.world import World
 from fedsim.errors import SettingsError
-from fedsim.evaluation.views import PLAIN, View
+from fedsim.evaluation.views import PLAIN, Size, View
 from fedsim.experiment.algorithm_trial import check_algorithm
 from fedsim.experiment.checks import check_cars, check_crop, warnings
 from fedsim.experiment.dealing import alpha_of, cars_of, deal, source_of
@@ -122,16 +123,13 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
     trained_size = settings.crop_size() or size
     check_crop(settings, size)
     check_view(view, settings.model, size)
-    measures = settings.average_weights is not None or NORM_RULES[settings.batchnorm or "recalibrate"].recalibrates
     start = world.together(lambda: _find_start(settings, source.classes, size))
 
     def build() -> nn.Module:
         return _change_start(settings, make_module(settings, len(source.classes), size), start)
 
     shown = view.sizes(size) if is_own(settings.model) else view.sizes(size)[-1:]
-    module = world.together(lambda: [  # the network is the same at all sizes
-        check_network(settings.model, build, len(source.classes), one, world.device, measures, settings.aux_weight)
-        for one in dict.fromkeys((*shown, trained_size))][-1])
+    module = world.together(lambda: _try_network(settings, build, len(source.classes), (*shown, trained_size), world))
     losses = world.together(lambda: find_losses(settings, len(source.classes), world.device))
     dealt = deal(settings, source, cars, world, log)
     shards = dealt.shards
@@ -224,6 +222,14 @@ def _find_start(settings: Settings, classes: ClassTable, size: tuple[int, int]) 
     if settings.init is None:
         return None
     return find_start(settings.init, lambda number: make_module(settings, number, size), classes.names)
+
+
+def _try_network(settings: Settings, build: Callable[[], nn.Module], classes: int, sizes: Sequence[Size],
+                 world: World) -> nn.Module:
+    """Return the network, which is the same at all sizes, after a trial at each of them. Raises SettingsError."""
+    measures = settings.average_weights is not None or NORM_RULES[settings.batchnorm or "recalibrate"].recalibrates
+    return [check_network(settings.model, build, classes, size, world.device, measures, settings.aux_weight)
+            for size in dict.fromkeys(sizes)][-1]
 
 
 def _change_start(settings: Settings, module: nn.Module, start: Start | None) -> nn.Module:
