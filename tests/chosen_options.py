@@ -108,7 +108,7 @@ VALUES: Mapping[str, tuple[Any, ...]] = {
     "warmup": (0, 1, 3), "lr_floor": (0.1, 0.5), "clip_gradient": (0.1, 1), "label_smoothing": (0.1, 0.5),
     "loss": ("ohem", "focal", "dice+lovasz", "0.5*lovasz", OWN_LOSS), "loss_option": ("gamma=1", "keep=0.5", "tilt=2"),
     "average_weights": ("ema:0.9", "swa:0.5"), "test_scales": ("0.75,1", "1.5", "0.1"), "test_flip": (True, False),
-    "tile": ("16x16", "20x999", "1x1"),
+    "tile": ("16x16", "20x999", "1x1"), "precision": ("float32", "bf16", "fp16"),
     "aux_weight": (0, 0.25, 1), "init": ("split", "split", "nowhere"), "freeze": ("encoder", "decoder.0", "nowhere"),
 }
 # What a value of a setting needs beside it, so that most of the combinations can be played.

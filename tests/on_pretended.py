@@ -28,6 +28,7 @@ from fedsim.federation.federation import Federation
 from fedsim.federation.local_training import LocalTraining, train_locally
 from fedsim.federation.measuring import measure_statistics
 from fedsim.federation.optimizers import Adam
+from fedsim.federation.precision import LossScale
 from fedsim.federation.rounds import initial_state, run_round
 from fedsim.federation.scoring import models, score
 from fedsim.federation.state import State
@@ -63,6 +64,7 @@ def main() -> None:
                        for name in ("scaffold", "admm-own", "fedbn")}
     said["sum"], said["room"] = _count_sum(), _find_room()
     _play_others()
+    said["step"]["fp16"] = _scale_losses()
     said["upsampled"] = _upsample()
     print(json.dumps(said))
 
@@ -153,6 +155,16 @@ def _find_room() -> list:
             kept = first.memories[0]
             places.append("files" if federation.memories.folder else kept.w.device.type)
     return [len({*digests}) == 1, places]
+
+
+def _scale_losses() -> int:
+    scaling, gradient = LossScale(DEVICE), torch.ones(3, device=DEVICE)
+
+    def step() -> None:
+        scaling.raise_(gradient.sum())
+        scaling.lower_(gradient)
+
+    return pretended.count(step)
 
 
 def _upsample() -> list[str]:

@@ -28,6 +28,7 @@ from fedsim.experiment.dealing import alpha_of, cars_of, deal, source_of
 from fedsim.experiment.identity import config, current_versions
 from fedsim.experiment.loss_trial import find_losses
 from fedsim.experiment.network_trial import check_network
+from fedsim.experiment.precision_trial import check_precision
 from fedsim.experiment.starting import Start, find_start, tell
 from fedsim.experiment.watched import watch
 from fedsim.federation.attacks import Attack, Mislabelled, hostile_cars
@@ -40,6 +41,7 @@ from fedsim.federation.local_work import Epochs, LocalWork, PartOfEpoch, Steps, 
 from fedsim.federation.memories import make_memories
 from fedsim.federation.optimizers import SGD, Adam
 from fedsim.federation.participation import place_cars
+from fedsim.federation.precision import Precision
 from fedsim.federation.scoring import Score, score
 from fedsim.federation.state import State
 from fedsim.losses.class_weights import class_counts, class_weights
@@ -76,7 +78,7 @@ class Experiment:
             "platform": platform.platform(),
             "device": str(world.device), "accelerators": [own.kind for own in world.hardware if own.is_gpu],
             "backend": world.backend, "backend_reason": world.backend_reason,
-            "ranks": world.size, "threads": world.threads,
+            "ranks": world.size, "threads": world.threads, "precision": self.federation.training.precision.name,
             "data": self.dealt.fingerprints,
             "parameters": self.federation.model.parameters.numel(),
             "statistics": self.federation.model.statistics.numel(),
@@ -129,7 +131,8 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
         return _change_start(settings, make_module(settings, len(source.classes), size), start)
 
     shown = view.sizes(size) if is_own(settings.model) else view.sizes(size)[-1:]
-    module = world.together(lambda: _try_network(settings, build, len(source.classes), (*shown, trained_size), world))
+    module = world.together(
+        lambda: _try_network(settings, build, len(source.classes), (*shown, trained_size), world, log))
     losses = world.together(lambda: find_losses(settings, len(source.classes), world.device))
     dealt = deal(settings, source, cars, world, log)
     shards = dealt.shards
@@ -225,11 +228,18 @@ def _find_start(settings: Settings, classes: ClassTable, size: tuple[int, int]) 
 
 
 def _try_network(settings: Settings, build: Callable[[], nn.Module], classes: int, sizes: Sequence[Size],
-                 world: World) -> nn.Module:
-    """Return the network, which is the same at all sizes, after a trial at each of them. Raises SettingsError."""
+                 world: World, log: Logger) -> nn.Module:
+    """Return the network, which is the same at all sizes, after a trial at each of them. Raises SettingsError.
+
+    The last size is that of training.
+    """
     measures = settings.average_weights is not None or NORM_RULES[settings.batchnorm or "recalibrate"].recalibrates
-    return [check_network(settings.model, build, classes, size, world.device, measures, settings.aux_weight)
-            for size in dict.fromkeys(sizes)][-1]
+    module = [check_network(settings.model, build, classes, size, world.device, measures, settings.aux_weight)
+              for size in dict.fromkeys(sizes)][-1]
+    slower = check_precision(settings.precision or "float32", settings.model, build, sizes[-1], world.device)
+    if slower:
+        log.warning("%s", slower)
+    return module
 
 
 def _change_start(settings: Settings, module: nn.Module, start: Start | None) -> nn.Module:
@@ -312,4 +322,4 @@ def _make_training(settings: Settings, algorithm: Algorithm, duty: Duty, criteri
         settings.augment, Frame(settings.crop_size(), settings.scales(), settings.colour_jitter)),
                          settings.seed, _momentum_rule(settings, algorithm), classes, duty.measured_batches,
                          AUX_WEIGHT if settings.aux_weight is None else settings.aux_weight, settings.clip_gradient,
-                         duty.accumulate)
+                         duty.accumulate, Precision(settings.precision or "float32"))

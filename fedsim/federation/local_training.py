@@ -12,6 +12,7 @@ from fedsim.data.car_scenes import CarScenes
 from fedsim.evaluation.metrics import Tally, keep_classes
 from fedsim.federation.local_work import LocalWork, Turn, count_batches
 from fedsim.federation.optimizers import SGD, Adam, Momentum
+from fedsim.federation.precision import FLOAT32, Precision, Scaling
 from fedsim.losses.criterion import Criterion
 from fedsim.models.flat import FlatModel
 from fedsim.models.outputs import Outputs, upsample
@@ -39,6 +40,7 @@ class LocalTraining:
     aux_weight: float = 0.0  # of the loss of each of a network's auxiliary logits
     clip_gradient: float | None = None  # the longest gradient of a step; None sets no bound
     accumulate: int = 1  # batches of a step
+    precision: Precision = FLOAT32  # of the network
 
     @property
     def step_scenes(self) -> int:
@@ -57,7 +59,8 @@ class LocalTraining:
         """Return the number of pictures that a car with `images` scenes trains on in a round, counted each time."""
         return self.work.pictures(self.turn(images, round_number, car))
 
-    def add_gradient(self, model: FlatModel, images: Tensor, labels: Tensor, tally: Tally | None) -> Tensor:
+    def add_gradient(self, model: FlatModel, images: Tensor, labels: Tensor, tally: Tally | None,
+                     scaling: Scaling) -> Tensor:
         """Add the gradient of a step's loss to the model's, batch by batch. Return the loss, and count predictions.
 
         images: (B, 3, H, W) and labels: (B, H, W) of all scenes of the step. The batches are as few and as equal as can
@@ -65,8 +68,8 @@ class LocalTraining:
         """
         number = count_batches(len(images), self.batch_size)
         if number <= 1:
-            loss, logits = self.loss(model.module(images), labels)
-            loss.backward()
+            loss, logits = self.loss(self.precision.compute(model.module, images), labels)
+            scaling.raise_(loss).backward()
             _count(tally, labels, logits)
             return loss.detach()
         batches = [*zip(images.tensor_split(number), labels.tensor_split(number), strict=True)]
@@ -74,9 +77,9 @@ class LocalTraining:
         shares = (weights / weights.sum().clamp(min=1e-30)).to(images.dtype)
         total = torch.zeros_like(shares[0])
         for (pictures, own), share in zip(batches, shares, strict=True):
-            loss, logits = self.loss(model.module(pictures), own)
+            loss, logits = self.loss(self.precision.compute(model.module, pictures), own)
             loss = loss * share
-            loss.backward()
+            scaling.raise_(loss).backward()
             _count(tally, own, logits)
             total += loss.detach()
         return total
@@ -119,13 +122,15 @@ def train_locally(model: FlatModel, scenes: CarScenes, training: LocalTraining, 
     seed_torch(training.seed, "model", round_number, car)
     augment = training.augmentation(training.seed, round_number, car)
     steps = training.optimizer.start(momentum, model.decays)  # type: ignore[arg-type]  # the optimiser's own kind
+    scaling = training.precision.scaling(model.device)
     losses: list[Tensor] = []
     gradient_norms: list[Tensor] = []
     tally = Tally(training.classes, model.device) if training.classes else None
     for positions in training.work.positions(training.turn(len(scenes), round_number, car)):
         images, labels = scenes.batch(positions, augment)
         model.gradient.zero_()
-        losses.append(training.add_gradient(model, images, labels, tally))
+        losses.append(training.add_gradient(model, images, labels, tally, scaling))
+        scaling.lower_(model.gradient)
         gradient_norms.append(torch.linalg.vector_norm(model.theta_gradient))
         if training.clip_gradient is not None:
             _shorten(model.gradient, training.clip_gradient)

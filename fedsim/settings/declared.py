@@ -124,6 +124,10 @@ class Declared:
     loss_option: Mapping[str, Any] = field(default_factory=dict, hash=False, metadata={
         "theme": "Local training", "choices": (), "suggests": (), "metavar": "NAME=VALUE",
         "help": f"Option of the loss: {LOSS_OPTIONS}, or an argument of your own; may be given several times."})
+    precision: str | None = setting("Local training", None,
+        "Numbers that the network computes with in training: float32, or 16 bits in convolutions and products, bf16 or "
+        "fp16. All that is kept, sent and scored is float32. Default: float32.",
+        choices=("float32", "bf16", "fp16"))
     label_smoothing: float = setting("Local training", 0.0,
         "Share of a label that is spread over all classes in training, at least 0 and below 1.")
     augment: str = setting("Local training", "flip",

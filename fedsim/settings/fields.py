@@ -30,6 +30,8 @@ class CommonSettings(Declared):
             if one.name not in FLAGGED:  # `_spread_options` reads the options of methods
                 object.__setattr__(self, one.name, convert(one, getattr(self, one.name)))
         object.__setattr__(self, "algo", registry.short_name(self.algo))
+        if self.precision == "float32":  # as without it: runs from before there was a choice go on
+            object.__setattr__(self, "precision", None)
         object.__setattr__(self, "loss", write_terms(read_terms(self.loss)))
         self._spread_options()
         for name, allowed in CHOICES.items():
