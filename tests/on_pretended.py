@@ -27,13 +27,14 @@ from fedsim.federation.attacks import Attack, Mislabelled
 from fedsim.federation.federation import Federation
 from fedsim.federation.local_training import LocalTraining, train_locally
 from fedsim.federation.measuring import measure_statistics
-from fedsim.federation.optimizers import Adam
+from fedsim.federation.optimizers import SGD, Adam
 from fedsim.federation.precision import LossScale
 from fedsim.federation.rounds import initial_state, run_round
 from fedsim.federation.scoring import models, score
 from fedsim.federation.state import State
 from fedsim.losses import LOSSES
 from fedsim.losses.criterion import Criterion
+from fedsim.losses.own import OwnLoss
 from fedsim.models.outputs import upsample
 from fedsim.record.checkpoints import Checkpoints
 from fedsim.record.weights import save_weights, weights_of
@@ -43,6 +44,7 @@ DEVICE = pretended.begin()
 scenery.CPU = DEVICE
 WEIGHTS = torch.linspace(0.5, 2, scenery.CLASSES)
 scenery.criterion = lambda: Criterion(WEIGHTS.to(DEVICE))
+OWN = OwnLoss("torch.nn:CrossEntropyLoss", {})
 WORLD = World(Place(), DEVICE, "nccl", "pretended", 1)
 CARS = 1, 2  # in the rounds that are compared
 METHODS: dict[str, tuple[Algorithm, dict]] = {
@@ -81,6 +83,9 @@ def _trainings() -> list[tuple[str, LocalTraining, type[CarScenes]]]:
             *((name, replace(plain, criterion=Criterion(WEIGHTS.to(DEVICE), losses=((1.0, loss()),))), CarScenes)
               for name, loss in LOSSES.items()),
             ("adamw", replace(plain, optimizer=Adam(0.1, decoupled=True), clip_gradient=0.1), CarScenes),
+            ("own", replace(plain, criterion=Criterion(WEIGHTS.to(DEVICE), 0.1, ((1.0, OWN),))), CarScenes),
+            ("accumulate", replace(plain, accumulate=2), CarScenes),
+            ("nesterov", replace(plain, optimizer=SGD(0.9, nesterov=True)), CarScenes),
             ("momentum", scenery.training(momentum=0.9), CarScenes)]
 
 
