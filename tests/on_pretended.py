@@ -22,8 +22,10 @@ from fedsim.data.augment import Frame, augmentation
 from fedsim.data.car_scenes import CarScenes
 from fedsim.distributed.devices import Place, compute_alike
 from fedsim.distributed.world import World
+from fedsim.evaluation.views import PLAIN, View
 from fedsim.experiment.room import make_room
 from fedsim.federation.attacks import Attack, Mislabelled
+from fedsim.federation.averaging import Ema
 from fedsim.federation.federation import Federation
 from fedsim.federation.local_training import LocalTraining, train_locally
 from fedsim.federation.measuring import measure_statistics
@@ -62,6 +64,8 @@ def main() -> None:
         said["round"][name] = few - CARS[0] * said["car"][name]
     for name in ("admm-own", "local", "fedbn"):
         said["batch"][name] = _waits_of_batch(_federation(METHODS[name][0], [4, 4], METHODS[name][1]))
+    said["batch"]["averaged"] = _waits_of_batch(_federation(FedADMM(), [4, 4], {"average": Ema(0.5)}))
+    said["batch"]["view"] = _waits_of_batch(_federation(FedADMM(), [4, 4], {}), View((0.75, 1.0), True, (16, 16)))
     said["resumed"] = {name: _is_resumed(_federation(METHODS[name][0], [4, 4], METHODS[name][1]))
                        for name in ("scaffold", "admm-own", "fedbn")}
     said["sum"], said["room"] = _count_sum(), _find_room()
@@ -107,15 +111,15 @@ def _count_round(algorithm: Algorithm, sizes: list[int], others: dict) -> int:
     return pretended.count(lambda: run_round(federation, state))
 
 
-def _waits_of_batch(federation: Federation) -> float:
+def _waits_of_batch(federation: Federation, view: View = PLAIN) -> float:
     state = run_round(federation, initial_state(federation)).state
-    one, three = (_count(federation, state, scenes) for scenes in (8, 24))
+    one, three = (_count(federation, state, scenes, view) for scenes in (8, 24))
     return (three - one) / 2 / (len(federation.fleet.cars) if federation.has_own_models else 1)
 
 
-def _count(federation: Federation, state: State, scenes: int) -> int:
+def _count(federation: Federation, state: State, scenes: int, view: View) -> int:
     scene_set = scenery.scene_set(scenes)
-    return pretended.count(lambda: score(federation, state, scene_set, scenery.criterion()))
+    return pretended.count(lambda: score(federation, state, scene_set, scenery.criterion(), view))
 
 
 def _is_resumed(federation: Federation) -> bool:

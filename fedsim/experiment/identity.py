@@ -71,7 +71,7 @@ def check_same(path: Path, world: World, dealt: Dealt, settings: Settings) -> li
     rounds_before, has_ended = earlier.settings.rounds, earlier.has_ended()
     warnings = [f"{name} was {was} and is {is_now}: the last digits of results may change"
                 for name, is_now in current_versions().items() if (was := versions.get(name)) != is_now]
-    warnings += _other_gpus(environment.get("accelerators"), [own.kind for own in world.hardware if own.is_gpu])
+    warnings += other_gpus(environment.get("accelerators"), [own.kind for own in world.hardware if own.is_gpu])
     if settings.rounds > rounds_before and rounds_before % settings.evaluate_every and has_ended:
         warnings.insert(0, f"round {rounds_before} was scored because it was the last: a run of {settings.rounds} "
                         f"rounds from the start has no score there (--evaluate-every {settings.evaluate_every})")
@@ -84,7 +84,7 @@ def check_same(path: Path, world: World, dealt: Dealt, settings: Settings) -> li
     return warnings
 
 
-def _other_gpus(before: Any, now: list[str]) -> list[str]:
+def other_gpus(before: Any, now: list[str]) -> list[str]:
     """Return a warning if a run goes on with GPUs of other kinds. before: of every rank, as environment.json has it."""
     was = sorted({str(kind) for kind in before}) if isinstance(before, list) else []
     if not was or was == sorted(set(now)):
