@@ -26,7 +26,7 @@ SCENES = {"train": [5, 4, 3, 4, 2], "val": [3], "test": [2]}  # of each drive
 NERVOUS = {"ROUNDS": 1, "GROWTH": 0.0}  # the guard of divergence sees trouble in any round that grows
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL, signal.SIGKILL, signal.SIGUSR1)
 # Tags of rounds that are scored.
-OF_SCORES = re.compile(r"/(result/.*|loss|miou|pixel_accuracy|panel|(class_iou|drive_miou)/.*)$")
+OF_SCORES = re.compile(r"/(result/.*|(averaged_)?(loss|miou)|pixel_accuracy|panel|(class_iou|drive_miou)/.*)$")
 NEAR = ("", "", "", "metrics.jsonl", "checkpoints", "config.toml", "environment.json", "report")
 GUARD = "fedsim.federation.divergence."
 
