@@ -3,7 +3,7 @@
 import hashlib
 import json
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from fedsim.version import __version__
 # Settings that decide how long and where a run continues, but not what it computes. The data's own digests tell
 # whether it is the same data.
 FREE = ("rounds", "backend", "timeout", "car_states", "evaluate_every", "checkpoint_every", "device", "data_root")
+# Settings that came after runs of this version had been stopped: at their defaults, such runs go on with them.
+LATER = ("accumulate", "loss", "nesterov")
 ENVIRONMENT = {"device": str, "data": dict, "versions": dict}  # the parts of environment.json that are compared
 
 
@@ -41,7 +43,9 @@ def current_versions() -> dict[str, str]:
 def identity(settings: Settings, dealt: Dealt, start: Start | None, device: str) -> str:
     """Return a digest of all that decides a run's state, however it is scored. Every checkpoint carries it."""
     others = (*FREE, *NAMES_OF_VIEW, "partition", "init")
-    values = {name: value for name, value in config(settings).items() if name not in others}
+    defaults = {one.name: one.default for one in fields(Settings) if one.name in LATER}
+    values = {name: value for name, value in config(settings).items()
+              if name not in others and defaults.get(name) != value}
     if start is not None:
         values["init"] = start.digest
     names = dealt.train_set.names
