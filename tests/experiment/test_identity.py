@@ -12,8 +12,9 @@ from fedsim.settings.viewing import NAMES
 # Settings that checkpoints of this format have had at their defaults from the beginning.
 FIRST = {
     "algo", "aggregator", "attackers", "augment", "batch_size", "car_failures", "class_weights", "colour_jitter",
-    "data", "label_smoothing", "local_epochs", "lr", "lr_floor", "lr_schedule", "model", "momentum", "momentum_across_rounds",
-    "norm", "on_divergence", "optimizer", "participation", "partition", "seed", "warmup", "weight_decay"}
+    "data", "label_smoothing", "local_epochs", "lr", "lr_floor", "lr_schedule", "model", "momentum",
+    "momentum_across_rounds", "norm", "on_divergence", "optimizer", "participation", "partition", "seed", "warmup",
+    "weight_decay"}
 
 
 def identity_of(settings: Settings) -> str:
