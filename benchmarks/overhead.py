@@ -87,8 +87,10 @@ def fedsim_rounds(options: argparse.Namespace) -> dict[str, float]:
     from fedsim.federation.rounds import initial_state, run_round
     from fedsim.settings.fields import Settings
     from fedsim.settings.methods import make_methods
+    from fedsim.system.allocator import keep_freed_memory
     from fedsim.system.console import SILENT
 
+    keep_freed_memory()  # as every program of fedsim does
     settings = Settings(algo="avg", cars=CARS, model=options.model, image_size=options.image_size, threads=1)
     federation = assemble(settings, make_methods(settings), World.join(threads=1), SILENT).federation
     state = run_round(federation, initial_state(federation)).state

@@ -1,11 +1,13 @@
 """python -m fedsim: the same as the console script `fedsim`."""
 
+from fedsim.system.allocator import keep_freed_memory
 from fedsim.system.program import prepare_program
 
 
 def main() -> None:
-    """Run a command, prepared for signals from the first import on."""
+    """Run a command, prepared for signals from the first import on, and with memory that is kept."""
     prepare_program()
+    keep_freed_memory()
     from fedsim.cli import main as run_command  # imported late: it takes long enough to be interrupted
 
     run_command()
