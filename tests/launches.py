@@ -8,6 +8,7 @@ the same place each time.
 import multiprocessing
 import os
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,9 @@ FILE_EVENTS = ("open", "os.rename", "os.remove", "os.mkdir")
 SECONDS = 120.0  # after which a launch hangs
 GRACE = 3.0  # seconds that ranks outlive one that has failed
 COUNTED = "occasions: "
+PRELOADED = ["__main__", "launches", "fedsim.main", "fedsim.experiment.journal", "fedsim.report.run",
+             "fedsim.report.run_figures"]
+ROOT = Path(__file__).parent.parent
 FORKS = multiprocessing.get_context("forkserver")
 
 
@@ -48,8 +52,7 @@ def launch(arguments: Sequence[str], folder: Path, out: Path, *, ranks: int = 1,
     torchrun gives it to its ranks; "" for a launch without torchrun. before: attributes of modules, as
     "package.module.NAME", that have other values in these processes.
     """
-    FORKS.set_forkserver_preload(["__main__", "launches", "fedsim.main", "fedsim.experiment.journal",
-                                  "fedsim.report.run", "fedsim.report.run_figures"])
+    FORKS.set_forkserver_preload(PRELOADED)
     common = {"LOCAL_WORLD_SIZE": ranks, "WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(),
               "TORCHELASTIC_RUN_ID": name} if ranks > 1 or name else {}
     places = [{key: str(value) for key, value in common.items()}
@@ -64,6 +67,41 @@ def launch(arguments: Sequence[str], folder: Path, out: Path, *, ranks: int = 1,
     texts, _, counts = zip(*(log.read_text(errors="replace").partition(COUNTED) for log in logs), strict=True)
     assert fall or len({*statuses}) == 1, f"ranks end with {statuses}: {texts}"
     return Ended(min(statuses), "".join(texts), int(counts[0] or 0))
+
+
+def type_command(words: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Type `fedsim` and these words in a folder, without figures and pages. Runs that it starts import all anew."""
+    FORKS.set_forkserver_preload(PRELOADED)
+    files = [folder / name for name in ("typed.out", "typed.err")]
+    process = FORKS.Process(target=_type, args=([*words], folder, files, dict(os.environ)))
+    process.start()
+    process.join(SECONDS)
+    assert process.exitcode is not None, f"{words} hangs"
+    return subprocess.CompletedProcess(words, process.exitcode, *(file.read_text() for file in files))
+
+
+def _type(words: list[str], folder: Path, files: list[Path], environment: dict[str, str]) -> None:
+    """Be the console script, in a process of its own."""
+    _redirect(*files)
+    os.environ.clear()
+    os.environ.update(environment | {"PYTHONPATH": str(ROOT)})
+    os.chdir(folder)
+    sys.path.insert(0, "")  # as `python -m fedsim` does, for modules in the folder
+    sys.argv = ["fedsim", *words]
+    import torch
+
+    from fedsim.cli import main
+
+    torch.set_num_threads(1)
+    draw_nothing(setattr)
+    main()
+
+
+def _redirect(out: Path, err: Path) -> None:
+    """Let stdout and stderr of this process be files."""
+    for number, path in ((1, out), (2, err)):
+        with open(path, "wb", buffering=0) as file:
+            os.dup2(file.fileno(), number)
 
 
 def free_port() -> int:
@@ -90,9 +128,7 @@ def _wait(processes: Sequence[Any]) -> list[int]:
 def _play(arguments: list[str], folder: Path, out: Path, place: dict[str, str], log: Path, before: dict[str, Any],
           fall: Fall | None) -> None:
     """Be a rank, in a process of its own."""
-    with open(log, "wb", buffering=0) as file, open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+    _redirect(Path(os.devnull), log)
     os.environ.update({"TORCHELASTIC_USE_AGENT_STORE": "False"} | place)
     os.chdir(folder)
     import torch

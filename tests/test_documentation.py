@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from commandline import parse
+from launches import type_command
 
 from fedsim.main import main
 from fedsim.settings.registry import NAMES
@@ -52,12 +53,6 @@ def test_documented_runs_work(line, tiny_camvid, tmp_path):
     assert (tmp_path / "run" / "report" / "segmentation.png").exists()
 
 
-def console(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """The console script in a folder."""
-    return subprocess.run([sys.executable, "-m", "fedsim", *words], cwd=folder, capture_output=True, text=True,
-                          timeout=300, env=os.environ | {"PYTHONPATH": str(ROOT)})
-
-
 def with_data(folder: Path, camvid: Path) -> Path:
     """The folder, in which a tiny CamVid lies where `fedsim data fetch` would put it."""
     (folder / "data").mkdir()
@@ -97,7 +92,7 @@ def play_mentioned(words: list[str], folder: Path, camvid: Path) -> None:
         algo = Path(path).name if Path(path).name in NAMES else "admm"
         data = ["--data", "camvid", "--data-root", str(camvid)]
         begun = ["--algo", algo, *data, *own, *shortened(own), "--quiet", "--out", str(folder / path)]
-        assert console(["run", *begun], folder).returncode == 0 if own else main(begun) == 0
+        assert type_command(["run", *begun], folder).returncode == 0 if own else main(begun) == 0
 
 
 def of_command(*names: str) -> list[str]:
@@ -108,7 +103,7 @@ def of_command(*names: str) -> list[str]:
 def test_documented_runs_of_the_console_script_work(line, tiny_camvid, tmp_path):
     words = typed(line)
     play_mentioned(words, tmp_path, tiny_camvid)
-    done = console([*words, *([] if "--resume" in words else shortened(words))], with_data(tmp_path, tiny_camvid))
+    done = type_command([*words, *([] if "--resume" in words else shortened(words))], with_data(tmp_path, tiny_camvid))
     assert done.returncode == 0, done.stdout + done.stderr
     assert list(tmp_path.glob("runs/*/report/index.html"))
 
@@ -121,7 +116,7 @@ def test_documented_comparisons_work(line, tiny_camvid, tmp_path):
     if "--algos" in words:
         words += ["--data", "camvid", "--data-root", str(tiny_camvid), "--eval-split", "val", *SHORT, "--seeds", "1",
                   "--jobs", "2", *(["--lrs", "0.1,0.2"] if "--lrs" in words else [])]
-    done = console(words, with_data(tmp_path, tiny_camvid))
+    done = type_command(words, with_data(tmp_path, tiny_camvid))
     assert done.returncode == 0, done.stdout + done.stderr
     assert list(tmp_path.glob("*/*/index.html"))
 
@@ -132,14 +127,14 @@ def test_documented_commands_work(line, tiny_camvid, tmp_path):
     """On runs of the names that they mention, and on a tiny CamVid."""
     words = typed(line)
     play_mentioned(words, tmp_path, tiny_camvid)
-    done = console(words, with_data(tmp_path, tiny_camvid))
+    done = type_command(words, with_data(tmp_path, tiny_camvid))
     assert done.returncode == 0 and done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("line", [line for line in commands() if line.startswith("fedsim ") and " fetch " in line])
 def test_documented_downloads_are_asked_for_rightly(line, tmp_path):
     """Of a mirror that is not there."""
-    done = console([*shlex.split(line)[1:], "--url", "http://127.0.0.1:9/camvid.tgz"], tmp_path)
+    done = type_command([*shlex.split(line)[1:], "--url", "http://127.0.0.1:9/camvid.tgz"], tmp_path)
     assert done.returncode == 2 and "http://127.0.0.1:9/camvid.tgz" in done.stderr, done.stderr
 
 
