@@ -16,7 +16,7 @@ PRESETS = sorted((Path(__file__).parent.parent / "launch" / "presets").glob("*.t
 def test_there_are_presets_to_begin_with_to_publish_with_and_to_grow_with():
     assert {path.stem for path in PRESETS} == {
         "streets-quick", "streets-short-rounds", "camvid-paper", "camvid-best", "camvid-short-rounds",
-        "thousand-cars"}
+        "camvid-full-size", "thousand-cars"}
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)

@@ -15,7 +15,7 @@ from fedsim.models.costs import measure_costs
 from fedsim.report.tables import Table, print_block, print_tables
 from fedsim.report.words import format_bytes
 from fedsim.settings.conversion import read_size
-from fedsim.settings.fields import Settings
+from fedsim.settings.fields import MOST_THREADS, Settings
 
 SIZE = "480x360"  # of CamVid's pictures as they are published for segmentation
 CLASSES = 11
@@ -29,7 +29,8 @@ BYTES = 4  # of a number that is sent
 @click.option("--model-option", multiple=True, metavar="NAME=VALUE",
               help="Argument of the one network that is named, one of torchvision or of your own; may be given several "
                    "times.")
-@click.option("--threads", type=click.IntRange(1), default=1, metavar="N", help="CPU threads.  [default: 1]")
+@click.option("--threads", type=click.IntRange(1, MOST_THREADS), default=1, metavar="N",
+              help="CPU threads.  [default: 1]")
 def models(names: tuple[str, ...], image_size: str, model_option: tuple[str, ...], threads: int) -> None:
     """List the networks: parameters, arithmetic, traffic, and time for a picture.
 
