@@ -1,10 +1,11 @@
 """Measure what fedsim costs beyond the training itself, as ratios within one run of this program.
 
-    python benchmarks/overhead.py [--pairs 7] [--model segnet-small] [--image-size 80x60]
+    python benchmarks/overhead.py [--pairs 7] [--model segnet-small] [--image-size 80x60 240x180 ...]
 
 1. fedsim on one rank with one thread is compared with a bare PyTorch loop, written without a thought for speed. Both
    take the same number of local SGD steps, with the same model, scenes and batch size. They alternate, each in its
    own process, and each pair gives a ratio of wall time over the rounds, without evaluation, and one of peak memory.
+   This is done for pictures of several sizes.
 2. The time from the start to the first local step is compared with the time of `import torch`, with a warm scene
    cache.
 
@@ -24,38 +25,50 @@ import time
 from pathlib import Path
 
 CARS, ROUNDS = 4, 2  # of measurement 1, after one round of warm-up
+SIZES = ["80x60", "120x90", "240x180", "480x360"]
+MOST_STEPS, LEAST_STEPS, PIXELS = 50, 10, 50 * 120 * 90  # of a car in a round: fewer, if pictures are large
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=7, help="pairs of runs, at least 1 (default 7)")
     parser.add_argument("--model", default="segnet-small", help="--model of fedsim (default segnet-small)")
-    parser.add_argument("--image-size", default="80x60", help="--image-size of fedsim (default 80x60)")
+    parser.add_argument("--image-size", nargs="+", default=SIZES, metavar="SIZE",
+                        help=f"values of --image-size of fedsim (default {' '.join(SIZES)})")
     parser.add_argument("--worker", choices=WORKERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         print(json.dumps(WORKERS[options.worker](options)))
         return
-    run("bare", options)  # builds the scene cache and fills the page cache
-    pairs = [(run("fedsim", options), run("bare", options)) for _ in range(options.pairs)]
-    steps = pairs[0][0]["steps"]
-    assert all(side["steps"] == steps for pair in pairs for side in pair)
-    print(f"1. fedsim / bare loop, {options.model} at {options.image_size}, {steps} steps, one thread, "
-          f"{options.pairs} pairs")
-    for figure in ("seconds", "peak_mib"):
-        show(figure, [ours[figure] / bare[figure] for ours, bare in pairs])
+    for size in options.image_size:
+        run("bare", options.model, size)  # builds the scene cache and fills the page cache
+        pairs = [(run("fedsim", options.model, size), run("bare", options.model, size)) for _ in range(options.pairs)]
+        steps = pairs[0][0]["steps"]
+        assert all(side["steps"] == steps for pair in pairs for side in pair)
+        print(f"1. fedsim / bare loop, {options.model} at {size}, {steps} steps, one thread, {options.pairs} pairs")
+        for figure in ("seconds", "peak_mib"):
+            show(figure, [ours[figure] / bare[figure] for ours, bare in pairs])
     print("2. start to first local step / import torch")
-    starts = [(run("start", options), run("import", options)["seconds"]) for _ in range(options.pairs)]
+    starts = [(run("start", options.model, SIZES[0]), run("import", options.model, SIZES[0])["seconds"])
+              for _ in range(options.pairs)]
     show("all", [start["seconds"] / imported for start, imported in starts])
     show("without scoring round 0", [(start["seconds"] - start["scoring"]) / imported for start, imported in starts])
 
 
 def show(figure: str, values: list[float]) -> None:
-    print(f"   {figure:24} median {statistics.median(values):.3f}   min {min(values):.3f}   max {max(values):.3f}")
+    low, middle, high = (statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3)
+    print(f"   {figure:24} median {middle:.3f}   quartiles {low:.3f} to {high:.3f}   all {min(values):.3f} to "
+          f"{max(values):.3f}", flush=True)
 
 
-def run(worker: str, options: argparse.Namespace) -> dict[str, float]:
-    return in_process(__file__, worker, "--model", options.model, "--image-size", options.image_size)
+def run(worker: str, model: str, size: str) -> dict[str, float]:
+    return in_process(__file__, worker, "--model", model, "--image-size", size)
+
+
+def steps_of(size: str) -> int:
+    """Return the steps of a car in a round with pictures of a size."""
+    width, height = map(int, size.split("x"))
+    return max(LEAST_STEPS, min(MOST_STEPS, PIXELS // (width * height)))
 
 
 def in_process(program: str, worker: str, *arguments: str) -> dict[str, float]:
@@ -91,7 +104,9 @@ def fedsim_rounds(options: argparse.Namespace) -> dict[str, float]:
     from fedsim.system.console import SILENT
 
     keep_freed_memory()  # as every program of fedsim does
-    settings = Settings(algo="avg", cars=CARS, model=options.model, image_size=options.image_size, threads=1)
+    size, = options.image_size
+    settings = Settings(algo="avg", cars=CARS, model=options.model, image_size=size, threads=1,
+                        local_steps=steps_of(size))
     federation = assemble(settings, make_methods(settings), World.join(threads=1), SILENT).federation
     state = run_round(federation, initial_state(federation)).state
     started, first = time.perf_counter(), state.sequential_steps
@@ -110,9 +125,11 @@ def bare_rounds(options: argparse.Namespace) -> dict[str, float]:
     from fedsim.data.datasets.streets import Streets
     from fedsim.data.pixels import nearest
     from fedsim.models import build_model
+    from fedsim.models.outputs import read_outputs
 
     torch.set_num_threads(1)
-    width, height = map(int, options.image_size.split("x"))
+    size, = options.image_size
+    width, height = map(int, size.split("x"))
     scenes = cache.load(Streets(CARS), "train", (width, height), None)
     own_height, own_width = scenes.labels[0].shape
     rows, columns = nearest(own_height, height), nearest(own_width, width)
@@ -125,7 +142,7 @@ def bare_rounds(options: argparse.Namespace) -> dict[str, float]:
         for car in range(CARS):
             share = torch.arange(car, len(scenes), CARS)
             optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-            for batch in share[torch.randperm(len(share))].split(2):
+            for batch in share[torch.randperm(len(share))].split(2)[: steps_of(size)]:
                 pixels = torch.from_numpy(scenes.images[batch.numpy()]).float()
                 deviation, mean = torch.std_mean(pixels, (2, 3), keepdim=True)
                 images = (pixels - mean) / deviation
@@ -133,7 +150,11 @@ def bare_rounds(options: argparse.Namespace) -> dict[str, float]:
                 if torch.rand(()) < 0.5:
                     images, truth = images.flip(-1), truth.flip(-1)
                 optimizer.zero_grad()
-                loss = F.cross_entropy(model(images), truth, weight=weights, ignore_index=255)
+                logits, auxiliary = read_outputs(model(images))
+                loss = F.cross_entropy(logits, truth, weight=weights, ignore_index=255)
+                for more in auxiliary:
+                    more = F.interpolate(more, (height, width), mode="bilinear")
+                    loss = loss + 0.4 * F.cross_entropy(more, truth, weight=weights, ignore_index=255)
                 loss.backward()
                 optimizer.step()
                 taken += 1
