@@ -1,8 +1,12 @@
 """Class names and colours, and VOID, the label of pixels that do not count."""
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-import numpy as np
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the command line imports this module, and its help needs no numpy
+    import numpy as np
 
 VOID = 255  # in every label of fedsim, even if the data set on disk has another number for it
 
@@ -20,6 +24,8 @@ class ClassTable:
 
     def paint(self, labels: np.ndarray) -> np.ndarray:
         """Colour labels: (..., h, w) class indices or VOID -> (..., h, w, 3) uint8 RGB."""
+        import numpy as np
+
         palette = np.zeros((256, 3), np.uint8)
         palette[:] = self.void_colour
         palette[: len(self)] = self.colours

@@ -70,7 +70,7 @@ def shortened(words: list[str]) -> list[str]:
     """What makes a run short, of the options that its network and its crops allow."""
     rounds, small, narrow = SHORT[:2], SHORT[2:4], SHORT[4:]
     if "--crop" in words:
-        return rounds + narrow
+        return [*rounds, *narrow, "--image-size", "48x36", "--crop", "32x24"]
     if "--model" not in words:
         return SHORT
     return rounds + (["--image-size", "64x32"] if any("segmentation_models" in word for word in words) else small)
@@ -110,12 +110,12 @@ def test_documented_runs_of_the_console_script_work(line, tiny_camvid, tmp_path)
 
 @pytest.mark.parametrize("line", of_command("compare"))
 def test_documented_comparisons_work(line, tiny_camvid, tmp_path):
-    """On few scenes, with one seed, two learning rates, and two runs at a time."""
+    """On few scenes, with one seed, and two runs at a time. The page with a grid has two learning rates too."""
     words = typed(line)
     play_mentioned(words, tmp_path, tiny_camvid)
     if "--algos" in words:
         words += ["--data", "camvid", "--data-root", str(tiny_camvid), "--eval-split", "val", *SHORT, "--seeds", "1",
-                  "--jobs", "2", *(["--lrs", "0.1,0.2"] if "--lrs" in words else [])]
+                  "--jobs", "2", *(["--lrs", "0.1,0.2" if "--grid" in words else "0.1"] if "--lrs" in words else [])]
     done = type_command(words, with_data(tmp_path, tiny_camvid))
     assert done.returncode == 0, done.stdout + done.stderr
     assert list(tmp_path.glob("*/*/index.html"))

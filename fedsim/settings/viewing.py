@@ -23,6 +23,7 @@ def read_view(values: Mapping[str, Any]) -> View:
 
 def check_view(view: View, model: str, size: Size) -> None:
     """Raise SettingsError if a network cannot see what a view shows of pictures of a size (width, height) in pixels."""
+    check_image_size(model, size)
     for shown in view.sizes(size):
         try:
             check_image_size(model, shown)

@@ -72,7 +72,8 @@ def test_a_run_that_goes_on_has_its_own_number_of_cars(started, monkeypatch, tmp
 
 
 @pytest.mark.parametrize(("words", "says"), [
-    (("--algoo", "avg"), "there is no option --algoo (did you mean --algo?)"), (("--ranks", "0"), "0 is not in the"),
+    (("--algoo", "avg"), "there is no option --algoo (did you mean --algo or --loss?)"),
+    (("--ranks", "0"), "0 is not in the"),
     (("--lr", "-1"), "--lr is -1"), (("--resume", "nowhere"), "there is no run in it")])
 def test_a_mistake_is_told_before_any_rank_starts(started, monkeypatch, capsys, words, says):
     assert type_(monkeypatch, "run", *words) == 2 and not started
