@@ -73,7 +73,8 @@ def shortened(words: list[str]) -> list[str]:
         return [*rounds, *narrow, "--image-size", "48x36", "--crop", "32x24"]
     if "--model" not in words:
         return SHORT
-    return rounds + (["--image-size", "64x32"] if any("segmentation_models" in word for word in words) else small)
+    size = ["--image-size", "64x32"] if any("segmentation_models" in word for word in words) else small
+    return [*rounds, *size, "--local-steps", "2"]
 
 
 def write_network(folder: Path) -> None:
@@ -113,9 +114,12 @@ def test_documented_comparisons_work(line, tiny_camvid, tmp_path):
     """On few scenes, with one seed, and two runs at a time. The page with a grid has two learning rates too."""
     words = typed(line)
     play_mentioned(words, tmp_path, tiny_camvid)
+    if "--lrs" in words:
+        place = words.index("--lrs")
+        words[place : place + 2] = ["--lrs", "0.1,0.2"] if "--grid" in words else []
     if "--algos" in words:
         words += ["--data", "camvid", "--data-root", str(tiny_camvid), "--eval-split", "val", *SHORT, "--seeds", "1",
-                  "--jobs", "2", *(["--lrs", "0.1,0.2" if "--grid" in words else "0.1"] if "--lrs" in words else [])]
+                  "--jobs", "2"]
     done = type_command(words, with_data(tmp_path, tiny_camvid))
     assert done.returncode == 0, done.stdout + done.stderr
     assert list(tmp_path.glob("*/*/index.html"))
