@@ -126,7 +126,7 @@ def test_a_command_whose_launcher_is_gone_ends_before_it_begins():
 WORKS_ON = """
 import os, signal, subprocess, sys, time
 from fedsim.system import launchers
-launchers.GRACE = 1.0
+launchers.GRACE = 3.0
 signal.signal(signal.SIGTERM, lambda *_: print("asked", flush=True))
 launchers.end_with_launchers()
 print("ready", flush=True)
