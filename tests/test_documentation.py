@@ -70,7 +70,7 @@ def shortened(words: list[str]) -> list[str]:
     """What makes a run short, of the options that its network and its crops allow."""
     rounds, small, narrow = SHORT[:2], SHORT[2:4], SHORT[4:]
     if "--crop" in words:
-        return [*rounds, *narrow, "--image-size", "48x36", "--crop", "32x24"]
+        return [*rounds, *narrow, "--image-size", "64x48", "--crop", "32x32"]
     if "--model" not in words:
         return SHORT
     size = ["--image-size", "64x32"] if any("segmentation_models" in word for word in words) else small
