@@ -32,7 +32,7 @@ TOGETHER = 2**22  # so many numbers, 32 MiB, are exchanged at once
 
 
 class _Look(NamedTuple):
-    """What the host has to know of a vector before it is added to a running sum."""
+    """The facts about a vector that the host needs before it adds the vector to a running sum."""
 
     largest: float  # magnitude; not finite if the vector is not
     rows: int  # that hold numbers which are not on the grid

@@ -20,7 +20,7 @@ PATIENCE = 200  # steps without overflow before the scale is doubled
 
 
 class Scaling(Protocol):
-    """What multiplies the loss of the steps of a car's round, so that small gradients are not rounded to 0."""
+    """The scaling of the losses of a car's round. It keeps small gradients from being rounded to 0."""
 
     def raise_(self, loss: Tensor) -> Tensor:
         """Return the loss to differentiate."""

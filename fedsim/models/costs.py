@@ -1,4 +1,4 @@
-"""What a network costs: its parameters, its arithmetic, and the time that it takes on this machine now."""
+"""The costs of a network: its parameters, its arithmetic, and the time that it takes on this machine now."""
 
 import time
 from collections.abc import Callable

@@ -1,11 +1,10 @@
 """Losses that a user names as MODULE:NAME: from training to a resumed run, and those that cannot be one."""
 
-import importlib
 import re
-import sys
 import tomllib
 
 import pytest
+from own_modules import write_module
 from test_bad_input import refused  # noqa: F401 a fixture
 from test_torchrun import digests
 
@@ -95,13 +94,7 @@ constant = 3
 @pytest.fixture
 def code(tmp_path, monkeypatch) -> str:
     """The name of a module of losses in the working directory."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mylosses.py").write_text(CODE)
-    sys.modules.pop("mylosses", None)
-    importlib.invalidate_caches()
-    path = list(sys.path)
-    yield "mylosses"
-    sys.path[:] = path
+    yield from write_module(tmp_path, monkeypatch, "mylosses", CODE)
 
 
 def typed(camvid, out) -> list[str]:

@@ -1,6 +1,5 @@
 """Networks that a user names as MODULE:NAME: from training to predictions, and those that cannot be one."""
 
-import importlib
 import json
 import re
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from own_modules import write_module
 from test_bad_input import refused  # noqa: F401 a fixture
 from test_torchrun import digests
 
@@ -115,13 +115,7 @@ constant = 3
 @pytest.fixture
 def nets(tmp_path, monkeypatch) -> str:
     """The name of a module of networks in the working directory."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mynets.py").write_text(CODE)
-    sys.modules.pop("mynets", None)
-    importlib.invalidate_caches()
-    path = list(sys.path)
-    yield "mynets"
-    sys.path[:] = path
+    yield from write_module(tmp_path, monkeypatch, "mynets", CODE)
 
 
 def typed(camvid, out, *more) -> list[str]:
