@@ -25,9 +25,24 @@ class CrossEntropy(Loss):
         from torch.nn.functional import cross_entropy
 
         if logits.is_cuda:
-            # On a GPU the loss of pictures adds weights up in any order, but the loss of a list of pixels does not.
-            logits, labels = logits.permute(0, 2, 3, 1).flatten(0, 2), labels.flatten()
-        labelled = (labels != VOID).any()  # stays on the device, because reading it would stop a GPU at every step
+            return add_in_fixed_order(logits, labels, weights, smoothing)
+        labelled = (labels != VOID).any()
         loss = cross_entropy(logits, labels.where(labelled, 0), weight=weights, ignore_index=VOID,
                              label_smoothing=smoothing)
         return loss * labelled
+
+
+def add_in_fixed_order(logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float) -> Tensor:
+    """Return the same loss by operations that a GPU does in parallel, in an order that is always the same.
+
+    A GPU adds up the loss of pictures in any order, and that of a list of pixels with a small part of itself. So here
+    it computes the losses of a list one by one and adds them up afterwards. It is never waited for.
+    """
+    from torch.nn.functional import cross_entropy
+
+    logits, labels = logits.permute(0, 2, 3, 1).flatten(0, 2), labels.flatten()
+    labelled = labels != VOID
+    counts = weights[labels.where(labelled, 0)].where(labelled, 0.0).sum()
+    each = cross_entropy(logits, labels, weight=weights, ignore_index=VOID, label_smoothing=smoothing,
+                         reduction="none")
+    return each.sum() / counts.where(labelled.any(), 1.0)

@@ -5,6 +5,7 @@ Segmentation" (arXiv:1511.00561), §3 and figure 3. One class builds every varia
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -88,7 +89,7 @@ class SegNet(nn.Module):
             self.decoder.append(_stage(channels, stage, layout.kernel, relu=layout.decoder_relu))
             channels = stage[-1]
         size = layout.classifier_kernel
-        self.classifier = nn.Conv2d(channels, classes, size, padding=size // 2)
+        self.classifier = (Pointwise if size == 1 else nn.Conv2d)(channels, classes, size, padding=size // 2)
 
     def forward(self, images: Tensor) -> Tensor:
         x = images
@@ -100,10 +101,46 @@ class SegNet(nn.Module):
             pooled.append((indices, size))
         for stage in self.decoder:
             indices, size = pooled.pop()
-            # The size is given because pooling rounds down: 45 and 44 rows both become 22. The operator is called
-            # directly because F.max_unpool2d imports sympy to check that size, half a second in every rank.
-            x = stage(torch.ops.aten.max_unpool2d(x, indices, size))
+            # The size is given because pooling rounds down: 45 and 44 rows both become 22.
+            x = stage(Unpooling.apply(x, indices, size))
         return self.classifier(x)
+
+
+class Unpooling(torch.autograd.Function):
+    """The reverse of pooling, whose gradient keeps the layout of the gradient that it is given.
+
+    PyTorch's own gradient is always laid out channel after channel. Every layer before it would then meet two layouts
+    and take longer. `x` and `indices` are (B, C, h, w), the result is (B, C, *size).
+    """
+
+    @staticmethod
+    def forward(context: Any, x: Tensor, indices: Tensor, size: torch.Size) -> Tensor:
+        context.save_for_backward(indices)
+        # Called directly, because F.max_unpool2d imports sympy to check the size: half a second in every rank.
+        return torch.ops.aten.max_unpool2d(x, indices, size)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        indices, = context.saved_tensors
+        batch, channels, height, width = indices.shape
+        kept = _channels_behind(gradient).gather(1, _channels_behind(indices))
+        return kept.view(batch, height, width, channels).permute(0, 3, 1, 2), None, None
+
+
+def _channels_behind(maps: Tensor) -> Tensor:
+    """Return maps (B, C, H, W) as (B, H * W, C), without a copy if they are channels_last."""
+    return maps.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+class Pointwise(nn.Conv2d):
+    """A 1x1 convolution that is quick on large maps, also on one thread of a CPU.
+
+    There PyTorch gives a plain 1x1 convolution of few pictures to a kernel that copies channels_last maps. One with a
+    dilation goes to oneDNN. A single pixel has nothing to dilate, so the result is the same but for rounding.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight, self.bias, dilation=2 if x.device.type == "cpu" else 1)
 
 
 def _stage(channels: int, stage: tuple[int, ...], kernel: int, relu: bool) -> nn.Sequential:

@@ -1,6 +1,7 @@
 """The losses, each against a definition or a library, in float64; and class weights."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from fedsim.classes import VOID
 from fedsim.losses import LOSSES, OHEM, Dice, Focal, LovaszSoftmax
 from fedsim.losses.class_weights import class_counts, class_weights
 from fedsim.losses.criterion import Criterion
+from fedsim.losses.cross_entropy import add_in_fixed_order
 
 WEIGHTS = torch.tensor([0.5, 1.0, 3.0])
 
@@ -43,6 +45,20 @@ def test_a_batch_without_a_label_teaches_nothing_and_breaks_nothing():
     loss = Criterion(torch.ones(3))(logits, torch.full((2, 4, 5), VOID))
     loss.backward()
     assert loss == 0 and torch.equal(logits.grad, torch.zeros_like(logits))
+
+
+def test_the_loss_that_a_gpu_computes_is_that_of_a_cpu():
+    """Its value and its gradient. Catches a mean over all pixels, and void that counts or divides by 0."""
+    for some, smoothing in ((slice(2), 0.0), (slice(2), 0.1), (slice(None), 0.1)):
+        logits, labels = logits_and_labels()
+        logits, labels = logits.double().requires_grad_(), labels.clone()
+        labels[:, some] = VOID
+        found = []
+        for compute in (Criterion(WEIGHTS.double(), smoothing), partial(
+                add_in_fixed_order, weights=WEIGHTS.double(), smoothing=smoothing)):
+            loss = compute(logits, labels)
+            found.append(torch.cat([loss.detach()[None], torch.autograd.grad(loss, logits)[0].flatten()]))
+        assert torch.allclose(*found, rtol=1e-12, atol=1e-15)
 
 
 def test_losses_of_batches_weighed_are_the_loss_of_all_of_them():

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from fedsim.errors import SettingsError
 from fedsim.models import MODELS, build_model, check_image_size
 from fedsim.models.outputs import read_outputs, upsample
-from fedsim.models.segnet import SEGNETS
+from fedsim.models.segnet import SEGNETS, Unpooling
 
 
 def parameters(model: torch.nn.Module) -> int:
@@ -117,6 +117,38 @@ def test_gradients_reach_every_parameter(name):
         assert parameter.grad is not None, parameter_name
         # A bias before BatchNorm is subtracted again with the mean: rounding is all its gradient holds.
         assert parameter.grad.abs().max() > 0 or parameter_name.endswith("bias"), parameter_name
+
+
+def test_the_gradient_of_unpooling_is_pytorchs_and_keeps_its_layout():
+    """Catches a gradient from other pixels, and one that is laid out anew, which slows the layers before it."""
+    for layout in (torch.contiguous_format, torch.channels_last):
+        maps = torch.randn(2, 5, 7, 9).contiguous(memory_format=layout)
+        pooled, indices = F.max_pool2d(maps, 2, return_indices=True)
+        gradient = torch.randn(2, 5, 7, 9).contiguous(memory_format=layout)
+        found = []
+        for unpool in (Unpooling.apply, torch.ops.aten.max_unpool2d):
+            x = pooled.clone().requires_grad_()
+            result = unpool(x, indices, maps.shape[2:])
+            found.append((result.detach(), *torch.autograd.grad(result, x, gradient)))
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(*found, strict=True))
+    assert found[0][1].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_classifier_is_a_1x1_convolution_and_quick_on_one_thread():
+    """Catches another result, and the kernel that PyTorch chooses for a plain convolution, which copies large maps."""
+    classifier = small().classifier
+    maps = torch.randn(2, 4, 9, 8).contiguous(memory_format=torch.channels_last)
+    plain = F.conv2d(maps, classifier.weight, classifier.bias)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.autograd.profiler.profile() as profile:
+            logits = classifier(maps)
+            logits.sum().backward()
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.allclose(logits, plain, atol=1e-6)
+    assert not [event.name for event in profile.function_events if "slow_conv2d" in event.name]
 
 
 def test_channels_last_gives_the_same_logits():
