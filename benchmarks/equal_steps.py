@@ -10,13 +10,12 @@ table in Markdown and draws the curves over the steps. A run that is already und
 """
 
 import argparse
-import json
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import NamedTuple
+
+from runs import play, show
 
 SHORT = ("--algo", "avg", "--lr", "0.15", "--local-steps", "5", "--momentum-across-rounds", "average")
 ROWS = {  # name -> its settings, and its number of rounds
@@ -45,7 +44,7 @@ def main() -> None:
     options = parser.parse_args()
     runs = [(row, seed) for seed in range(options.seeds) for row in ROWS]
     with ThreadPoolExecutor(options.jobs) as pool:
-        played = [pool.submit(play, *run, options.out) for run in runs]
+        played = [pool.submit(curve_of, *run, options.out) for run in runs]
     curves = {run: one.result() for run, one in zip(runs, played, strict=True)}
     rows = {row: [curves[row, seed] for seed in range(options.seeds)] for row in ROWS}
     print("| | steps | pictures | mIoU at the end | best mIoU on the way, and its step |\n|---|---:|---:|---:|---:|")
@@ -57,24 +56,15 @@ def main() -> None:
     draw(rows, options.figure or options.out / "equal-steps.png")
 
 
-def play(row: str, seed: int, out: Path) -> list[Score]:
-    """Play a run if it has not been played, and return its scores."""
+def curve_of(row: str, seed: int, out: Path) -> list[Score]:
+    """Return the scores of a run."""
     settings, rounds = ROWS[row]
-    folder = out / f"{settings[1]}-{rounds}-{seed}"
-    if not (folder / "report" / "summary.md").exists():
-        command = [sys.executable, "-m", "fedsim", "run", "--ranks", "1", "--threads", "1", "--cars", "4", *settings,
-                   "--rounds", str(rounds), "--evaluate-every", str(rounds // SCORES), "--checkpoint-every",
-                   str(rounds // SCORES), "--eval-split", "test", "--seed", str(seed), "--out", str(folder),
-                   "--resume", "auto"]
-        print(" ".join(command[2:]), flush=True)
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    records = map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    every = str(rounds // SCORES)
+    records = play(("--cars", "4", *settings, "--rounds", str(rounds), "--evaluate-every", every,
+                    "--checkpoint-every", every, "--eval-split", "test", "--seed", str(seed)),
+                   out / f"{settings[1]}-{rounds}-{seed}")
     return [Score(one["sequential_steps"], one["pictures"], one["global"]["miou"]) for one in records
             if one["round"] % (rounds // SCORES) == 0 and one["round"] > 0]
-
-
-def show(values: list[float]) -> str:
-    return f"{mean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
 
 
 def draw(rows: dict[str, list[list[Score]]], path: Path) -> None:

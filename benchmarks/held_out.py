@@ -12,15 +12,13 @@ number of short rounds was chosen for each held-out drive by the scores of the o
 """
 
 import argparse
-import json
 import statistics
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from runs import play, show
+
 DRIVES = ("0001TP", "0006R0", "0016E5")
-COMMON = ("--data", "camvid", "--ranks", "1", "--threads", "1")
 SHORT = ("--algo", "avg", "--lr", "0.2", "--weighting", "images", "--momentum-across-rounds", "average")
 ROWS = {
     "central": ("--algo", "central", "--lr", "0.2"),
@@ -44,24 +42,19 @@ def main() -> None:
     options = parser.parse_args()
     runs = [(row, drive, seed) for seed in range(options.seeds) for row in options.rows for drive in DRIVES]
     with ThreadPoolExecutor(options.jobs) as pool:
-        played = [pool.submit(play, *run, options.out, options.init) for run in runs]
+        played = [pool.submit(score, *run, options.out, options.init) for run in runs]
     scores = {run: one.result() for run, one in zip(runs, played, strict=True)}
     print(tabulate(scores, options.rows, options.seeds))
 
 
-def play(row: str, drive: str, seed: int, out: Path, init: str | None) -> float:
-    """Play a run if it has not been played, and return its mIoU on the drive that it held out."""
+def score(row: str, drive: str, seed: int, out: Path, init: str | None) -> float:
+    """Return the mIoU of a run on the drive that it held out."""
     start = () if init is None else ("--init", init.replace("{seed}", str(seed)))
     folder = out / f"{row.replace(', ', '-').replace(' ', '-')}-{drive}-{seed}"
-    if not (folder / "report" / "summary.md").exists():
-        rounds = int(ROWS[row][ROWS[row].index("--rounds") + 1]) if "--rounds" in ROWS[row] else 16
-        every = ("--evaluate-every", str(rounds // 4), "--checkpoint-every", str(rounds // 4))
-        command = [sys.executable, "-m", "fedsim", "run", *COMMON, *ROWS[row], *every, *start, "--hold-out-drive",
-                   drive, "--seed", str(seed), "--out", str(folder), "--resume", "auto"]
-        print(" ".join(command[2:]), flush=True)
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    last = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1]
-    return float(json.loads(last)["global"]["miou"])
+    rounds = int(ROWS[row][ROWS[row].index("--rounds") + 1]) if "--rounds" in ROWS[row] else 16
+    every = ("--evaluate-every", str(rounds // 4), "--checkpoint-every", str(rounds // 4))
+    settings = ("--data", "camvid", *ROWS[row], *every, *start, "--hold-out-drive", drive, "--seed", str(seed))
+    return float(play(settings, folder)[-1]["global"]["miou"])
 
 
 def tabulate(scores: dict[tuple[str, str, int], float], rows: list[str], seeds: int) -> str:
@@ -78,12 +71,6 @@ def tabulate(scores: dict[tuple[str, str, int], float], rows: list[str], seeds: 
                          show([means[row, seed] - means[yardstick, seed] for seed in range(seeds)], "+"))
         lines.append(f"| {row} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def show(values: list[float], sign: str = "") -> str:
-    """Return the mean of some values, and their standard deviation if there are several."""
-    mean = f"{statistics.mean(values):{sign}.3f}"
-    return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
 
 
 if __name__ == "__main__":
