@@ -11,17 +11,18 @@ import click
 from click.shell_completion import CompletionItem
 
 from fedsim.cli.command import PATH, TRUST, Command, ThemedOption, refuse_torchrun
-from fedsim.cli.options import Asked, read_name, read_options, setting_options
+from fedsim.cli.options import Asked, read_options, setting_options
 from fedsim.comparison.findings import Findings, examine
 from fedsim.comparison.plan import TUNING_SEED, TUNING_SPLIT, Job, Plan, make_plan, open_folder
 from fedsim.comparison.playing import play
 from fedsim.comparison.report import judge, write_report
-from fedsim.comparison.tuning import Grid, Tuning, describe, read_grid, set_by
+from fedsim.comparison.tuning import Grid, Tuning, describe, name_of, names_of, read_grid, set_by
 from fedsim.distributed.world import World
 from fedsim.errors import RunError, SettingsError
 from fedsim.experiment.past_run import PastRun
 from fedsim.options import flag
 from fedsim.record.output_folder import make_dated_folder, make_output_folder
+from fedsim.settings.conversion import TABLES, read_name
 from fedsim.settings.fields import Settings
 from fedsim.settings.registry import NAMES
 from fedsim.system.console import show_steps
@@ -55,9 +56,9 @@ def _compare(runs: tuple[str, ...], algos: str | None, seeds: int | None, lrs: s
     tried = read_grid(lrs, grid)
     names = [name.strip() for name in algos.split(",")]
     asked = read_options(values | {"algo": names[0]}, names)
-    typed = {name for name, value in values.items() if value is not None} | {
-        read_name(text) for text in values["option"]}
-    if twice := [name for name in tried if name in typed]:
+    typed = {("", name) for name, value in values.items() if value is not None} | {
+        name_of(table, read_name(text)) for table in TABLES for text in values[table]}
+    if twice := [table or name for table, name in names_of(tried) if (table, name) in typed]:
         raise SettingsError(f"{set_by(twice[0])} has one value and others to try: leave one of the two out")
     settings = _without(asked, tried)
     _play(names, settings, seeds or DEFAULT_SEEDS, tried, jobs or 1, target, out)
@@ -66,11 +67,12 @@ def _compare(runs: tuple[str, ...], algos: str | None, seeds: int | None, lrs: s
 
 def _without(asked: Asked, tried: Grid) -> dict[str, Any]:
     """Return the given settings, without those of a preset that are to be tried with other values."""
-    settings = {name: value for name in asked.given if name not in (*NOT_ASKED, *tried)
+    settings = {name: value for name in asked.given if name not in (*NOT_ASKED, *TABLES, *tried)
                 and (value := getattr(asked.settings, name)) is not None}
-    option = {name: value for name, value in asked.settings.option.items() if name not in tried}
-    return {name: value for name, value in settings.items() if name != "option"} | (
-        {"option": option} if option else {})
+    names = names_of(tried)
+    tables = {table: {name: value for name, value in getattr(asked.settings, table).items()
+                      if name_of(table, name) not in names} for table in TABLES}
+    return settings | {table: values for table, values in tables.items() if values}
 
 
 def _compare_runs(runs: Sequence[PastRun], target: float | None, out: str | None, trust: Sequence[str],

@@ -15,7 +15,7 @@ from fedsim.options import flag, switch
 from fedsim.own_code import check_said
 from fedsim.record.run_directory import START_FILE
 from fedsim.settings import compatible
-from fedsim.settings.conversion import LISTS, PATHS, TABLES, type_name
+from fedsim.settings.conversion import LISTS, PATHS, TABLES, read_name, type_name
 from fedsim.settings.fields import FLAGGED, Settings, read_settings
 from fedsim.system.console import LOG
 from fedsim.system.paths import read_path
@@ -121,11 +121,6 @@ def setting_options(names: Collection[str]) -> list[click.Parameter]:
     options.append(ThemedOption("--config", theme="Machine", type=PATH, default=None, metavar="FILE",
                           help="TOML file of settings, such as a run directory's config.toml."))
     return options
-
-
-def read_name(text: str) -> str:
-    """Return the name of an option that is typed as NAME=VALUE."""
-    return text.partition("=")[0].strip().replace("-", "_")
 
 
 def _option(setting: "dataclasses.Field[Any]") -> ThemedOption:

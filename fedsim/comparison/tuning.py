@@ -10,7 +10,7 @@ from fedsim.errors import SettingsError
 from fedsim.options import BadOption, Option, flag, number_text, options_of, read_value
 from fedsim.report.words import format_setting
 from fedsim.settings import registry
-from fedsim.settings.conversion import TABLES, type_name
+from fedsim.settings.conversion import TABLES, read_name, type_name
 from fedsim.settings.fields import FLAGGED, Settings
 
 Candidate = tuple[tuple[str, Any], ...]  # settings that are tried together, (name, value) each
@@ -18,7 +18,7 @@ Grid = Mapping[str, Sequence[str]]  # name of a setting or an option -> the valu
 
 # Settings that can be tried although they are no options of a method: they say how a car trains.
 TRIED = {setting.name: setting for setting in fields(Settings)
-         if setting.metadata["theme"] == "Local training" and setting.name not in TABLES}
+         if setting.metadata["theme"] == "Local training"}
 
 READERS: Mapping[str, Callable[[str], Any]] = {"float": float, "int": int, "bool": read_value}
 
@@ -70,6 +70,17 @@ def read_grid(lrs: str | None, texts: Sequence[str]) -> dict[str, list[str]]:
     return grid
 
 
+def names_of(grid: Grid) -> list[tuple[str, str]]:
+    """Return the names of the settings and options that the grid has values of, as `name_of` has them."""
+    return [name_of(name, read_name(text)) if name in TABLES else ("", name) for name, texts in grid.items()
+            for text in texts]
+
+
+def name_of(table: str, name: str) -> tuple[str, str]:
+    """Return the table of an option, and its name. An algorithm's options are tried by their names alone."""
+    return "" if table == "option" else table, name
+
+
 def candidates(algo: str, grid: Grid) -> list[Candidate]:
     """Return all combinations of the grid's values that an algorithm reads; empty if it reads nothing of the grid.
 
@@ -97,9 +108,16 @@ def set_by(name: str) -> str:
 
 def with_candidate(settings: Mapping[str, Any], candidate: Candidate) -> dict[str, Any]:
     """Return settings with those of a candidate; an option without a flag of its own goes into `option`."""
-    own = {name: value for name, value in candidate if name not in TRIED and name not in FLAGGED}
-    merged = dict(settings) | {name: value for name, value in candidate if name not in own}
-    return merged | ({"option": dict(settings.get("option", {})) | own} if own else {})
+    merged = dict(settings)
+    for name, value in candidate:
+        if name in TABLES:
+            key, _, text = value.partition("=")
+            merged[name] = {**merged.get(name, {}), key: text}
+        elif name in TRIED or name in FLAGGED:
+            merged[name] = value
+        else:
+            merged["option"] = {**merged.get("option", {}), name: value}
+    return merged
 
 
 def describe(candidate: Candidate) -> str:
@@ -121,6 +139,15 @@ def _method_options(algo: str) -> dict[str, Option]:
 
 def _convert(algo: str, name: str, text: str) -> Any:
     """Return a value as the setting or the option has it. Raises SettingsError."""
+    if name in TABLES:
+        key, equals, typed = text.partition("=")
+        if not (key.strip() and equals):
+            grid = f"--grid {name.replace('_', '-')}"
+            raise SettingsError(f"{grid}: {text} is no value of {flag(name)}; write NAME=VALUE for each, e.g. "
+                                f"{grid}=gamma=1,gamma=2")
+        key = read_name(key)
+        number = read_value(typed.strip())
+        return f"{key}={number_text(number) if type(number) in (int, float) else typed.strip()}"
     if name in TRIED:
         kind = type_name(TRIED[name].type).removesuffix(" | None")
         try:
@@ -145,7 +172,8 @@ def _order(candidate: Candidate) -> list[tuple[bool, float, str]]:
 
 
 def _as_number(value: Any) -> float | None:
+    """Return a value as a number, that of gamma=2 too; None if it is a word."""
     try:
-        return float(value)
+        return float(value.rpartition("=")[2] if isinstance(value, str) else value)
     except (TypeError, ValueError):
         return None

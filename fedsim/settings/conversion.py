@@ -59,6 +59,11 @@ def _list_texts(setting: str, values: Iterable[Any]) -> tuple[str, ...]:
     return tuple(sorted({*values}))
 
 
+def read_name(text: str) -> str:
+    """Return the name of an option that is typed as NAME=VALUE."""
+    return text.partition("=")[0].strip().replace("-", "_")
+
+
 def _as_text(option: str, value: Any) -> str:
     """Return the value of an option as a user types it: one text for each value. Raises SettingsError."""
     read = read_value(value)

@@ -390,6 +390,17 @@ def test_a_report_is_written_whole_and_says_what_is_in_doubt(comparison, tmp_pat
     assert Spread(0.1, None, 1) == spread([0.1, None])
 
 
+def test_a_grid_may_try_options_of_the_loss():
+    """Catches values that take the place of other options of the loss, and an edge of the grid that nobody is told."""
+    tried = candidates("avg", {"loss_option": ["keep=0.5", "keep = 0.25"]})
+    settings = {"loss": "ohem", "loss_option": {"threshold": "0.9"}}
+    assert [with_candidate(settings, one)["loss_option"] for one in tried] == [
+        {"threshold": "0.9", "keep": "0.5"}, {"threshold": "0.9", "keep": "0.25"}]
+    assert as_arguments(with_candidate(settings, tried[1])) == [
+        "--loss", "ohem", "--loss-option", "threshold=0.9", "--loss-option", "keep=0.25"]
+    assert Tuning("val", {"avg": {tried[0]: 0.3, tried[1]: 0.2}}).at_edge("avg") == ["loss_option"]
+
+
 def test_a_grid_may_try_an_option_without_a_value(tmp_path, monkeypatch):
     """Catches a candidate that no command line can ask for, so that each of its runs fails."""
     (tmp_path / "own_of_a_grid.py").write_text(
