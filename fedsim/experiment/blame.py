@@ -6,16 +6,38 @@ import signal
 import sys
 import sysconfig
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType
 
+import torch
+
 from fedsim.algorithms import Algorithm
+from fedsim.errors import FedsimError, SettingsError
 from fedsim.losses.own import measure_by_own_code
 
 LIBRARIES = (str(Path(__file__).parents[1]),
              *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")))
 FOREIGN = (*(f"{folder}{os.sep}" for folder in LIBRARIES), "<frozen", "<string>")
 MODULE_CALL = "_call_impl"  # the function in which torch calls a network's forward
+
+
+@contextmanager
+def blame_setting(setting: str) -> Iterator[None]:
+    """Turn whatever a user's own code raises in the block into a SettingsError that names the setting and the place.
+
+    setting: as the user types it, with its value. A sentence of fedsim, Ctrl-C and a lack of GPU memory stay as they
+    are: the first says what is wrong, and the others are no fault of the code.
+    """
+    try:
+        yield
+    except (FedsimError, torch.OutOfMemoryError):
+        raise
+    except BaseException as error:
+        if is_ctrl_c(error):
+            raise
+        raise SettingsError(f"{setting}: it raises {describe(error)}") from error
 
 
 def describe(error: BaseException, own: type | None = None) -> str:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from fedsim.classes import VOID
-from fedsim.errors import FedsimError, SettingsError
-from fedsim.experiment.blame import describe, is_ctrl_c, place_of_function
+from fedsim.errors import SettingsError
+from fedsim.experiment.blame import blame_setting, place_of_function
 from fedsim.experiment.watched import is_same
 from fedsim.losses.base import Measure
 from fedsim.losses.own import OwnLoss
@@ -35,14 +35,8 @@ def find_losses(settings: Settings, classes: int, device: torch.device) -> Losse
 
 def _check_loss(loss: OwnLoss, weights: Tensor, smoothing: float) -> None:
     """Try a loss. Raises SettingsError."""
-    try:
+    with blame_setting(f"--loss {loss.own_name}"):
         wrong = next(_faults(loss.prepare(weights, smoothing), weights), None)
-    except FedsimError:
-        raise
-    except BaseException as error:  # whatever a user's own code does
-        if is_ctrl_c(error):
-            raise
-        raise SettingsError(f"--loss {loss.own_name}: it raises {describe(error)}") from error
     if wrong:
         place = place_of_function(loss.call)
         raise SettingsError(f"--loss {loss.own_name}: {wrong}{f' ({place})' if place else ''}")

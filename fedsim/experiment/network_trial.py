@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedsim.errors import FedsimError, SettingsError
-from fedsim.experiment.blame import describe, is_ctrl_c
+from fedsim.errors import SettingsError
+from fedsim.experiment.blame import blame_setting
 from fedsim.experiment.watched import is_same
 from fedsim.federation.batchnorm import use_batch_statistics
 from fedsim.models.flat import FlatModel, constants, norm_layers
@@ -42,24 +42,14 @@ def check_network(name: str, build: Callable[[], nn.Module], classes: int, image
     auxiliary logits, if the user has given it. Raises SettingsError if the network cannot be trained in a federation;
     the message names the tensor.
     """
-    def refuse(what: str) -> SettingsError:
-        return SettingsError(f"--model {name}: {what.replace(f'its {OneForm.INSIDE}.', 'its ')}")
-
-    try:
+    with blame_setting(f"--model {name}"):
         module = build()
-        if wrong := next(_faults(module), None):
-            raise refuse(wrong)
-        if aux_weight is not None or is_own(name) or not is_known(module):
+        wrong = next(_faults(module), None)
+        if not wrong and (aux_weight is not None or is_own(name) or not is_known(module)):
             wrong = _compare(module, twin := build()) or try_network(twin, classes, image_size, device,
                                                                      recalibrates, aux_weight)
-            if wrong:
-                raise refuse(wrong)
-    except FedsimError:
-        raise
-    except BaseException as error:  # whatever a user's own code does
-        if is_ctrl_c(error):
-            raise
-        raise refuse(f"it raises {describe(error)}") from error
+    if wrong:
+        raise SettingsError(f"--model {name}: {wrong.replace(f'its {OneForm.INSIDE}.', 'its ')}")
     return module
 
 

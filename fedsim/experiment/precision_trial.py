@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fedsim.errors import SettingsError
-from fedsim.experiment.blame import describe, is_ctrl_c
+from fedsim.experiment.blame import blame_setting
 from fedsim.federation.precision import Precision
 from fedsim.models.flat import FlatModel
 from fedsim.seeds import seed_torch
@@ -28,13 +28,8 @@ def check_precision(name: str, model: str, build: Callable[[], nn.Module], size:
     if name == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise SettingsError(f"--precision bf16: {torch.cuda.get_device_name(device)} does not compute with it; take "
                             "fp16 or float32")
-    try:
+    with blame_setting(f"--precision {name}: --model {model} does not train with it"):
         seconds = {kind: _time_step(build(), Precision(kind), size, device) for kind in (name, "float32")}
-    except BaseException as error:  # whatever a user's own network does
-        if is_ctrl_c(error) or isinstance(error, torch.OutOfMemoryError):
-            raise
-        raise SettingsError(f"--precision {name}: --model {model} does not train with it: it raises {describe(error)}"
-                            ) from error
     if device.type != "cpu" or seconds[name] <= seconds["float32"]:
         return None
     now, plain = (f"{seconds[kind] * 1e3:.1f} ms" for kind in (name, "float32"))
