@@ -217,6 +217,14 @@ def test_what_would_change_the_result_is_refused_by_name(run, refused, name, val
     assert fingerprint(run) == before
 
 
+@pytest.mark.parametrize(("typed", "was"), [("--nesterov", "--no-nesterov"), ("--no-test-flip", "--test-flip")])
+def test_a_switch_that_is_turned_is_refused_as_it_is_typed(run, refused, typed, was):
+    """Catches a sentence with True and False, which nobody can type."""
+    assert refused("--resume", run, typed) == (
+        f"{typed} is given, but {run} was run with {was}, and that would change the result: leave it out, or start a "
+        "new run")
+
+
 OWN = """
 import dataclasses
 from fedsim.algorithms import FedAvg

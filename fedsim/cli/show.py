@@ -15,7 +15,7 @@ from fedsim.record.overview import RUN_FILES, Overview, list_of_texts
 from fedsim.record.run_directory import RunDirectory
 from fedsim.report.summary import Outcome
 from fedsim.report.tables import Table, print_block, print_tables
-from fedsim.report.words import ABSENT
+from fedsim.report.words import ABSENT, describe_start
 
 WARNINGS = 8  # shown at most: the latest ones of a run
 
@@ -38,6 +38,8 @@ def show(run: str) -> None:
         rows = [[name, str(value)] for name, value in overview.given.items()]
         tables.append(Table("Settings", ["given", "value"], rows))
     print_tables([*tables, *(outcome.tables() if records else [])])
+    if isinstance(start := overview.environment.get("start"), dict):
+        print(describe_start(start))
     if records:
         for sentence in outcome.sentences():
             print(sentence)

@@ -29,7 +29,7 @@ from fedsim.experiment.identity import config, current_versions
 from fedsim.experiment.loss_trial import find_losses
 from fedsim.experiment.network_trial import check_network
 from fedsim.experiment.precision_trial import check_precision
-from fedsim.experiment.starting import Start, find_start, tell
+from fedsim.experiment.starting import Start, find_start
 from fedsim.experiment.watched import watch
 from fedsim.federation.attacks import Attack, Mislabelled, hostile_cars
 from fedsim.federation.averaging import AVERAGES, Averaging
@@ -52,6 +52,7 @@ from fedsim.models.card import ModelCard
 from fedsim.models.flat import FlatModel
 from fedsim.models.frozen import freeze
 from fedsim.own_code import is_own
+from fedsim.report.words import describe_start
 from fedsim.seeds import OwnDraws, seed_torch
 from fedsim.settings.declared import AUX_WEIGHT
 from fedsim.settings.fields import Settings
@@ -149,7 +150,7 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
              f"rank, {world.backend} ({world.backend_reason}); {settings.model} with "
              f"{federation.model.parameters.numel():,} parameters")
     if start is not None:
-        log.info("%s", tell(start))
+        log.info("%s", describe_start(start.facts))
     for warning in warnings(federation):
         log.warning("%s", warning)
     root = Path(settings.data_root) if settings.data_root else default_root(settings.data)

@@ -13,7 +13,7 @@ from fedsim.data.partition.split_file import read_cars
 from fedsim.errors import OutputError, SettingsError
 from fedsim.experiment.identity import FREE
 from fedsim.experiment.past_run import PastRun
-from fedsim.options import flag, options_of, read_value
+from fedsim.options import flag, options_of, read_value, switch
 from fedsim.own_code import check_said
 from fedsim.record.overview import Overview, read_environment
 from fedsim.record.part_files import digest_of
@@ -81,6 +81,9 @@ def settings_to_continue(path: Path, given: Mapping[str, Any]) -> Settings:
         if name in ("model_option", "loss_option"):
             said, was, wanted = _first_other(flag(name), was, wanted)
         if was != wanted and not _says_the_same(name, was, wanted):
+            if isinstance(wanted, bool):
+                raise SettingsError(f"{switch(name, wanted)} is given, but {path} was run with {switch(name, was)}, "
+                                    "and that would change the result: leave it out, or start a new run")
             earlier = "without it" if was is None else f"with {was}"
             raise SettingsError(f"{said} is {wanted}, but {path} was run {earlier}, and that would change the result: "
                                 f"leave {said} out, or start a new run")

@@ -14,11 +14,11 @@ from fedsim.models.card import ModelCard
 from fedsim.models.outputs import inner
 from fedsim.record.run_directory import find_weights
 from fedsim.record.weights import read_weights, save_weights
+from fedsim.report.words import name_some
 
 NESTED = ("state_dict", "model_state_dict", "model_state", "model", "net")  # where files of training programs have them
 WRAPPERS = ("module.", "_orig_mod.", "model.")  # what programs put before the names of a network's tensors
 COUNT = "num_batches_tracked"  # of a BatchNorm layer: no weight
-NAMED = 5  # tensors in a sentence
 LEAST = 0.5  # share of the source's numbers, or of the network's, that must fit
 
 
@@ -36,7 +36,7 @@ class Start:
     """The weights that a network takes over, and what was said about them."""
 
     taken: Mapping[str, Tensor]  # by the names of the network's own tensors, float32
-    facts: Mapping[str, Any] = field(default_factory=dict)  # for environment.json
+    facts: dict[str, Any] = field(default_factory=dict)  # for environment.json
 
     @property
     def digest(self) -> str:
@@ -80,14 +80,6 @@ def find_start(path: str, build: Callable[[int], nn.Module], classes: Sequence[s
     facts = {"source": str(source.path.resolve()), "taken": len(taken), "new": sorted(wanted.keys() - taken.keys()),
              "left_over": sorted(given.keys() - {*names.values()})}
     return Start(taken, facts)
-
-
-def tell(start: Start) -> str:
-    """Say in a sentence what a network has taken over."""
-    facts = start.facts
-    new, left = (f"; {title}: {_list(facts[key])}" if facts[key] else ""
-                 for title, key in (("new", "new"), ("left over", "left_over")))
-    return f"{facts['taken']} tensors taken from {facts['source']}{new}{left}"
 
 
 def read_source(path: Path) -> Source:
@@ -160,9 +152,5 @@ def _check_fit(source: Source, names: Mapping[str, str], wanted: Mapping[str, Te
     if not fits or fits < LEAST * min(sizes):
         others = [name for name in given if name not in names.values()]
         raise SettingsError(f"--init {source.path} holds the weights of another network: {len(others)} of its "
-                            f"{len(given)} tensors do not fit ({_list(others)}); the network has {_list([*wanted])}")
-
-
-def _list(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"{', '.join(names[:NAMED])}{more}"
+                            f"{len(given)} tensors do not fit ({name_some(others)}); the network has "
+                            f"{name_some([*wanted])}")

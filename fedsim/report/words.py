@@ -5,9 +5,24 @@ from numbers import Real
 from typing import Any
 
 from fedsim.options import number_text
+from fedsim.record.overview import list_of_texts
 
 UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))  # name, seconds
+NAMED = 5  # names in a sentence
 ABSENT = "–"  # the cell of a table for which there is no value
+
+
+def name_some(names: Sequence[str]) -> str:
+    """Return names with commas between them: five at most, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{', '.join(names[:NAMED])}{more}"
+
+
+def describe_start(facts: dict[str, Any]) -> str:
+    """Say in a sentence what a network has taken from a file of weights. facts: those of environment.json."""
+    new, left = (f"; {title}: {name_some(names)}" if (names := list_of_texts(facts, key)) else ""
+                 for title, key in (("new", "new"), ("left over", "left_over")))
+    return f"{facts.get('taken')} tensors taken from {facts.get('source')}{new}{left}"
 
 
 def format_number(value: Any, form: str = ".3f") -> str:

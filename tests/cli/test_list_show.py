@@ -55,7 +55,8 @@ def make_run(path: Path, rounds: int, ended: bool = False, given=()) -> Path:
     """A made-up run of six rounds that has come so far."""
     (path / "report").mkdir(parents=True)
     (path / "config.toml").write_text(CONFIG)
-    environment = {"ranks": 2, "given": [*given], "warnings": ["drives are shared"]}
+    environment = {"ranks": 2, "given": [*given], "warnings": ["drives are shared"], "start": {
+        "source": "weights.pth", "taken": 36, "new": ["head.bias"], "left_over": [*"abcdefg"]}}
     (path / "environment.json").write_text(json.dumps(environment))
     lines = [json.dumps(record) for record in make_records(6, 4)[:rounds + 1]]
     (path / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines))
@@ -157,6 +158,7 @@ def test_of_a_finished_run_everything_is_shown(command, tmp_path):
     said = command("show", "run")
     assert row(said, "state")[-1] == "finished" and row(said, "round")[-3:] == ["6", "of", "6"]
     assert row(said, "mIoU")[-1] == "0.270" and "A note." in said and "WARNING: drives are shared" in said
+    assert "36 tensors taken from weights.pth; new: head.bias; left over: a, b, c, d, e and 2 more\n" in said
     assert "given" in said and "fedsim run --ranks 2 --config here" in said and "--resume" not in said
     assert "tensorboard --logdir run/tensorboard" in said
 
