@@ -6,8 +6,8 @@ whether a run was resumed.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,13 +24,12 @@ from fedsim.system.transfer import upload
 PERTURBED = 0.5  # probability that a scene is perturbed
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(NamedTuple):
     """The view that a car has of its scenes: their size, their colours, and the part of them that it sees."""
 
     crop: tuple[int, int] | None = None  # (width, height) in pixels of the part; None for as much as a whole picture
     scales: tuple[float, float] | None = None  # smallest and largest size of a picture; None leaves it
-    jitter: float = 0.0  # gamma and saturation lie between 1 / (1 + jitter) and 1 + jitter
+    jitter: float | None = None  # gamma and saturation lie between 1 / (1 + jitter) and 1 + jitter; None leaves them
 
 
 WHOLE = Frame()
@@ -135,8 +134,9 @@ def augmentation(name: str, frame: Frame = WHOLE) -> Callable[[int, int, int], U
     """
     kind: type[Unchanged] = globals()[AUGMENTATIONS[name]]
     if name == "standard":
-        frame = Frame(frame.crop, frame.scales or STANDARD.scales, frame.jitter or STANDARD.jitter)
-    return kind if frame == WHOLE else partial(Framed, kind, frame)
+        frame = Frame(frame.crop, frame.scales or STANDARD.scales,
+                      STANDARD.jitter if frame.jitter is None else frame.jitter)
+    return partial(Framed, kind, frame) if any(frame) else kind
 
 
 def rescale(inputs: Tensor, labels: Tensor, scales: np.ndarray, offsets: np.ndarray,

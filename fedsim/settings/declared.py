@@ -140,8 +140,9 @@ class Declared:
     scale_range: str | None = setting("Local training", None,
         "Smallest and largest size to which a picture is scaled in training, e.g. 0.5,2. Default: 1, and 0.75,1.5 with "
         "--augment standard.", metavar="LEAST,MOST")
-    colour_jitter: float = setting("Local training", 0.0,
-        "How much gamma and saturation change in training: between 1 / (1 + X) and 1 + X; 0.5 with --augment standard.")
+    colour_jitter: float | None = setting("Local training", None,
+        "How much gamma and saturation change in training: between 1 / (1 + X) and 1 + X. Default: 0, and 0.5 with "
+        "--augment standard.")
     class_weights: str | None = setting("Local training", None,
         "Class weights of the loss, from the class frequencies over all cars. Default: sqrt-median-frequency, or none "
         "if the loss is your own and has no argument called weight.",

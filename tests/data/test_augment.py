@@ -62,6 +62,7 @@ def test_colours_change_and_keep_the_place_of_everything():
     recoloured = augmentation("standard")(0, 1, 0).recolour(grey)
     assert recoloured.dtype == torch.uint8 and (recoloured.flatten(2).diff() >= 0).all()
     assert len({tuple(scene.flatten().tolist()) for scene in recoloured}) == 5
+    assert torch.equal(augmentation("standard", Frame(jitter=0.0))(0, 1, 0).recolour(grey), grey), "asked for 0"
     assert (recoloured[:, 0] == recoloured[:, 1]).all()
 
 
