@@ -103,7 +103,7 @@ VALUES: Mapping[str, tuple[Any, ...]] = {
     "hold_out_drive": ("train0", "train3", "0001TP", "nowhere"),
     "threads": (1, 1, 1, 2), "timeout": (60,), "checkpoint_every": (1, 2, 3, 50),
     "option": ("kappa=2", "beta=0.9", "sticky=true"), "model_option": ("width=3", "deep=true"),
-    "nesterov": (True, False),
+    "nesterov": (True, False), "compile": (False,),  # which takes minutes
     "crop": ("16x12", "24x16", "200x100"), "scale_range": ("0.5,2", "1,1"), "colour_jitter": (0.1, 1),
     "warmup": (0, 1, 3), "lr_floor": (0.1, 0.5), "clip_gradient": (0.1, 1), "label_smoothing": (0.1, 0.5),
     "loss": ("ohem", "focal", "dice+lovasz", "0.5*lovasz", OWN_LOSS), "loss_option": ("gamma=1", "keep=0.5", "tilt=2"),

@@ -24,6 +24,7 @@ from fedsim.errors import SettingsError
 from fedsim.evaluation.views import PLAIN, Size, View
 from fedsim.experiment.algorithm_trial import check_algorithm
 from fedsim.experiment.checks import check_cars, check_crop, warnings
+from fedsim.experiment.compilation_trial import compile_network, largest_batch
 from fedsim.experiment.dealing import alpha_of, cars_of, deal, source_of
 from fedsim.experiment.identity import config, current_versions
 from fedsim.experiment.loss_trial import find_losses
@@ -151,6 +152,7 @@ def assemble(settings: Settings, methods: Methods, world: World, log: Logger) ->
              f"{federation.model.parameters.numel():,} parameters")
     if start is not None:
         log.info("%s", describe_start(start.facts))
+    _compile(settings, federation, trained_size, log)
     for warning in warnings(federation):
         log.warning("%s", warning)
     root = Path(settings.data_root) if settings.data_root else default_root(settings.data)
@@ -241,6 +243,17 @@ def _try_network(settings: Settings, build: Callable[[], nn.Module], classes: in
     if slower:
         log.warning("%s", slower)
     return module
+
+
+def _compile(settings: Settings, federation: Federation, size: Size, log: Logger) -> None:
+    """If the user asks for it, let the federation train with a compiled network, and tell what that gains."""
+    if not settings.compile:
+        return
+    training = federation.training
+    batch = largest_batch(training, [car.images for car in federation.fleet.cars])
+    gain = federation.world.together(
+        lambda: compile_network(settings.model, federation.model, training, batch, size))
+    (log.info if gain.pays else log.warning)("%s", gain.said)
 
 
 def _change_start(settings: Settings, module: nn.Module, start: Start | None) -> nn.Module:

@@ -24,7 +24,7 @@ from fedsim.version import __version__
 # whether it is the same data.
 FREE = ("rounds", "backend", "timeout", "car_states", "evaluate_every", "checkpoint_every", "device", "data_root")
 # Settings that came after runs of this version had been stopped: at their defaults, such runs go on with them.
-LATER = ("accumulate", "loss", "nesterov")
+LATER = ("accumulate", "compile", "loss", "nesterov")
 ENVIRONMENT = {"device": str, "data": dict, "versions": dict}  # the parts of environment.json that are compared
 
 

@@ -68,7 +68,7 @@ class LocalTraining:
         """
         number = count_batches(len(images), self.batch_size)
         if number <= 1:
-            loss, logits = self.loss(self.precision.compute(model.module, images), labels)
+            loss, logits = self.loss(self.precision.compute(model.network, images), labels)
             scaling.raise_(loss).backward()
             _count(tally, labels, logits)
             return loss.detach()
@@ -77,7 +77,7 @@ class LocalTraining:
         shares = (weights / weights.sum().clamp(min=1e-30)).to(images.dtype)
         total = torch.zeros_like(shares[0])
         for (pictures, own), share in zip(batches, shares, strict=True):
-            loss, logits = self.loss(self.precision.compute(model.module, pictures), own)
+            loss, logits = self.loss(self.precision.compute(model.network, pictures), own)
             loss = loss * share
             scaling.raise_(loss).backward()
             _count(tally, own, logits)

@@ -4,11 +4,12 @@ With 16 bits, convolutions and products are rounded, by PyTorch's autocast. Para
 the loss and all that algorithms do stay float32, and so does the network when it is scored.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fedsim.models.outputs import Outputs
 from fedsim.system.transfer import upload
@@ -37,7 +38,7 @@ class Precision:
 
     name: str = "float32"
 
-    def compute(self, module: nn.Module, pictures: Tensor) -> Any:
+    def compute(self, module: Callable[[Tensor], Any], pictures: Tensor) -> Any:
         """Return what a network returns in training for pictures (B, 3, H, W) float32. Its logits are float32."""
         kind = KINDS.get(self.name)
         if kind is None:

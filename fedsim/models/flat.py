@@ -6,8 +6,8 @@ cars keep their own BatchNorm weights, these are at the end of `parameters`, and
 before them. Everything else that a module holds is constant: no car changes it.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,7 @@ class Constant(NamedTuple):
 class FlatModel:
     """A module whose parameters, gradients and statistics are views into flat tensors.
 
+    network: what computes in training: the module, or what it was compiled to.
     theta, theta_gradient: (d,) shared by the federation, of the module's type.
     affine: (e,) weights and biases of BatchNorm layers that each car keeps for itself; e = 0 unless `own_norms`.
     parameters, gradient: (d + e,) both together.
@@ -60,6 +61,7 @@ class FlatModel:
 
     def __init__(self, module: nn.Module, device: torch.device, own_norms: bool = False) -> None:
         self.module = module.to(device)
+        self.network: Callable[[Tensor], Any] = self.module
         module.train()  # although it is: a module may keep layers in eval mode from then on
         self.norms = list(norm_layers(module))
         own = {id(p) for layer in self.norms for p in layer.parameters()} if own_norms else set()

@@ -128,6 +128,9 @@ class Declared:
         "Numbers that the network computes with in training: float32, or 16 bits in convolutions and products, bf16 or "
         "fp16. All that is kept, sent and scored is float32. Default: float32.",
         choices=("float32", "bf16", "fp16"))
+    compile: bool = setting("Local training", False,
+        "Whether the network is compiled for training by torch.compile, which takes from seconds to minutes at the "
+        "start. The run says after how many steps that pays.")
     label_smoothing: float = setting("Local training", 0.0,
         "Share of a label that is spread over all classes in training, at least 0 and below 1.")
     augment: str = setting("Local training", "flip",

@@ -164,7 +164,7 @@ def test_the_command_line_wins_over_a_preset_and_a_preset_over_the_default(setti
         "lr_floor": (0.5, 0.25), "average_weights": ("ema:0.5", "swa:0.25"),
         "test_scales": ("0.5,1", "2"), "test_flip": (True, False), "tile": ("8x8", "4x4"),
         "momentum_across_rounds": ("average", "own"), "nesterov": (True, False), "loss": ("dice", "ohem+0.5*dice"),
-        "precision": ("bf16", "fp16"),
+        "precision": ("bf16", "fp16"), "compile": (True, False),
     }.get(setting.name, (3, 2))
     with_it = {"alpha": {"partition": "dirichlet"}, "data_root": {"data": "camvid"}, "optimizer": {"rho": "1"},
                "mu": {"algo": "prox"}, "dyn_alpha": {"algo": "dyn"}, "server_optimizer": {"algo": "avg"},
