@@ -65,7 +65,7 @@ def main() -> None:
                         help=f"rows to measure (default all): {'; '.join(ROWS)}")
     options = parser.parse_args()
     rows = ["the base", *(row for row in options.rows if row != "the base")]
-    runs = list(dict.fromkeys((ROWS[row][0], seed) for seed in range(options.seeds) for row in rows))
+    runs = list(dict.fromkeys((ROWS[row][0], seed) for row in rows for seed in range(options.seeds)))
     with ThreadPoolExecutor(options.jobs) as pool:
         records = dict(zip(runs, pool.map(lambda run: play_row(run[0], run[1], options.out), runs), strict=True))
     scores = {(row, seed): records[ROWS[row][0], seed][ROWS[row][1]]["miou"] for row in rows

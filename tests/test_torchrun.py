@@ -31,8 +31,9 @@ IMAGES = list(TINY_DRIVES.values())
 STEPS = [-(-images // BATCH) for images in IMAGES]
 JOBS = {
     "admm": ["--algo", "admm"],
-    "half": ["--algo", "admm", "--participation", "0.5", "--batchnorm", "pooled", "--weighting", "images"],
-    "avg": ["--algo", "avg", "--local-epochs", "2"],
+    "half": ["--algo", "admm", "--participation", "0.5", "--batchnorm", "pooled", "--weighting", "images",
+             "--average-weights", "swa:0.5"],
+    "avg": ["--algo", "avg", "--local-epochs", "2", "--average-weights", "ema:0.5"],
     "robust": ["--algo", "scaffold", "--aggregator", "geometric-median", "--clip-norm", "3", "--attackers", "1",
                "--attack", "gaussian", "--batchnorm", "local", "--local-epochs", "1:2", "--car-failures", "0.2"],
     "disk": ["--algo", "dyn", "--car-states", "disk", "--participation", "0.6", "--batchnorm", "local-statistics"],
@@ -113,7 +114,8 @@ def test_the_saved_weights_and_checkpoints_are_the_same_on_any_number_of_ranks(r
     """Catches buffers that count what a rank has played, such as BatchNorm's num_batches_tracked."""
     alone = {path.name: load_file(path) for path in (runs / f"{job}-1" / "checkpoints").glob("*.safetensors")}
     models = [name for name in alone if not PART.fullmatch(name)]
-    assert len(models) == {"local": len(IMAGES), "robust": 1 + len(IMAGES), "disk": 1 + len(IMAGES)}.get(job, 1)
+    assert len(models) == {"local": len(IMAGES), "robust": 1 + len(IMAGES), "disk": 1 + len(IMAGES),
+                           "half": 2, "avg": 2}.get(job, 1)
     for ranks in RANKS[1:]:
         for name, weights in alone.items():
             here = load_file(runs / f"{job}-{ranks}" / "checkpoints" / name)
