@@ -111,12 +111,13 @@ def test_documented_runs_of_the_console_script_work(line, tiny_camvid, tmp_path)
 
 @pytest.mark.parametrize("line", of_command("compare"))
 def test_documented_comparisons_work(line, tiny_camvid, tmp_path):
-    """On few scenes, with one seed, and two runs at a time. The page with a grid has two learning rates too."""
+    """On few scenes, with one seed, two runs at a time, and two values of a grid in the place of learning rates."""
     words = typed(line)
     play_mentioned(words, tmp_path, tiny_camvid)
     if "--lrs" in words:
         place = words.index("--lrs")
-        words[place : place + 2] = ["--lrs", "0.1,0.2"] if "--grid" in words else []
+        words[place : place + 2] = []
+    words = [",".join(word.split(",")[:2]) if before == "--grid" else word for before, word in pairwise(["", *words])]
     if "--algos" in words:
         words += ["--data", "camvid", "--data-root", str(tiny_camvid), "--eval-split", "val", *SHORT, "--seeds", "1",
                   "--jobs", "2"]
