@@ -17,6 +17,7 @@ import torch
 
 from fedsim.aggregation import Median
 from fedsim.aggregation.exact_sum import ExactSum
+from fedsim.aggregation.totals import totals
 from fedsim.algorithms import ALGORITHMS, Algorithm, FedADMM, FedNova
 from fedsim.data.augment import Frame, augmentation
 from fedsim.data.car_scenes import CarScenes
@@ -144,7 +145,7 @@ def _count_sum() -> dict:
     there, here = ExactSum(vectors[0].to(DEVICE)), ExactSum(vectors[0])
     waits = [pretended.count(partial(there.add, vector.to(DEVICE), 3)) for vector in vectors]
     agree = all(here.add(vector, 3) for vector in vectors) and torch.equal(
-        there.total(WORLD)[0].cpu(), here.total(WORLD)[0])
+        totals([there], WORLD)[0][0].cpu(), totals([here], WORLD)[0][0])
     return {"agree": agree, "waits": waits}
 
 

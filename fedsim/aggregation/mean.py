@@ -33,24 +33,24 @@ class Mean:
 
     def gather(self, like: Sequence[Tensor], owners: Sequence[int], chosen: int, world: World,
                folder: Path | None) -> MeanOfParts:
-        return MeanOfParts(like, world)
+        return MeanOfParts(like, len(owners), world)
 
 
 class MeanOfParts:
     """An exact sum for each part of a contribution. Contributions are not stored, so it needs no files."""
 
-    def __init__(self, like: Sequence[Tensor], world: World) -> None:
+    def __init__(self, like: Sequence[Tensor], cars: int, world: World) -> None:
         from fedsim.aggregation.exact_sum import ExactSum
 
         self.world = world
-        self.sums = [ExactSum(part) for part in like]
+        self.sums = [ExactSum(part, cars) for part in like]
 
     def add(self, slot: int, parts: Sequence[Tensor], weight: int) -> bool:
         return all([own.add(part, weight) for own, part in zip(self.sums, parts, strict=True)])
 
     def combine(self) -> tuple[list[Tensor], int]:
-        from fedsim.aggregation.exact_sum import totals
+        from fedsim.aggregation.totals import totals
 
         found = totals(self.sums, self.world)
         # If all weights are 0, the totals are zeros; dividing by 1 keeps them.
-        return [total / (weight or 1) for total, weight in found], found[0][1]
+        return [total.div_(weight or 1) for total, weight in found], found[0][1]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fedsim.aggregation.exact_sum import ExactSum
+from fedsim.aggregation.totals import totals
 from fedsim.data.car_scenes import CarScenes
 from fedsim.distributed.world import World
 from fedsim.models.flat import FlatModel, Norms
@@ -93,7 +94,7 @@ class NormPool:
             table = world.table(self.rows, self.cars, self.sum.like.numel())
             row = torch.from_numpy(np.median(table, axis=0))
         else:
-            total, weight = self.sum.total(world)
+            (total, weight), = totals([self.sum], world)
             row = total / weight
         row = upload(row, self.like.statistics.device)
         split = self.like.statistics.numel()

@@ -49,7 +49,8 @@ class CarsOfRank:
         self.contributions = method.aggregator.gather(
             to_tensors(federation.sent_like), [fleet.homes[car] for car in combined],
             len(cohort.chosen), federation.world, federation.memories.folder)
-        self.dual_change = None if state.mean_dual is None else ExactSum(shared.theta)  # (d,) for the record
+        # (d,) for the record
+        self.dual_change = None if state.mean_dual is None else ExactSum(shared.theta, len(combined))
         self.norms = NormPool(method.norms, state.norms, method.aggregator.robust, len(combined))
 
     def play(self, car: int, slot: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedsim.aggregation.totals import totals
 from fedsim.distributed.world import World
 from fedsim.errors import RunError
 from fedsim.federation.bundles import from_tensors, split
@@ -240,7 +241,8 @@ def keep_memories(federation: Federation, state: State, cars: CarsOfRank) -> Sta
     """Return the state with what the round's cars keep, and the new mean of all dual variables."""
     outcomes, mean_dual = cars.outcomes, state.mean_dual
     if mean_dual is not None and cars.dual_change is not None:
-        mean_dual = mean_dual + cars.dual_change.total(federation.world)[0] / federation.fleet.total_weight
+        (change, _), = totals([cars.dual_change], federation.world)
+        mean_dual = mean_dual + change / federation.fleet.total_weight
     return replace(
         state, mean_dual=mean_dual,
         memories=state.memories | {car: outcome.memory for car, outcome in outcomes.items()},

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fedsim.aggregation.exact_sum import ExactSum
+from fedsim.aggregation.totals import totals
 from fedsim.data.scene_set import SceneSet
 from fedsim.evaluation import baselines
 from fedsim.evaluation.evaluate import Evaluation, evaluate, evaluate_own
@@ -72,14 +73,14 @@ def mean_of_cars(federation: Federation, state: State) -> Tensor | None:
     It is the same on every rank and on any number of ranks. None if the algorithm scores theta alone, or if no car has
     taken part.
     """
-    algorithm, total = federation.method.algorithm, ExactSum(state.shared.theta)
+    algorithm, total = federation.method.algorithm, ExactSum(state.shared.theta, len(federation.fleet.cars))
     if algorithm.local_vector(algorithm.init_memory(state.shared.theta)) is None:
         return None
     for car in state.memories:
         w = algorithm.local_vector(federation.memory(state, car))
         assert w is not None
         total.add(w, federation.fleet.weights[car])
-    mean, weight = total.total(federation.world)
+    (mean, weight), = totals([total], federation.world)
     return (mean / weight).to(state.shared.theta.dtype) if weight else None
 
 
