@@ -130,7 +130,7 @@ def time_beyond_training(algo: str, cars: int) -> dict[str, float]:
         for _ in range(cars):
             model.gradient.zero_()
             training.criterion(model.module(inputs), targets).backward()
-            step(model.parameters, model.gradient, federation.schedule.lr)
+            step.take(model.parameters, model.gradient, federation.schedule.lr)
 
     def averaging_alone() -> None:
         """Do what a bare loop does beyond its steps: load the average, and add up the result."""
