@@ -33,7 +33,7 @@ ROWS = {  # what differs -> its settings, which overrule those of the base, and 
     "--lr-schedule constant --average-weights swa:0.5": (CONSTANT, AVERAGE),
     "--lr-schedule poly": (("--lr-schedule", "poly"), THETA),
     "--lr-schedule steps": (("--lr-schedule", "steps"), THETA),
-    "--nesterov": (("--nesterov",), THETA),
+    "the base, --nesterov": (("--nesterov",), THETA),
     "--clip-gradient 1": (("--clip-gradient", "1"), THETA),
     "--optimizer adamw --lr 1e-3": ((*ADAMW, "1e-3"), THETA),
     "--optimizer adamw --lr 2e-3": ((*ADAMW, "2e-3"), THETA),

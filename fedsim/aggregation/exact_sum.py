@@ -53,7 +53,7 @@ class ExactSum:
     """
 
     def __init__(self, like: Tensor, expected: int = 1) -> None:
-        """expected: the number of contributions on all ranks; a sum of more takes more time and memory."""
+        """Begin with 0. expected: the number of contributions on all ranks; more of them take more time."""
         self.like = like
         self.refused = 0
         self._growth = GROWTH + (max(expected, 1) - 1).bit_length()
@@ -154,9 +154,9 @@ class ExactSum:
         self._cut_aside()
 
     def take_running(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Empty the sum, which has no digits. Return its running sum, float64 (d,), and what was set aside.
+        """Empty the sum, which has no digits. Return its running sum, float64 (d,), and the numbers set aside.
 
-        These are places (n,) and float64 numbers (n,) on the CPU. The host waits once for a device.
+        The latter are places (n,) and float64 numbers (n,) on the CPU. The host waits once for a device.
         """
         numbers, aside = self.running.numbers if self.running else self._zeros(), self._join_aside()
         self._empty()

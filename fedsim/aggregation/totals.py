@@ -22,7 +22,7 @@ TOGETHER = 2**22  # so many numbers, 32 MiB, are exchanged at once
 
 
 class _Head(NamedTuple):
-    """What a rank tells of a sum before anything is exchanged."""
+    """The facts about a sum that a rank tells before anything is exchanged."""
 
     weight: float
     refused: float
@@ -42,7 +42,7 @@ class _Sum:
     """One of the sums, and the heads of all ranks."""
 
     def __init__(self, own: ExactSum, heads: np.ndarray, rank: int) -> None:
-        """heads: (ranks, fields). Raises RunError if a vector was not finite on any rank."""
+        """Read the heads of all ranks, (ranks, fields). Raises RunError if a vector was not finite on any rank."""
         weight, refused, grid, bound, beside, used = heads.T  # the fields of _Head
         self.own, self.rank, self.weight = own, rank, int(weight.sum())
         if refused.sum():
@@ -59,7 +59,7 @@ class _Sum:
         self.digits = [number for number in range(LOWEST, HIGHEST + 1) if mask >> (number - LOWEST) & 1]
 
     def parts(self) -> list[Tensor]:
-        """Take what this rank holds. Added over ranks, it is what `add_up` needs."""
+        """Take the tensors that this rank holds. `add_up` needs their sums over ranks."""
         if not self.fits:
             return self.own.take_digits(self.digits)
         running, places, numbers = self.own.take_running()
@@ -89,7 +89,7 @@ class _Sum:
 
 
 def totals(sums: Sequence[ExactSum], world: World) -> list[tuple[Tensor, int]]:
-    """Return of each exact sum its sum over all ranks, float64 with the shape of `like`, and the sum of weights.
+    """Return the total of each exact sum over all ranks, float64 with the shape of `like`, and the sum of weights.
 
     Every rank calls it with the same sums. They are empty afterwards. Ranks wait for each other at every exchange, so
     small sums go together.

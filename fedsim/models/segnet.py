@@ -115,14 +115,14 @@ class Unpooling(torch.autograd.Function):
 
     @staticmethod
     def forward(context: Any, x: Tensor, indices: Tensor, size: torch.Size) -> Tensor:
-        """Put every number where pooling has taken it from, and 0 elsewhere."""
+        """Put every number at the place that pooling took it from, and 0 elsewhere."""
         context.save_for_backward(indices)
         # Called directly, because F.max_unpool2d imports sympy to check the size: half a second in every rank.
         return torch.ops.aten.max_unpool2d(x, indices, size)
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        """Return of the gradient what lies in the places that pooling has taken numbers from."""
+        """Return the gradient at the places that pooling took numbers from."""
         indices, = context.saved_tensors
         batch, channels, height, width = indices.shape
         kept = _channels_behind(gradient).gather(1, _channels_behind(indices))
