@@ -1,6 +1,6 @@
 """Measure federated and centralised training of the same number of steps, one after another, until both are flat.
 
-    python benchmarks/equal_steps.py --out DIR [--seeds 3] [--jobs 2] [--figure FILE]
+    python benchmarks/equal_steps.py --out DIR [--seeds 3] [--jobs 2] [--rows NAME ...] [--figure FILE]
 
 A car of streets takes as many steps as centralised training does, 3,200 or 6,400. So the four cars together see four
 times the pictures, in the time of centralised training. FedAvg communicates after every 5 steps and averages the
@@ -9,13 +9,12 @@ steps, and for 16 rounds of centralised training. The score is the mIoU on the 1
 table in Markdown and draws the curves over the steps. A run that is already under --out is not repeated.
 """
 
-import argparse
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
 
-from runs import play, show
+from runs import make_parser, play, show
 
 SHORT = ("--algo", "avg", "--lr", "0.15", "--local-steps", "5", "--momentum-across-rounds", "average")
 ROWS = {  # name -> its settings, and its number of rounds
@@ -36,17 +35,14 @@ class Score(NamedTuple):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
-    parser.add_argument("--seeds", type=int, default=3, help="seeds of each row (default 3)")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time, with one thread each (default 2)")
+    parser = make_parser(__doc__, ROWS)
     parser.add_argument("--figure", type=Path, help="the figure, a PNG (default: equal-steps.png under --out)")
     options = parser.parse_args()
-    runs = [(row, seed) for seed in range(options.seeds) for row in ROWS]
+    runs = [(row, seed) for seed in range(options.seeds) for row in options.rows]
     with ThreadPoolExecutor(options.jobs) as pool:
         played = [pool.submit(curve_of, *run, options.out) for run in runs]
     curves = {run: one.result() for run, one in zip(runs, played, strict=True)}
-    rows = {row: [curves[row, seed] for seed in range(options.seeds)] for row in ROWS}
+    rows = {row: [curves[row, seed] for seed in range(options.seeds)] for row in options.rows}
     print("| | steps | pictures | mIoU at the end | best mIoU on the way, and its step |\n|---|---:|---:|---:|---:|")
     for row, found in rows.items():
         best = [max(curve, key=lambda score: score.miou) for curve in found]

@@ -11,12 +11,11 @@ The learning rates of the rows were chosen by the validation split, in a federat
 number of short rounds was chosen for each held-out drive by the scores of the other two with seed 0: it is 128 for all.
 """
 
-import argparse
 import statistics
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from runs import play, show
+from runs import make_parser, play, show
 
 DRIVES = ("0001TP", "0006R0", "0016E5")
 SHORT = ("--algo", "avg", "--lr", "0.2", "--weighting", "images", "--momentum-across-rounds", "average")
@@ -30,12 +29,7 @@ ROWS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
-    parser.add_argument("--seeds", type=int, default=3, help="seeds of each row (default 3)")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time, with one thread each (default 2)")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=[*ROWS], metavar="NAME",
-                        help=f"rows to measure (default all): {'; '.join(ROWS)}")
+    parser = make_parser(__doc__, ROWS)
     parser.add_argument("--init", metavar="RUN|FILE",
                         help="weights that every run starts from; {seed} in it stands for the run's seed. Choose "
                              "another --out than without")

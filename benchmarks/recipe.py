@@ -12,13 +12,12 @@ beside the rest of the base, and not what it would be worth at its own best lear
 because its learning rate is another one.
 """
 
-import argparse
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from runs import play, show
+from runs import make_parser, play, show
 
 BASE = ("--algo", "avg", "--cars", "4", "--rounds", "160", "--local-steps", "5", "--momentum-across-rounds", "average",
         "--lr", "0.15", "--evaluate-every", "160", "--checkpoint-every", "160")
@@ -51,13 +50,7 @@ ROWS = {  # what differs -> its settings, which overrule those of the base, and 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
-    parser.add_argument("--seeds", type=int, default=3, help="seeds of each row (default 3)")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time, with one thread each (default 2)")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=[*ROWS], metavar="NAME",
-                        help=f"rows to measure (default all): {'; '.join(ROWS)}")
-    options = parser.parse_args()
+    options = make_parser(__doc__, ROWS).parse_args()
     rows = ["the base", *(row for row in options.rows if row != "the base")]
     runs = list(dict.fromkeys((ROWS[row][0], seed) for row in rows for seed in range(options.seeds)))
     with ThreadPoolExecutor(options.jobs) as pool:

@@ -1,12 +1,25 @@
-"""Runs of the benchmarks that train: each is played once, and its records are read."""
+"""Runs of the benchmarks that train: the options of these programs, the runs, each played once, and their records."""
 
+import argparse
 import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+
+def make_parser(doc: str | None, rows: Iterable[str]) -> argparse.ArgumentParser:
+    """Return the parser of a program that plays each row of a table with several seeds. doc: what it does."""
+    names = [*rows]
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of each row (default 3)")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time, with one thread each (default 2)")
+    parser.add_argument("--rows", nargs="+", choices=names, default=names, metavar="NAME",
+                        help=f"rows to measure (default all): {'; '.join(names)}")
+    return parser
 
 
 def play(settings: Sequence[str], folder: Path) -> list[dict[str, Any]]:

@@ -47,7 +47,7 @@ class Constant(NamedTuple):
 class FlatModel:
     """A module whose parameters, gradients and statistics are views into flat tensors.
 
-    network: what computes in training: the module, or what it was compiled to.
+    network: the module, or its compiled form. It computes in training.
     theta, theta_gradient: (d,) shared by the federation, of the module's type.
     affine: (e,) weights and biases of BatchNorm layers that each car keeps for itself; e = 0 unless `own_norms`.
     parameters, gradient: (d + e,) both together.
