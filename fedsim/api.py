@@ -13,6 +13,7 @@ from fedsim.distributed.devices import Place, choose_device
 from fedsim.errors import FedsimError, OutputError, SettingsError
 from fedsim.experiment.past_run import PastRun
 from fedsim.experiment.run import run as whole_run
+from fedsim.experiment.signals import put_handlers_back
 from fedsim.inference.segmenter import Segmenter
 from fedsim.own_code import NAMING, name_of
 from fedsim.record.metrics_file import read_metrics
@@ -127,7 +128,7 @@ def _runs(make: Callable[P, Settings]) -> Callable[P, Result]:
                  if value is not None}
         waits, gpus = Place.from_environment().size == 1, settings.device != "cpu"
         with (take_turn("fedsim.run", waits), use_defaults(), keep_randomness(gpus), enduring_output(),
-              follow_launchers()):
+              follow_launchers(), put_handlers_back()):
             return Result.read(whole_run(settings, given), trust=settings.model)
 
     run.__signature__ = inspect.signature(make)  # type: ignore[attr-defined]  # what help() shows

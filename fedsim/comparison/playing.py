@@ -67,10 +67,10 @@ def play(jobs: Sequence[Job], at_once: int, what: str) -> list[Job]:
                 elif not signals.heard:  # if only its report has failed, a comparison lacks nothing
                     LOG.info("%s: mIoU %.3f (%d of %d runs)", child.job.path.name, child.job.read_final(), ended,
                              len(jobs))
-    if signals.heard:
-        number, folder = signals.heard[0], jobs[0].path.parent.parent
-        raise Stopped(f"stopped by {signal.Signals(number).name}, {ended} of {len(jobs)} runs have ended: the same "
-                      f"command with --out {folder} goes on", number)
+        if signals.heard:
+            number, folder = signals.heard[0], jobs[0].path.parent.parent
+            raise Stopped(f"stopped by {signal.Signals(number).name}, {ended} of {len(jobs)} runs have ended: the same "
+                          f"command with --out {folder} goes on", number)
     return failed
 
 

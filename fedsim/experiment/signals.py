@@ -7,18 +7,25 @@ that is what torchrun sends its ranks on a second SIGINT.
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
 import numpy as np
 
 from fedsim.distributed.world import World
+from fedsim.errors import Stopped
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+REPEATED = (signal.SIGTERM, signal.SIGHUP)  # by launchers and schedulers
 
 
 class Signals:
     """A list of the signals that arrive while a block runs. After the block, the earlier handlers are back.
+
+    If the block raises Stopped, it goes on to hear SIGTERM and SIGHUP until `put_handlers_back`: launchers and
+    schedulers repeat theirs, and a program that stops must still say how it goes on.
 
     It only hears signals in the main thread of a process: Python lets no other thread listen.
     """
@@ -35,12 +42,26 @@ class Signals:
                 self._before[number] = signal.signal(number, self._hear)
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            if not (isinstance(error, Stopped) and number in REPEATED):
+                signal.signal(number, handler)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         self.heard.append(number)
+
+
+@contextmanager
+def put_handlers_back() -> Iterator[None]:
+    """Put the handlers of repeated signals back when the block ends, for a program that outlives a run."""
+    listens = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in REPEATED} if listens else {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:
+                signal.signal(number, handler)
 
 
 def stopping_signals() -> list[signal.Signals]:

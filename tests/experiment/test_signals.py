@@ -15,7 +15,8 @@ from scenery import SOLO, on_ranks
 from test_resume import check_same, command
 from test_torchrun import records
 
-from fedsim.experiment.signals import RunSignals
+from fedsim.errors import Stopped
+from fedsim.experiment.signals import RunSignals, put_handlers_back
 from fedsim.main import main
 
 OURS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
@@ -71,6 +72,17 @@ def test_what_listened_before_listens_again(monkeypatch):
         for number, handler in zip(OURS, before, strict=True):
             signal.signal(number, handler)
     assert heard == list(OURS)
+
+
+def test_a_program_that_stops_hears_repeated_signals_until_it_is_told_that_it_outlives_the_run():
+    """Catches handlers that fedsim.run leaves behind, and a second SIGTERM that ends a program without its words."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    with put_handlers_back():
+        with pytest.raises(Stopped), RunSignals() as signals:
+            raise Stopped("stopped", signal.SIGTERM)
+        assert signal.getsignal(signal.SIGINT) == before[signal.SIGINT]
+        assert signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGHUP) == signals._hear
+    assert {number: signal.getsignal(number) for number in before} == before
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])

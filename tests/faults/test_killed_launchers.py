@@ -33,8 +33,10 @@ def until(happened: Callable[[], object], seconds: float) -> None:
 
 
 def python(*words: str, **environment: str) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            start_new_session=True, env=os.environ | {"PYTHONPATH": str(ROOT)} | environment)
+    """Start Python. It may wait for a line: no one writes one, and its stdin does not end either."""
+    return subprocess.Popen([sys.executable, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, start_new_session=True,
+                            env=os.environ | {"PYTHONPATH": str(ROOT)} | environment)
 
 
 @pytest.fixture(scope="module")
