@@ -53,29 +53,32 @@ class Loss:
 class Pixels(NamedTuple):
     """The pixels of a batch as a list. Nothing here waits for a GPU, as leaving void pixels out would."""
 
-    log_shares: Tensor  # (N, C) log of the predicted probabilities
-    truth: Tensor  # (N, C) True at a labelled pixel's own class; False throughout for a void pixel
+    log_shares: Tensor  # (C, N) log of the predicted probabilities
+    truth: Tensor  # (C, N) True at a labelled pixel's own class; False throughout for a void pixel
     labelled: Tensor  # (N,) bool
 
     def targets(self, smoothing: float) -> Tensor:
-        """Return the labels as probabilities (N, C), of which `smoothing` is spread over all classes; 0 for void."""
-        spread = smoothing / self.truth.shape[1]
-        return (self.truth.to(self.log_shares.dtype) * (1 - smoothing) + spread) * self.labelled[:, None]
+        """Return the labels as probabilities (C, N), of which `smoothing` is spread over all classes; 0 for void."""
+        spread = smoothing / self.truth.shape[0]
+        return (self.truth.to(self.log_shares.dtype) * (1 - smoothing) + spread) * self.labelled
 
 
 def list_pixels(logits: Tensor, labels: Tensor) -> Pixels:
-    """Return the pixels of logits (B, C, H, W) and labels (B, H, W) as a list."""
+    """Return the pixels of logits (B, C, H, W) and labels (B, H, W) as a list.
+
+    A row of a class is as wide as a batch has pixels: torch computes a softmax over few columns six times more slowly.
+    """
     from torch import arange
 
     classes, flat = logits.shape[1], labels.reshape(-1)
-    log_shares = logits.permute(0, 2, 3, 1).reshape(-1, classes).log_softmax(1)
-    return Pixels(log_shares, flat[:, None] == arange(classes, device=flat.device), flat != VOID)
+    log_shares = logits.permute(1, 0, 2, 3).reshape(classes, -1).log_softmax(0)
+    return Pixels(log_shares, flat == arange(classes, device=flat.device)[:, None], flat != VOID)
 
 
 def mean_of_present(by_class: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
     """Return the weighted mean of losses (C,) over the classes that a batch has; 0 if it has no labelled pixel.
 
-    truth: (N, C) as in `Pixels`; weights: (C,). A class that is absent may have any finite number.
+    truth: (C, N) as in `Pixels`; weights: (C,). A class that is absent may have any finite number.
     """
-    present = weights * truth.any(0)
+    present = weights * truth.any(1)
     return (by_class * present).sum() / present.sum().clamp(min=1e-30)

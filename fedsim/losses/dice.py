@@ -25,7 +25,7 @@ class Dice(Loss):
 
     def measure(self, logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float) -> Tensor:
         pixels = list_pixels(logits, labels)
-        predicted = pixels.log_shares.exp() * pixels.labelled[:, None]
+        predicted = pixels.log_shares.exp() * pixels.labelled
         targets = pixels.targets(smoothing)
-        overlap, size = (predicted * targets).sum(0), (predicted.square() + targets.square()).sum(0)
+        overlap, size = (predicted * targets).sum(1), (predicted.square() + targets.square()).sum(1)
         return mean_of_present(1 - 2 * overlap / size.clamp(min=1e-30), pixels.truth, weights)

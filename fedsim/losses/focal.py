@@ -31,5 +31,5 @@ class Focal(Loss):
         pixels = list_pixels(logits, labels)
         # Not quite 0, where the slope of a power below 1 is infinite.
         missing = (-pixels.log_shares.expm1()).clamp(min=1e-30)
-        by_class = -(missing**self.gamma * pixels.log_shares * pixels.targets(smoothing)).sum(0)
-        return (by_class * weights).sum() / (pixels.truth.sum(0) * weights).sum().clamp(min=1e-30)
+        by_class = -(missing**self.gamma * pixels.log_shares * pixels.targets(smoothing)).sum(1)
+        return (by_class * weights).sum() / (pixels.truth.sum(1) * weights).sum().clamp(min=1e-30)

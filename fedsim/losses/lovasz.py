@@ -31,8 +31,7 @@ class LovaszSoftmax(Loss):
         from torch import stack
 
         log_shares, truth, labelled = list_pixels(logits, labels)
-        by_class = [_extend(shares, own, labelled) for shares, own in zip(log_shares.exp().unbind(1), truth.unbind(1),
-                                                                           strict=True)]
+        by_class = [_extend(shares, own, labelled) for shares, own in zip(log_shares.exp(), truth, strict=True)]
         return mean_of_present(stack(by_class), truth, weights)
 
 
@@ -41,11 +40,32 @@ def _extend(shares: Tensor, own: Tensor, labelled: Tensor) -> Tensor:
 
     shares: (N,) predicted probabilities of the class; own: (N,) bool, its labelled pixels; labelled: (N,) bool.
     """
-    errors = (own.to(shares.dtype) - shares).abs().where(labelled, -1.0)  # void pixels come last
-    errors, order = errors.sort(descending=True)
+    errors = (own.to(shares.dtype) - shares).abs()
+    return (errors * _weigh(errors.detach(), own, labelled)).sum()
+
+
+def _weigh(errors: Tensor, own: Tensor, labelled: Tensor) -> Tensor:
+    """Return what 1 - IoU gains (N,) when a pixel is wrong after all those with larger errors; 0 for a void pixel."""
+    from torch import arange, empty_like, int32
+
+    order = _order(errors, labelled)
     own = own[order]
-    # What 1 - IoU gains when this pixel is wrong after all before it. The difference of two IoUs would lose its digits.
-    intersection = (own.sum() - own.cumsum(0)).to(errors.dtype)
-    union = (own.sum() + (~own).cumsum(0)).to(errors.dtype)
+    hits = own.cumsum(0, dtype=int32)
+    misses = arange(1, own.numel() + 1, dtype=int32, device=own.device) - hits
+    # The difference of two IoUs would lose its digits.
+    intersection = (hits[-1] - hits).to(errors.dtype)
+    union = (hits[-1] + misses).to(errors.dtype)
     gains = (1 / union).where(own, intersection / (union * (union - 1).clamp(min=1)))
-    return (errors.clamp(min=0) * gains).sum()
+    return empty_like(gains).scatter_(0, order, gains) * labelled
+
+
+def _order(errors: Tensor, labelled: Tensor) -> Tensor:
+    """Return the pixels (N,), largest error first, void pixels last.
+
+    The bits of floats from 0 to 1 are integers in the same order. torch sorts integers upwards in a tenth of the time.
+    """
+    from torch import int32, int64, ones_like
+
+    integers = {4: int32, 8: int64}[errors.element_size()]
+    most = ones_like(errors[:1]).view(integers)
+    return (most - errors.clamp(max=1).view(integers)).where(labelled, most + 1).argsort(stable=True)

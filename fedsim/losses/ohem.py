@@ -37,7 +37,7 @@ class OHEM(CrossEntropy):
     def choose(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return which pixels are hard, (B, H, W) bool. No void pixel is."""
         log_shares, truth, labelled = list_pixels(logits, labels)
-        shares = (log_shares.exp() * truth).sum(1).where(labelled, 2.0)  # void pixels come last
+        shares = (log_shares.exp() * truth).sum(0).where(labelled, 2.0)  # void pixels come last
         least = (labelled.sum() * self.keep).ceil().long().clamp(min=1)
         bound = shares.sort().values.take(least - 1)  # `take` leaves the place on the device
         return ((shares < self.threshold) | (shares <= bound)).logical_and(labelled).view(labels.shape)
