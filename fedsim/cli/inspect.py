@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LISTED = 20  # faults of a kind that are listed
 NAMES = ("data", "data_root", "classes", "image_size", "cars", "partition", "alpha", "hold_out_drive",
-         "eval_split", "seed")
+         "own_test", "eval_split", "seed")
 
 
 def _inspect(out: str | None, **values: Any) -> None:

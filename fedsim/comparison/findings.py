@@ -58,7 +58,7 @@ def examine(runs: Sequence[PastRun], world: World, trust: Collection[str], advan
         own_scenes = {}
         if run.has_ended():
             models = [Segmenter.load(file, world.device, trust) for file in run.directory.weights()]
-            own_scenes = _score_own_scenes(models, dealt)
+            own_scenes = {} if dealt.own_test_set else _score_own_scenes(models, dealt)
             predictions[path] = segment(models[0], dealt.eval_set, shown_indices(dealt.eval_set),
                                         models[0].view)
         trials.append(Trial(path, _comparable_settings(run), records, own_scenes, _digest(dealt.eval_set),
@@ -74,7 +74,7 @@ def _deal_again(run: PastRun, world: World) -> Dealt:
     """Load the run's scenes, and read from its directory which car has which."""
     split = run.directory.path / SPLIT_FILE
     cars = len(read_cars(split))
-    settings = replace(run.settings, partition=str(split))
+    settings = replace(run.settings, partition=str(split), own_test=None)
     return deal(settings, source_of(settings, settings.cars or cars), cars, world, LOG)
 
 

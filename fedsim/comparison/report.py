@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
+from fedsim.comparison.cars import own_test_table
 from fedsim.comparison.findings import Findings
 from fedsim.comparison.tables import (
     Comparison,
     class_table,
     cost_table,
     drive_table,
-    format_spread,
     latex,
     notes,
     run_csv,
@@ -22,7 +22,7 @@ from fedsim.comparison.tables import (
     tuning_table,
     warnings,
 )
-from fedsim.comparison.trials import default_target, rarest, rows_of
+from fedsim.comparison.trials import default_target, format_spread, rarest, rows_of
 from fedsim.comparison.tuning import Tuning
 from fedsim.errors import OutputError
 from fedsim.report.page import Page, Picture, Section, write_page
@@ -86,7 +86,14 @@ def _write_files(comparison: Comparison, findings: Findings, warned: Sequence[st
 
 def _first_tables(comparison: Comparison) -> list[Table]:
     """Return the tables that are printed, and stand first in the report."""
-    return [score_table(comparison), *_drive_tables(comparison), cost_table(comparison), *_choice_tables(comparison)]
+    return [score_table(comparison), *_own_test_tables(comparison), *_drive_tables(comparison), cost_table(comparison),
+            *_choice_tables(comparison)]
+
+
+def _own_test_tables(comparison: Comparison) -> list[Table]:
+    """Return the table of scores on the cars' held-out scenes, in a list that is empty if no run has such scenes."""
+    table = own_test_table(comparison.rows)
+    return [table] if table.rows else []
 
 
 def _drive_tables(comparison: Comparison) -> list[Table]:
@@ -132,7 +139,8 @@ def _page(comparison: Comparison, warned: Sequence[str], command: str, curves: s
     labels = ", ".join(row.label for row in comparison.rows)
     about = [Section("How they were made", tables=_choice_tables(comparison))] if _choice_tables(comparison) else []
     return Page(title, subtitle, [(row.label, format_spread(row.final, len(row.trials))) for row in comparison.rows], [
-        Section("Scores", warnings=warned, tables=[score_table(comparison), cost_table(comparison)]),
+        Section("Scores", warnings=warned, tables=[
+            score_table(comparison), *_own_test_tables(comparison), cost_table(comparison)]),
         Section("How to read them", text=notes(comparison)),
         Section("Curves", pictures=[Picture(curves, ABOUT_CURVES, f"mIoU of {labels}")]),
         *(Section("Drives", tables=[table], folded=len(table.rows) > LONG) for table in _drive_tables(comparison)),

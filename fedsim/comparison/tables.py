@@ -8,23 +8,24 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fedsim.comparison.cars import NAMES_OF_CARS, all_hold_out, notes_on_cars, record_cars, worst_car_cells
 from fedsim.comparison.trials import (
     BESIDE,
     UPPER_YARDSTICKS,
     Row,
-    Spread,
     Trial,
     Yardstick,
     best_row,
     costs,
     differences,
+    format_spread,
     gap,
     spread,
 )
 from fedsim.comparison.tuning import Tuning, describe
 from fedsim.data.partition import Scored
 from fedsim.report.tables import Table
-from fedsim.report.words import ABSENT, format_number, format_setting
+from fedsim.report.words import format_number, format_setting
 from fedsim.settings.viewing import read_view
 
 MAY_DEVIATE = 0.05  # of the work of runs that are compared at equal work: epochs are drawn, and parts rounded up
@@ -69,7 +70,8 @@ class Comparison:
 def score_table(comparison: Comparison) -> Table:
     """Tabulate the scores of the models."""
     header = ["", "seeds", "final mIoU", *(BESIDE[model].column for model in comparison.beside), "best mIoU",
-              *(yardstick.column for yardstick in comparison.central), "worst car, own scenes", "rare classes"]
+              *(yardstick.column for yardstick in comparison.central),
+              *([] if all_hold_out(comparison.rows) else ["worst car, own scenes"]), "rare classes"]
     rows = []
     for row in comparison.rows:
         seeds = len(row.trials)
@@ -78,7 +80,8 @@ def score_table(comparison: Comparison) -> Table:
                        for model in comparison.beside),
                      format_spread(row.best, seeds),
                      *(format_spread(gap(row, central), seeds, "+.3f") for central in comparison.central.values()),
-                     format_spread(spread(trial.worst for trial in row.trials), seeds),
+                     *([] if all_hold_out(comparison.rows) else [
+                         format_spread(spread(trial.worst for trial in row.trials), seeds)]),
                      format_spread(spread(trial.class_iou(comparison.rare) for trial in row.trials), seeds)])
     return Table(f"Scores, {comparison.scored.name}", header, rows)
 
@@ -133,7 +136,7 @@ def settings_table(comparison: Comparison) -> Table:
 def run_table(comparison: Comparison) -> Table:
     """Tabulate every single run."""
     rows = [[trial.path, row.label, str(trial.settings.seed), f"{trial.rounds} of {trial.settings.rounds}",
-             f"{trial.final:.3f}", f"{trial.best:.3f}", *_worst_car_cells(trial)]
+             f"{trial.final:.3f}", f"{trial.best:.3f}", *worst_car_cells(trial)]
             for row in comparison.rows for trial in row.trials]
     return Table("Runs", ["", "algorithm", "seed", "rounds", "final mIoU", "best mIoU", "worst car", "which"], rows)
 
@@ -148,9 +151,7 @@ def notes(comparison: Comparison) -> list[str]:
     lines += [
         f"The target of {comparison.target:.3f} is reached in the first round whose mIoU is so high. (k/n): k of n "
         "seeds have reached it; –: not one has.",
-        "Worst car: every car's training scenes are scored with the global model or, with local, the car's own model. "
-        "The worst car has the lowest of these mIoUs. Cars have trained on these scenes: the number tells which car a "
-        "model serves badly, not how good the model is elsewhere.",
+        *notes_on_cars(comparison.rows),
         "Rare classes: mean IoU of the rarest third, by training pixels, of the classes that occur in training and on "
         f"the {comparison.scored.name}: {', '.join(comparison.rare) or 'there are none'}.",
         "MB are 10^6 bytes, up and down, that a real federation would exchange. Seconds are those of rounds and "
@@ -198,7 +199,7 @@ def summary_csv(comparison: Comparison) -> str:
         record: dict[str, Any] = {"label": row.label, "algo": row.algo, "seeds": len(runs),
                                   "lr": row.trials[0].settings.lr}
         for name in list(runs[0])[list(runs[0]).index("final_miou"):]:
-            if name == "worst_car":  # a name, not a number
+            if name in NAMES_OF_CARS:  # not a number
                 continue
             over = spread(run[name] for run in runs)
             record |= {name: over and over.mean, f"{name}_sd": over and over.deviation,
@@ -224,16 +225,6 @@ def escape(text: str) -> str:
     return re.sub(r"^-(?=\d)", "$-$", "".join(LATEX.get(sign, sign) for sign in text))
 
 
-def format_spread(over: Spread | None, seeds: int, form: str = ".3f") -> str:
-    """Return mean ± deviation, and how many of the seeds have the number unless all have it; – if no seed has it."""
-    if over is None:
-        return ABSENT
-    text = format(over.mean, form)
-    if over.deviation is not None:
-        text += f" ± {format(over.deviation, form.removeprefix('+'))}"
-    return text if over.seeds == seeds else f"{text} ({over.seeds}/{seeds})"
-
-
 def _whole_run_cells(row: Row) -> list[str]:
     """Return the cells on the cost of whole runs. Amounts that are equal in all trials get no deviation."""
     last = [trial.records[-1] for trial in row.trials]
@@ -242,14 +233,6 @@ def _whole_run_cells(row: Row) -> list[str]:
         ([record["pictures"] for record in last], ",.0f"), ([record["sequential_steps"] for record in last], ",.0f")]
     return [format(values[0], form) if len(set(values)) == 1 else format_spread(spread(values), len(values), form)
             for values, form in amounts]
-
-
-def _worst_car_cells(trial: Trial) -> tuple[str, str]:
-    """Return the mIoU and the name of the car that a run's model serves worst."""
-    if not trial.own_scenes:
-        return ABSENT, ABSENT
-    name = min(trial.own_scenes, key=lambda car: trial.own_scenes[car])
-    return f"{trial.own_scenes[name]:.3f}", name
 
 
 def _seed_note(rows: Sequence[Row]) -> str:
@@ -318,8 +301,7 @@ def _run_record(comparison: Comparison, row: Row, trial: Trial) -> dict[str, Any
         "lr": trial.settings.lr, "final_miou": trial.final, "best_miou": trial.best,
         "pixel_accuracy": trial.scored[-1]["global"]["pixel_accuracy"],
         **_gaps(comparison, row, trial),
-        "worst_car": min(trial.own_scenes, key=lambda car: trial.own_scenes[car], default=None),
-        "worst_car_miou": trial.worst, "rare_iou": trial.class_iou(comparison.rare),
+        **record_cars(trial, comparison.rows), "rare_iou": trial.class_iou(comparison.rare),
         "rounds_to_target": cost and cost.rounds, "mb_to_target": cost and cost.megabytes,
         "seconds_to_target": cost and cost.seconds, "rounds": trial.rounds, "mb": trial.megabytes,
         "seconds": sum(entry["seconds"]["total"] for entry in trial.records), "pictures": last["pictures"],

@@ -58,7 +58,8 @@ class Trial:
     path: str
     settings: Settings
     records: Sequence[dict[str, Any]]  # lines of metrics.jsonl, at least one of them scored
-    own_scenes: Mapping[str, float]  # car -> mIoU of its final model on its training scenes; empty before the end
+    # car -> mIoU of its final model on its training scenes; empty before the end, and if scenes were held out from cars
+    own_scenes: Mapping[str, float]
     scored_on: str  # a digest of the scored scenes and their classes
     trained_on: str  # a digest of the training scenes and their classes
 
@@ -93,8 +94,13 @@ class Trial:
 
     @property
     def worst(self) -> float | None:
-        """The lowest mIoU of a car's model on the car's own scenes; None if the run has not ended."""
+        """The lowest mIoU of a car's model on the car's training scenes; None if they were not scored."""
         return min(self.own_scenes.values(), default=None)
+
+    @property
+    def own_test(self) -> Mapping[str, Any]:
+        """The last scores on the scenes that are held out from each car; empty if there are no such scenes."""
+        return self.scored[-1].get("own_test", {})  # type: ignore[no-any-return]
 
     def class_iou(self, names: Iterable[str]) -> float | None:
         """Return the mean IoU of these classes after the last scored round; None if not one of them occurs."""
@@ -256,6 +262,16 @@ def spread(values: Iterable[float | None]) -> Spread | None:
     """Return the spread of the values that are numbers; None if not one is."""
     numbers = [value for value in values if value is not None]
     return _measure(numbers) if numbers else None
+
+
+def format_spread(over: Spread | None, seeds: int, form: str = ".3f") -> str:
+    """Return mean ± deviation, and how many of the seeds have the number unless all have it; – if no seed has it."""
+    if over is None:
+        return ABSENT
+    text = format(over.mean, form)
+    if over.deviation is not None:
+        text += f" ± {format(over.deviation, form.removeprefix('+'))}"
+    return text if over.seeds == seeds else f"{text} ({over.seeds}/{seeds})"
 
 
 def _measure(numbers: Sequence[float]) -> Spread:

@@ -41,6 +41,7 @@ from fedsim.federation.local_training import MEASURED_BATCHES, LocalTraining
 from fedsim.federation.local_work import Epochs, LocalWork, PartOfEpoch, Steps, Together, Turn, count_batches
 from fedsim.federation.memories import make_memories
 from fedsim.federation.optimizers import SGD, Adam
+from fedsim.federation.own_scoring import score_own_test
 from fedsim.federation.participation import place_cars
 from fedsim.federation.precision import Precision
 from fedsim.federation.scoring import Score, score
@@ -91,7 +92,11 @@ class Experiment:
 
     def score(self, state: State) -> Score:
         """Score a state, with the statistics that belong to it. Every rank calls it."""
-        return score(self.federation, state, self.dealt.eval_set, self.criterion, self.view)
+        found = score(self.federation, state, self.dealt.eval_set, self.criterion, self.view)
+        scenes, cars = self.dealt.own_test_set, [shard.name for shard in self.dealt.shards]
+        if scenes is None:
+            return found
+        return replace(found, own_test=score_own_test(self.federation, state, scenes, cars, self.criterion, self.view))
 
     def model_card(self) -> dict[str, str]:
         """Return what a reader of the weights must know to use them, as metadata of their file."""

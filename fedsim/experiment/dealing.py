@@ -10,8 +10,9 @@ from fedsim.data.datasets import open_source
 from fedsim.data.partition import DEFAULT_ALPHA, PARTITIONS
 from fedsim.data.partition.dealt import Dealt
 from fedsim.data.partition.held_out import check_drive, scored_scenes, trained_scenes
+from fedsim.data.partition.own_test import hold_out_own
 from fedsim.data.partition.schemes import Shard, partition
-from fedsim.data.partition.split_file import read_cars, read_split
+from fedsim.data.partition.split_file import read_cars, read_split, scenes_of
 from fedsim.data.perturbations import Perturbation
 from fedsim.data.scene_set import SceneSet, Source
 from fedsim.distributed.world import World
@@ -63,7 +64,7 @@ def _drives_in(split: Path, held_out: str | None) -> int:
     """Return the least number of training drives of streets that have all scenes of a split file, and a drive."""
     from fedsim.data.datasets.streets.drives import drives_of  # here, because it imports Pillow
 
-    named = {scene.rpartition("/")[0] for car in read_cars(split) for scene in car["scenes"]} | {held_out}
+    named = {scene.rpartition("/")[0] for car in read_cars(split) for scene in scenes_of(car)} | {held_out}
     known = drives_of("train", MAX_STREET_DRIVES)
     return max((count for count, drive in enumerate(known, start=1) if drive.name in named), default=1)
 
@@ -89,7 +90,7 @@ def deal(settings: Settings, source: Source, cars: int, world: World, log: Logge
     eval_set = scored_scenes(lambda split: whole if split == "train" else load(source, split), scored)
     shards = world.together(lambda: _shards(settings, whole, train_set, cars))
     conditions = {train_set.names[index]: Perturbation.parse(shard.condition)
-                  for shard in shards if shard.condition for index in shard.indices}
+                  for shard in shards if shard.condition for index in shard.all_indices}
     train_source = Conditioned(source, conditions, settings.seed) if conditions else source
     if conditions:
         train_set = trained_scenes(load(train_source, "train"), drive)
@@ -115,17 +116,23 @@ def _check_same(scenes: SceneSet, fingerprint: str, source: Source, split: str) 
 
 
 def _shards(settings: Settings, whole: SceneSet, train_set: SceneSet, cars: int) -> list[Shard]:
+    """Return the cars' scenes, those that are held out from each car too."""
     if settings.partition in PARTITIONS:
-        return partition(settings.partition, train_set, cars, settings.seed, alpha_of(settings))
-    path, drive = Path(settings.partition), settings.hold_out_drive
-    if drive is not None:
-        _check_held_out(path, drive, {*whole.names} - {*train_set.names})
-    return read_split(path, train_set)
+        shards = partition(settings.partition, train_set, cars, settings.seed, alpha_of(settings))
+    else:
+        path, drive = Path(settings.partition), settings.hold_out_drive
+        if drive is not None:
+            _check_held_out(path, drive, {*whole.names} - {*train_set.names})
+        shards = read_split(path, train_set)
+        if settings.own_test is not None and any(len(shard.own_test) for shard in shards):
+            raise SettingsError(f"--own-test is {settings.own_test:g}, but {path} says which scenes are held out from "
+                                "each car: leave --own-test out, or take the lists \"own_test\" out of the file")
+    return hold_out_own(shards, train_set, settings.own_test) if settings.own_test else shards
 
 
 def _check_held_out(path: Path, drive: str, held_out: set[str]) -> None:
     """Raise DataError if a split file gives scenes that are held out to a car."""
-    pairs = [(scene, car["name"]) for car in read_cars(path) for scene in car["scenes"] if scene in held_out]
+    pairs = [(scene, car["name"]) for car in read_cars(path) for scene in scenes_of(car) if scene in held_out]
     if pairs:
         scene, car = pairs[0]
         raise DataError(f"{path} has {len(pairs)} scene(s) of drive {drive}, first {scene!r} of car {car!r}, but "

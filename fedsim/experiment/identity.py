@@ -42,7 +42,7 @@ def current_versions() -> dict[str, str]:
 
 def identity(settings: Settings, dealt: Dealt, start: Start | None, device: str) -> str:
     """Return a digest of all that decides a run's state, however it is scored. Every checkpoint carries it."""
-    others = (*FREE, *NAMES_OF_VIEW, "partition", "init")
+    others = (*FREE, *NAMES_OF_VIEW, "partition", "own_test", "init")  # the first two say what the cars' scenes are
     defaults = {one.name: one.default for one in fields(Settings) if one.name in LATER}
     values = {name: value for name, value in config(settings).items()
               if name not in others and defaults.get(name) != value}

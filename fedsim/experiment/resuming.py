@@ -142,6 +142,7 @@ def _says_the_same(name: str, was: Any, wanted: Any) -> bool:
     return False
 
 
-def _read_content(split: Path) -> list[tuple[str, str | None, list[str]]]:
+def _read_content(split: Path) -> list[tuple[str, str | None, list[str], list[str]]]:
     """Return the content of a partition file in an order that does not depend on the file's."""
-    return [(car["name"], car.get("condition"), sorted(car["scenes"])) for car in read_cars(split)]
+    return [(car["name"], car.get("condition"), sorted(car["scenes"]), sorted(car.get("own_test", ())))
+            for car in read_cars(split)]

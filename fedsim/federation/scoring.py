@@ -14,6 +14,7 @@ from fedsim.data.scene_set import SceneSet
 from fedsim.evaluation import baselines
 from fedsim.evaluation.evaluate import Evaluation, evaluate, evaluate_own
 from fedsim.evaluation.metrics import Scores, scores
+from fedsim.evaluation.own_scores import OwnScores
 from fedsim.evaluation.views import PLAIN, View
 from fedsim.federation.federation import Federation
 from fedsim.federation.measuring import measure_average, measure_statistics
@@ -28,6 +29,7 @@ class Score:
 
     overall: Evaluation  # of the global model, or the mean over personal models
     own: dict[int, Evaluation]  # car -> its own score; empty if cars have none
+    own_test: OwnScores | None = None  # on the scenes that are held out from each car; None if there are no such scenes
     mean_of_cars: Evaluation | None = None  # of the mean of the cars' vectors; None if the algorithm scores theta alone
     averaged: Evaluation | None = None  # of the average over rounds; None if there is no such model
 
@@ -39,7 +41,7 @@ def score(federation: Federation, state: State, eval_set: SceneSet, criterion: C
     if federation.has_own_models:
         rows = {}
         for car in federation.fleet.scenes:
-            federation.model.load(*_own_model(federation, state, car))
+            load_own_model(federation, state, car)
             rows[car] = _to_row(evaluate_own(federation.model, eval_set, criterion, view))
         drives = eval_set.drive_names if len(eval_set.drive_names) > 1 else ()
         table = federation.world.table(rows, len(federation.fleet.cars), 3 + len(eval_set.classes) + len(drives))
@@ -55,8 +57,8 @@ def score(federation: Federation, state: State, eval_set: SceneSet, criterion: C
 
     overall = score_model((state.shared.theta, state.norms))
     assert overall is not None
-    return Score(overall, own, score_model(_measure_mean_of_cars(federation, state)),
-                 score_model(measure_average(federation, state)))
+    return Score(overall, own, mean_of_cars=score_model(_measure_mean_of_cars(federation, state)),
+                 averaged=score_model(measure_average(federation, state)))
 
 
 def _measure_mean_of_cars(federation: Federation, state: State) -> tuple[Tensor, Norms] | None:
@@ -102,6 +104,11 @@ def models(federation: Federation, state: State) -> Iterator[tuple[str, Tensor, 
         for tensor in (w, *norms):
             federation.world.broadcast_(tensor, source=federation.fleet.homes[car])
         yield f"car-{car:02d}-{name}", w, norms
+
+
+def load_own_model(federation: Federation, state: State, car: int) -> None:
+    """Give the network the weights and statistics of a car that this rank plays."""
+    federation.model.load(*_own_model(federation, state, car))
 
 
 def _own_model(federation: Federation, state: State, car: int) -> tuple[Tensor, Norms]:

@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from fedsim.evaluation.evaluate import Evaluation
+from fedsim.evaluation.own_scores import OwnScores
 from fedsim.federation.federation import Federation
 from fedsim.federation.measuring import measures
 from fedsim.federation.rounds import sample
@@ -74,6 +75,8 @@ def add_score(record: dict[str, Any], federation: Federation, state: State, scor
     for name in ("mean_of_cars", "averaged"):
         if (beside := getattr(score, name)) is not None:
             scored[name] = _scores(beside, class_names)
+    if score.own_test is not None:
+        scored["own_test"] = _own_test(score.own_test)
     if federation.method.algorithm.personal:
         worst = min(score.own, key=lambda car: score.own[car].scores.miou)
         name = federation.fleet.cars[worst].name
@@ -94,6 +97,14 @@ def _scores(evaluation: Evaluation, names: Sequence[str]) -> dict[str, Any]:
     return {"loss": evaluation.loss, "miou": scores.miou, "pixel_accuracy": scores.pixel_accuracy,
             "class_iou": _by_class(scores.class_iou, names),
             **({"drive_miou": dict(scores.drive_miou)} if scores.drive_miou else {})}
+
+
+def _own_test(scores: OwnScores) -> dict[str, Any]:
+    """Return the scores on the scenes that are held out from each car; null for a car without such scenes."""
+    mious = [None if math.isnan(miou) else miou for miou in scores.own.tolist()]
+    return {"mean": scores.mean, "worst": scores.worst_miou, "worst_car": scores.cars[scores.worst],
+            "deviation": scores.deviation, "jain": scores.jain, "others": scores.others,
+            "cars": dict(zip(scores.cars, mious, strict=True))}
 
 
 def _by_class(class_iou: Sequence[float | None], names: Sequence[str]) -> dict[str, float | None]:

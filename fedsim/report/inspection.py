@@ -56,18 +56,20 @@ class Inspection:
     def tables(self) -> list[Table]:
         """Return two tables with a row for each car: its scenes and its distance from the pool; its classes."""
         dealt, scenes = self.dealt, self.dealt.train_set
+        holds_out = dealt.own_test_set is not None
         rows, shares = [], []
         for car, shard in enumerate(dealt.shards):
             drives = list(dict.fromkeys(scenes.drives[index] for index in shard.indices))
-            rows.append([f"{car:02d} {shard.name}", f"{len(shard.indices):,}", list_names(drives, NAMED),
+            rows.append([f"{car:02d} {shard.name}", f"{len(shard.indices):,}",
+                         *([f"{len(shard.own_test):,}"] if holds_out else []), list_names(drives, NAMED),
                          shard.condition or ABSENT, f"{self.divergences[car]:.4f}", f"{self.colour_distances[car]:.1f}",
                          self._names(self.lacking[car])])
             shares.append([f"{car:02d} {shard.name}", *(format_percent(share) for share in self.shares[car])])
         pool = ["all cars", *(format_percent(share) for share in self.pool / self.pool.sum())]
         return [Table(f"Cars, {dealt.source.name}, {len(scenes):,} training scenes{self._without()} (mean divergence "
                       f"{skew(dealt.shards, scenes.histograms):.4f} bits)",
-                      ["car", "scenes", "drives", "condition", "classes: JS from pool, bits",
-                       "colours: distance from pool", "lacks"], rows, long=True),
+                      ["car", "scenes", *(["held out"] if holds_out else []), "drives", "condition",
+                       "classes: JS from pool, bits", "colours: distance from pool", "lacks"], rows, long=True),
                 Table("Labelled pixels by class, %", ["car", *self.classes], [pool, *shares], long=True)]
 
     def to_json(self) -> dict[str, Any]:
@@ -83,6 +85,7 @@ class Inspection:
             "warnings": [*self.warnings()],
             "cars": [{
                 "car": car, "name": shard.name, "condition": shard.condition, "scenes": len(shard.indices),
+                "own_test": len(shard.own_test),
                 "drives": list(dict.fromkeys(scenes.drives[index] for index in shard.indices)),
                 "pixels": dict(zip(self.classes, self.pixels[car].tolist(), strict=True)),
                 "lacks": [self.classes[label] for label in self.lacking[car]],

@@ -22,7 +22,15 @@ from fedsim.report.run_figures import (
     number_in,
     residual_figure,
 )
-from fedsim.report.summary import Outcome, cars_table, counts_table, drives_table, scores_table
+from fedsim.report.summary import (
+    OWN_TEST,
+    Outcome,
+    cars_table,
+    counts_table,
+    drives_table,
+    own_test_table,
+    scores_table,
+)
 from fedsim.report.tables import Table
 from fedsim.report.words import ABSENT, format_number
 
@@ -46,7 +54,8 @@ def write_run_report(outcome: Outcome, overview: Overview, classes: ClassTable, 
     segmentation: the PNG of scenes, truth and predictions; written: the files that the page names.
     """
     write_page(Page(overview.path.resolve().name, _subtitle(overview), _facts(outcome), [
-        *_preface(outcome), *_scores(outcome), *_drives(outcome), *_cars(outcome.records), *_residuals(outcome.records),
+        *_preface(outcome), *_scores(outcome), *_own_test(outcome), *_drives(outcome), *_cars(outcome.records),
+        *_residuals(outcome.records),
         *_classes(outcome, classes), *_scenes(segmentation), *_partition(partition, classes), *_costs(outcome.records),
         *_settings(overview), *_environment(overview.environment), *_files(overview.path, written)]), path)
 
@@ -84,6 +93,14 @@ def _scores(outcome: Outcome) -> Iterator[Section]:
         miou_figure(outcome.records, outcome.baselines),
         "mIoU against pictures seen by all cars (left) and against gradient steps taken one after another (right). A "
         "federation of N cars takes N times fewer of these steps for the same pictures.", "mIoU curves")])
+
+
+def _own_test(outcome: Outcome) -> Iterator[Section]:
+    table = own_test_table(outcome)
+    if table.rows:
+        yield Section(table.title, tables=[table._replace(title="", rows=table.rows[:len(OWN_TEST)])])
+        rest = table._replace(title="", rows=table.rows[len(OWN_TEST):])
+        yield Section(f"Held-out scenes of all {len(rest.rows):,} cars", tables=[rest], folded=len(rest.rows) > LONG)
 
 
 def _drives(outcome: Outcome) -> Iterator[Section]:

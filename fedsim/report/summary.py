@@ -10,6 +10,9 @@ from fedsim.report.tables import Table, markdown, print_block, print_tables
 from fedsim.report.words import ABSENT, format_number
 from fedsim.system.files import write_whole
 
+# key of a record's own_test -> what it is
+OWN_TEST = {"mean": "mIoU, mean of the cars", "worst": "mIoU of the worst car", "deviation": "deviation over cars",
+            "jain": "Jain's index of fairness", "others": "mIoU on other cars' scenes, mean"}
 # key of a record -> what is scored there, beside the global model
 BESIDE = {"mean_of_cars": "mIoU of the mean of the cars' vectors", "averaged": "mIoU of the average over rounds"}
 
@@ -27,9 +30,8 @@ class Outcome:
 
     def tables(self) -> list[Table]:
         """Return the tables of scores, drives, cars and counts."""
-        drives = drives_table(self)
-        return [scores_table(self), *([drives] if drives.rows else []), cars_table(self.records),
-                counts_table(self.records)]
+        by_place = [table for table in (own_test_table(self), drives_table(self)) if table.rows]
+        return [scores_table(self), *by_place, cars_table(self.records), counts_table(self.records)]
 
     def sentences(self) -> list[str]:
         """Return the sentences that a reader of the tables must know."""
@@ -37,6 +39,10 @@ class Outcome:
                  "labels or predictions; void pixels are not counted. –: the class occurs in neither."]
         if drives_table(self).rows:
             lines.append("The mIoU of a drive is over the classes that occur there, so the split's is not their mean.")
+        if own_test_table(self).rows:
+            lines.append("Each car's own scenes that are held out are the last of every stretch of a drive; no car "
+                         "trains on them, or on a scene of the drive within 5 seconds. Jain's index is 1 if all cars "
+                         "are served alike.")
         if _is_local(self.records):
             lines.append("Cars never communicated: scores are plain means over the cars' own models.")
         lines += self.notes
@@ -99,6 +105,19 @@ def scores_table(outcome: Outcome) -> Table:
              for name in outcome.classes]
     which = "The cars' own models, mean" if _is_local(records) else "Global model"
     return Table(f"{which}, {outcome.scored.name}", header, rows)
+
+
+def own_test_table(outcome: Outcome) -> Table:
+    """Tabulate the scores on the scenes that are held out from each car; without a row if there are no such scenes."""
+    columns = _first_and_latest(outcome.records)
+    found = [record.get("own_test", {}) for record in columns]
+    rows = [[title, *(format_number(scores.get(key)) for scores in found)] for key, title in OWN_TEST.items()]
+    worst = rows[[*OWN_TEST].index("worst")]
+    worst[1:] = [f"{cell} ({scores.get('worst_car', ABSENT)})" for cell, scores in zip(worst[1:], found, strict=True)]
+    cars = [[f"mIoU, {car}", *(format_number(scores.get("cars", {}).get(car)) for scores in found)]
+            for car in (found[-1].get("cars", {}) if found else {})]
+    return Table("The cars' own scenes that are held out", ["", *map(_name_round, columns)],
+                 [*rows, *cars] if any(found) else [], long=True)
 
 
 def drives_table(outcome: Outcome) -> Table:

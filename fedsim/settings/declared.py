@@ -197,6 +197,9 @@ class Declared:
     hold_out_drive: str | None = setting("Data", None,
         "Drive of the training split that no car trains on, and that the model is scored on. Default: every drive is "
         "trained on.")
+    own_test: float | None = setting("Data", None,
+        "Share of each stretch of a drive, at its end, that is held out: no car trains on it, and every car is scored "
+        "on its own part of it. Default: 0, or what the partition file holds out.", metavar="SHARE")
     eval_split: str | None = setting("Data", None,
         "Split that the model is scored on; held-out is the drive of --hold-out-drive. Default: held-out if there is "
         "such a drive, otherwise val.", choices=("train", "val", "test", HELD_OUT))

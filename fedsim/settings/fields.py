@@ -49,7 +49,7 @@ class CommonSettings(Declared):
             _check(self, name, lambda value: 0 < value <= 1e38, "above 0 and at most 1e38")
         for name in ("weight_decay", "aux_weight"):
             _check(self, name, lambda value: 0 <= value <= 1e38, "at least 0 and at most 1e38")
-        for name in ("momentum", "car_failures", "label_smoothing"):
+        for name in ("momentum", "car_failures", "label_smoothing", "own_test"):
             _check(self, name, lambda value: 0 <= value < 1, "at least 0 and below 1")
         _check(self, "timeout", lambda value: 0 < value <= 1e6, "above 0 and at most a million")
         _check(self, "participation", lambda value: 0 < value <= 1, "above 0 and at most 1")

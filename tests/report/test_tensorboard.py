@@ -2,12 +2,14 @@
 
 import importlib
 import io
+import json
 import re
 import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import TINY_DRIVES
 from records import make_local_records, make_records
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
@@ -92,6 +94,7 @@ def test_a_round_that_was_not_evaluated_has_no_scores(tmp_path):
 
 
 AVERAGED_TAGS = ("averaged_miou", "averaged_loss")
+OWN_TEST_TAGS = {f"own_test/{name}" for name in ("mean", "worst", "others")}
 
 
 def test_the_average_over_rounds_has_its_scores_in_rounds_that_have_one(tmp_path):
@@ -154,7 +157,8 @@ def test_the_layout_has_a_place_for_every_tag_of_a_chart_and_for_duals_only_wher
         (event,), _ = values(tmp_path / str(duals) / "coordinator", "custom_scalars")[pages.LAYOUT]
         page = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
         patterns = [tag for category in page.category for chart in category.chart for tag in chart.multiline.tag]
-        known = {*COORDINATOR_TAGS, *CAR_TAGS, *AVERAGED_TAGS, "dual_norm", "worst_miou", *(ADMM_TAGS if duals else ())}
+        known = {*COORDINATOR_TAGS, *CAR_TAGS, *AVERAGED_TAGS, *OWN_TEST_TAGS, "dual_norm", "worst_miou",
+                 *(ADMM_TAGS if duals else ())}
         assert all(any(re.match(pattern, tag) for tag in known) for pattern in patterns)
         assert ("^primal_residual$" in patterns) == duals and "^train_loss/round$" in patterns
 
@@ -192,11 +196,15 @@ def test_what_every_car_has_to_train_on_is_a_text_and_a_picture(tmp_path):
 
 
 def test_a_run_that_goes_on_leaves_the_documented_tags_once(tiny_camvid, tmp_path, monkeypatch):
-    """FedADMM whose cars keep norms of their own, scored on several drives, has all tags but one.
+    """FedADMM whose cars keep norms of their own, scored on several drives and on own scenes, has all tags but one.
 
     Catches a tag that docs/tensorboard.md lacks, one that it alone has, and events that stand there twice.
     """
-    out, real = tmp_path / "run", whole_run.simulate
+    out, split, real = tmp_path / "run", tmp_path / "split.json", whole_run.simulate
+    scenes = [f"{drive}_{number:05d}" for drive, count in TINY_DRIVES.items() for number in range(count)]
+    split.write_text(json.dumps({"format": 1, "cars": [
+        {"name": name, "scenes": scenes[own::2][1:], "own_test": scenes[own::2][:1]}
+        for own, name in enumerate("ab")]}))
 
     def simulate(federation, state):
         for result in real(federation, state):
@@ -206,7 +214,7 @@ def test_a_run_that_goes_on_leaves_the_documented_tags_once(tiny_camvid, tmp_pat
 
     with monkeypatch.context() as patch:
         patch.setattr(whole_run, "simulate", simulate)
-        assert main([*SMALL, "--data-root", str(tiny_camvid), "--cars", "2", "--batchnorm", "local",
+        assert main([*SMALL, "--data-root", str(tiny_camvid), "--partition", str(split), "--batchnorm", "local",
                      "--average-weights", "ema:0.5", "--eval-split", "train",
                      "--out", str(out)]) == 128 + signal.SIGTERM
     assert main(["--resume", str(out)]) == 0
@@ -228,7 +236,7 @@ def test_a_run_that_goes_on_leaves_the_documented_tags_once(tiny_camvid, tmp_pat
                 assert steps == list(range(1, len(steps) + 1))
             elif name.startswith("car"):
                 assert steps == [1, 2], f"{name}: {tag}"
-    assert {"miou", "loss", "class_iou/Sky"} <= {*runs["car-00-d0-d2-d4"].Tags()["scalars"]}
+    assert {"miou", "loss", "class_iou/Sky"} <= {*runs["car-00-a"].Tags()["scalars"]}
     assert [event.step for event in runs["coordinator"].Images("partition/heat_map")] == [0]
     assert [len(runs["result"].Tensors(tag)) for tag in pages.SETTINGS] == [1, 1]
 

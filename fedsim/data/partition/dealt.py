@@ -2,15 +2,17 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
 
 from fedsim.data.partition import Scored
+from fedsim.data.partition.own_test import warn_of_gaps
 from fedsim.data.partition.schemes import Shard
-from fedsim.data.partition.skew import close_in_time
-from fedsim.data.partition.split_file import count_left_out
+from fedsim.data.partition.skew import CLOSE, close_in_time
 from fedsim.data.scene_set import SceneSet, Source
 
-CLOSE = 5.0  # seconds; frames of a drive that lie closer look alike
 STRETCHED = 1.02  # pictures whose shapes differ by more than this factor are seen stretched
 NAMED = 3  # sizes that a warning names
 
@@ -25,6 +27,17 @@ class Dealt:
     eval_set: SceneSet
     scored: Scored  # what eval_set is
     shards: list[Shard]  # one a car
+
+    @cached_property
+    def own_test_set(self) -> SceneSet | None:
+        """The scenes that are held out from cars; None if there are no such scenes.
+
+        Each stands under the name of its car instead of that of its drive, so that scores by drive are scores by car.
+        """
+        if not any(len(shard.own_test) for shard in self.shards):
+            return None
+        chosen = self.train_set.take(np.concatenate([shard.own_test for shard in self.shards]))
+        return replace(chosen, drives=tuple(shard.name for shard in self.shards for _ in shard.own_test))
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -43,8 +56,7 @@ class Dealt:
                 yield f"{remark}: {len(names)} of {len(scenes)} {split} scenes, first {names[0]}"
         yield from _warn_of_sizes(sets)
         name = self.source.name
-        if missing := count_left_out(self.shards, self.train_set):
-            yield f"{missing} of {len(self.train_set)} training scenes belong to no car"
+        yield from warn_of_gaps(self.shards, self.train_set)
         shared = sorted(set(self.train_set.drives) & set(self.eval_set.drives))
         if self.scored.split == "train" or not shared:
             return

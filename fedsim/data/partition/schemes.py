@@ -5,7 +5,7 @@ Each scene goes to exactly one car, and each car gets at least one scene. `skew`
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -23,8 +23,14 @@ class Shard:
     """The scenes of one car."""
 
     name: str  # of the car, unique in its partition
-    indices: np.ndarray  # (n,) int64 into the scene set, ascending
+    indices: np.ndarray  # (n,) int64 into the scene set, ascending; the car trains on them
     condition: str | None = None  # the perturbation of its pictures, such as "fog:3"
+    own_test: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # (m,) likewise; no car trains on them
+
+    @property
+    def all_indices(self) -> np.ndarray:
+        """The scenes that the car trains on or is scored on, (n + m,) int64, ascending."""
+        return np.sort(np.concatenate([self.indices, self.own_test]))
 
 
 def partition(scheme: str, scene_set: SceneSet, cars: int, seed: int, alpha: float | None) -> list[Shard]:

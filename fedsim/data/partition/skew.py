@@ -10,6 +10,7 @@ import numpy as np
 from fedsim.data.partition.schemes import Shard
 from fedsim.data.scene_set import Pictures, SceneSet
 
+CLOSE = 5.0  # seconds; frames of a drive that lie closer look alike
 SCENES_AT_ONCE = 64  # bounds memory: 8 bytes a pixel of one channel
 
 
@@ -82,7 +83,7 @@ class ColourStatistics:
         return math.dist(self.mean + self.deviation, other.mean + other.deviation)
 
 
-def close_in_time(train: SceneSet, other: SceneSet, seconds: float = 5.0) -> list[tuple[str, str, float]]:
+def close_in_time(train: SceneSet, other: SceneSet, seconds: float = CLOSE) -> list[tuple[str, str, float]]:
     """Find the scenes of `other` that lie within `seconds` of a training scene of the same drive.
 
     Returns (name of the scene, name of the nearest training scene, seconds between them), in the order of `other`.

@@ -6,11 +6,11 @@ Runs and inspections write it. People may share and edit it.
      "cars": [{"name": "0001TP", "condition": null, "scenes": ["0001TP_006690", …]}, …]}
 
 A condition is null or a perturbation such as "fog:3". Scenes are found by their names. "data" only tells people where
-the scenes come from.
+the scenes come from. A car may also have a list "own_test": scenes of its own that no car trains on.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from fedsim.errors import DataError, OutputError, SettingsError
 FORMAT = 1
 LARGEST = 2**30  # bytes; a larger file is refused; a million scenes take 50 MB
 LONGEST_NAME = 1000  # characters of a car's name
-KEYS = ("name", "condition", "scenes")  # of a car
+KEYS = ("name", "condition", "scenes", "own_test")  # of a car
 
 
 def write_split(path: Path, shards: Sequence[Shard], scene_set: SceneSet, data_name: str) -> None:
@@ -37,7 +37,9 @@ def write_split(path: Path, shards: Sequence[Shard], scene_set: SceneSet, data_n
     for shard in shards:
         _check_name(path, shard.name)
     cars = [{"name": shard.name, "condition": shard.condition,
-             "scenes": [scene_set.names[index] for index in shard.indices]} for shard in shards]
+             "scenes": [scene_set.names[index] for index in shard.indices],
+             **({"own_test": [scene_set.names[index] for index in shard.own_test]} if len(shard.own_test) else {})}
+            for shard in shards]
     content = {"format": FORMAT, "data": {"set": data_name, "fingerprint": scene_set.fingerprint}, "cars": cars}
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     try:
@@ -59,7 +61,7 @@ def read_split(path: Path, scene_set: SceneSet) -> list[Shard]:
     """
     cars = read_cars(path)
     index_of = {name: index for index, name in enumerate(scene_set.names)}
-    pairs = [(scene, car["name"]) for car in cars for scene in car["scenes"]]
+    pairs = [(scene, car["name"]) for car in cars for scene in scenes_of(car)]
     unknown = [(scene, car) for scene, car in pairs if scene not in index_of]
     if unknown:
         scene, car = unknown[0]
@@ -71,7 +73,8 @@ def read_split(path: Path, scene_set: SceneSet) -> list[Shard]:
             raise DataError(f"{path} has scene {_quoted(scene)} twice, in car {_quoted(owner[scene])} and in car "
                             f"{_quoted(car)}; take it out of one")
         owner[scene] = car
-    return [Shard(car["name"], np.sort([index_of[scene] for scene in car["scenes"]]), car.get("condition"))
+    return [Shard(car["name"], np.sort([index_of[scene] for scene in car["scenes"]]), car.get("condition"),
+                  np.sort(np.array([index_of[scene] for scene in car.get("own_test", ())], np.int64)))
             for car in cars]
 
 
@@ -95,9 +98,9 @@ def read_cars(path: Path) -> list[dict[str, Any]]:
     return cars
 
 
-def count_left_out(shards: Sequence[Shard], scene_set: SceneSet) -> int:
-    """Count the scenes of the set that no car has."""
-    return len(scene_set) - sum(len(shard.indices) for shard in shards)
+def scenes_of(car: Mapping[str, Any]) -> list[str]:
+    """Return the names of all scenes of a car of a file, those that it trains on first."""
+    return [*car["scenes"], *car.get("own_test", ())]
 
 
 def _content(path: Path) -> object:
@@ -119,10 +122,12 @@ def _check_car(path: Path, number: int, car: Any) -> None:
         raise DataError(f"{path}, car {number}, must be an object with a name")
     _check_name(path, car["name"])
     where, scenes, condition = f"{path}, car {_quoted(car['name'])},", car.get("scenes"), car.get("condition")
+    own_test = car.get("own_test", [])
     if strange := sorted(set(car) - set(KEYS)):
         raise DataError(f"{where} has a key {_quoted(strange[0])}; valid are {', '.join(KEYS)}")
-    if not isinstance(scenes, list) or not all(isinstance(scene, str) for scene in scenes):
-        raise DataError(f"{where} needs \"scenes\", a list of names")
+    for key, names in (("scenes", scenes), ("own_test", own_test)):
+        if not isinstance(names, list) or not all(isinstance(scene, str) for scene in names):
+            raise DataError(f"{where} needs \"{key}\", a list of names")
     if not scenes:
         raise DataError(f"{where} has no scenes; give it at least one, or take the car out")
     if not isinstance(condition, str | None):

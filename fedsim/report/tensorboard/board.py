@@ -26,6 +26,7 @@ STEP_LOSS = "train_loss/step"  # the only tag whose steps are local steps; those
 # key of a record, or of one of its parts -> tag
 _GLOBAL_TAGS = {key: key for key in ("loss", "miou", "pixel_accuracy")}
 _AVERAGED_TAGS = {key: f"averaged_{key}" for key in ("loss", "miou")}
+_OWN_TEST_TAGS = {key: f"own_test/{key}" for key in ("mean", "worst", "others", "deviation", "jain")}
 _COORDINATOR_TAGS = {key: key for key in (
     "lr", "theta_norm", "step_norm", "primal_residual", "dual_residual", "mean_dual_norm", "rho",
     "pictures_per_second")}
@@ -147,6 +148,7 @@ def _score_scalars(record: dict) -> dict[str, float]:
     found = _pick(scores, _GLOBAL_TAGS) | _by_name("class_iou", scores.get("class_iou", {}))
     found |= _by_name("drive_miou", scores.get("drive_miou", {}))
     found |= _pick(record.get("averaged", {}), _AVERAGED_TAGS)
+    found |= _pick(record.get("own_test", {}), _OWN_TEST_TAGS)
     return found | ({"worst_miou": record["worst"]["miou"]} if "worst" in record else {})
 
 

@@ -41,7 +41,8 @@ _CARS = {
     "weight norm ‖w‖": ["weight_norm"],
 }
 _GLOBAL = {
-    "mIoU": ["miou", "averaged_miou", "worst_miou"], "loss": ["loss", "averaged_loss"],
+    "mIoU": ["miou", "averaged_miou", "worst_miou"],
+    "mIoU on the cars' held-out scenes": ["own_test/(mean|worst|others)"], "loss": ["loss", "averaged_loss"],
     "IoU of every class": ["class_iou/.+"],
     "pixel accuracy": ["pixel_accuracy"], "how far a round moves θ": ["step_norm"], "‖θ‖": ["theta_norm"],
 }

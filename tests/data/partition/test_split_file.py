@@ -13,7 +13,7 @@ from scenery import scene_set
 
 from fedsim.data.partition import split_file
 from fedsim.data.partition.schemes import Shard
-from fedsim.data.partition.split_file import count_left_out, read_cars, read_split, write_split
+from fedsim.data.partition.split_file import read_cars, read_split, write_split
 from fedsim.data.perturbations import PERTURBATIONS, SEVERITIES
 from fedsim.errors import DataError, OutputError
 
@@ -22,7 +22,7 @@ CARS = [{"name": "a", "condition": None, "scenes": ["s3", "s0"]}, {"name": "b", 
 
 
 def known(shards) -> list:
-    return [(shard.name, shard.condition, shard.indices.tolist()) for shard in shards]
+    return [(shard.name, shard.condition, shard.indices.tolist(), shard.own_test.tolist()) for shard in shards]
 
 
 def write(path: Path, cars: object) -> Path:
@@ -53,12 +53,14 @@ def test_what_is_written_is_read_again(tmp_path_factory, cars, scenes, data):
     """Names in any language, some scenes in no car."""
     owners = list(range(len(cars))) + [data.draw(st.integers(-1, len(cars) - 1)) for _ in scenes[len(cars):]]
     owner = np.array(data.draw(st.permutations(owners)))
-    shards = [Shard(name, np.flatnonzero(owner == car), data.draw(CONDITIONS)) for car, name in enumerate(cars)]
+    parts = [np.split(np.flatnonzero(owner == car), [data.draw(st.integers(1, int((owner == car).sum())))])
+             for car in range(len(cars))]
+    shards = [Shard(name, trained, data.draw(CONDITIONS), held)
+              for name, (trained, held) in zip(cars, parts, strict=True)]
     those = replace(scene_set(len(scenes), (2, 2), (2, 2)), names=tuple(scenes))
     path = tmp_path_factory.mktemp("split") / "split.json"
     write_split(path, shards, those, "made up")
     assert known(read_split(path, those)) == known(shards)
-    assert count_left_out(shards, those) == (owner < 0).sum()
 
 
 def test_the_file_can_be_read_by_people_and_other_programs(tmp_path):
@@ -73,8 +75,8 @@ def test_the_file_can_be_read_by_people_and_other_programs(tmp_path):
 def test_names_decide_and_neither_order_nor_fingerprint(tmp_path):
     path = write(tmp_path / "split.json", CARS)
     other = replace(SCENES, names=SCENES.names[::-1], fingerprint="another")
-    assert known(read_split(path, SCENES)) == [("a", None, [0, 3]), ("b", "fog:3", [5])]
-    assert known(read_split(path, other)) == [("a", None, [2, 5]), ("b", "fog:3", [0])]
+    assert known(read_split(path, SCENES)) == [("a", None, [0, 3], []), ("b", "fog:3", [5], [])]
+    assert known(read_split(path, other)) == [("a", None, [2, 5], []), ("b", "fog:3", [0], [])]
     assert read_split(path, SCENES)[0].indices.dtype == np.int64
 
 
@@ -132,6 +134,10 @@ def test_a_name_that_a_screen_or_a_file_cannot_bear_is_neither_written_nor_read(
     ([{"name": "a", "scenes": ["s1"], "conditon": "fog:3"}], "has a key 'conditon'; valid are name, condition, scenes"),
     ([{"name": "a", "scenes": "s1"}], 'car \'a\', needs "scenes", a list of names'),
     ([{"name": "a", "scenes": [["s1"]]}], 'car \'a\', needs "scenes", a list of names'),
+    ([{"name": "a", "scenes": ["s1"], "own_test": "s2"}], 'car \'a\', needs "own_test", a list of names'),
+    ([{"name": "a", "scenes": ["s1"], "own_test": ["s1"]}], "has scene 's1' twice, in car 'a' and in car 'a'"),
+    ([{"name": "a", "scenes": ["s1"], "own_test": ["s9"]}], "has 1 scene(s) that are not training scenes, first 's9'"),
+    ([{"name": "a", "scenes": [], "own_test": ["s1"]}], "car 'a', has no scenes"),
     ([{"name": "a"}], 'car \'a\', needs "scenes", a list of names'),
     ([CARS[0], {"name": 7, "scenes": ["s1"]}], "car 2, must be an object with a name"),
     ([CARS[0], "b"], "car 2, must be an object with a name"),
