@@ -10,6 +10,7 @@ import torch
 
 from fedsim.classes import ClassTable
 from fedsim.cli.command import PATH, Command, options_given, trust_option, view_options
+from fedsim.comparison.matrix import Matrix, score_matrix, write_matrix
 from fedsim.data import cache
 from fedsim.data.datasets import SOURCES
 from fedsim.data.partition import HELD_OUT
@@ -79,6 +80,9 @@ class Opened:
 @click.option("--perturb", "asked", multiple=True, metavar="all|KIND|KIND:SEVERITY",
               help="Perturb the pictures too; may be given several times. A kind alone means all severities, 1 to "
                    f"{SEVERITIES}. Kinds: {', '.join(PERTURBATIONS)}.")
+@click.option("--matrix", is_flag=True,
+              help="Score every model of the runs, also those of single cars, on the scenes that --own-test holds out "
+                   "from each car, and tell what a car gains over training alone if a run of local is among them.")
 @click.option("--eval-split", type=click.Choice(CHOICES["eval_split"]),
               help="Split to score on; held-out is the drive that the model's cars have not seen.  [default: the "
                    "model's own]")
@@ -96,7 +100,7 @@ class Opened:
               help="Directory for tables and figures, new or empty.  [default: evaluations/MODEL-TIME]")
 @view_options()
 @trust_option()
-def evaluate(models: tuple[str, ...], asked: tuple[str, ...], eval_split: str | None, data: str | None,
+def evaluate(models: tuple[str, ...], asked: tuple[str, ...], matrix: bool, eval_split: str | None, data: str | None,
              data_root: str | None, classes: int | None, seed: int, device: str, threads: int | None,
              out: str | None, trust: tuple[str, ...], **view: Any) -> None:
     """Score trained models on a split, as it is and under driving perturbations.
@@ -123,12 +127,24 @@ def evaluate(models: tuple[str, ...], asked: tuple[str, ...], eval_split: str | 
         if not _have_same_scenes(one, subject, subjects[0]):
             raise SettingsError(f"{one.name} and {subjects[0].name} would be scored on different scenes; name one "
                                 "data set for all with --data and --data-root")
+    by_car = _score_by_car(opened, world, trust, options_given(view)) if matrix else None
     folder = make_output_folder(out, "evaluations", "-".join(one.name for one in opened)[:80])
     with show_steps("scoring", count_steps(subjects, perturbations)) as advance:
         results = score_subjects(subjects, perturbations, seed, advance)
     scored = [ScoredRun(one.name, str(one.path), one.settings.algo, result)
               for one, result in zip(opened, results, strict=True)]
     write_report(scored, subjects[0], seed, folder)
+    if by_car is not None:
+        write_matrix(by_car, folder)
+
+
+def _score_by_car(opened: Sequence[Opened], world: World, trust: Collection[str], view: Mapping[str, Any]) -> Matrix:
+    """Score all models of runs on the held-out scenes of every car. Raises UserError."""
+    if files := [one.path for one in opened if one.path.suffix == ".safetensors"]:
+        raise SettingsError(f"--matrix needs runs, whose directories say which scenes are held out from which car, and "
+                            f"{files[0]} is a file of weights: name the run")
+    with show_steps("scoring by car", len(opened)) as advance:
+        return score_matrix([PastRun.open(one.path) for one in opened], world, trust, view, advance)
 
 
 def _have_same_scenes(opened: Opened, one: Subject, other: Subject) -> bool:

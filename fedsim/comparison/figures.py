@@ -20,6 +20,8 @@ from fedsim.report.scenes import Shown, tiles
 
 AXES = {"round": "round", "megabytes": "MB communicated, up and down", "pictures": "pictures seen by all cars",
         "sequential_steps": "sequential local steps"}
+NAME = 2.4  # inches for the name of a model or a car beside a heat map
+MOST_NUMBERED = 600  # cells of a heat map that have numbers
 BARS = 110  # side by side in a panel, counting the gaps between classes
 
 
@@ -118,3 +120,29 @@ def _draw_bars(axes: Axes, row: Row, line: LineStyle, classes: Sequence[str], sh
 def _columns(labels: list[str]) -> int:
     """Return the number of columns of a legend; these figures are nearly half as wide again as those of a run."""
     return min(len(labels), max(1, round(1.45 * legend_columns(labels))))
+
+
+def matrix_figure(models: Sequence[str], scenes: Sequence[str], mious: np.ndarray) -> Figure:
+    """Draw a heat map of mIoUs (M, S), NaN where there is none: a row for each model, a column for each car's scenes.
+
+    The last column is that of unseen scenes.
+    """
+    numbered = mious.size <= MOST_NUMBERED
+    with styled(grid=None):
+        figure = Figure(figsize=(min(14.0, 3.2 + 0.55 * len(scenes)), min(11.0, 1.9 + 0.28 * len(models))),
+                        layout="constrained")
+        axes = figure.add_subplot()
+        axes.set_facecolor("#bbbbbb")
+        drawn = axes.imshow(np.ma.masked_invalid(mious), aspect="auto", interpolation="nearest", cmap="viridis")
+        axes.axvline(len(scenes) - 1.5, color="white", linewidth=2)
+        axes.set_xticks(range(len(scenes)), [shorten(name, NAME) for name in scenes], rotation=45, ha="right",
+                        rotation_mode="anchor")
+        axes.set_yticks(range(len(models)), [shorten(name, NAME) for name in models])
+        least, most = np.nanmin(mious), np.nanmax(mious)
+        for (row, column), miou in np.ndenumerate(mious):
+            if numbered and not np.isnan(miou):
+                axes.text(column, row, f"{miou:.2f}", ha="center", va="center", fontsize=7,
+                          color="black" if miou > (least + most) / 2 else "white")
+        figure.colorbar(drawn, ax=axes)
+        axes.set_title("mIoU of models (rows) on held-out scenes (columns)", loc="left")
+    return figure

@@ -12,20 +12,17 @@ from fedsim.classes import ClassTable
 from fedsim.comparison.trials import Trial
 from fedsim.data.partition import PARTITIONS, SPLIT_FILE
 from fedsim.data.partition.dealt import Dealt
-from fedsim.data.partition.split_file import read_cars
 from fedsim.data.scene_set import SceneSet
 from fedsim.distributed.world import World
 from fedsim.errors import OutputError
 from fedsim.evaluation.evaluate import BATCH, count_confusion, segment
 from fedsim.evaluation.metrics import scores
-from fedsim.experiment.dealing import deal, source_of
 from fedsim.experiment.past_run import PastRun
 from fedsim.inference.segmenter import Segmenter
 from fedsim.record.metrics_file import check_records, read_metrics
 from fedsim.record.run_directory import START_FILE
 from fedsim.report.scenes import Shown, load_shown, shown_indices
 from fedsim.settings.fields import Settings
-from fedsim.system.console import LOG
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ def examine(runs: Sequence[PastRun], world: World, trust: Collection[str], advan
         check_records(records, run.directory.metrics)
         if not any(record["global"] for record in records):
             raise OutputError(f"{path} has no score yet: let it play a round, or leave it out")
-        dealt = _deal_again(run, world)
+        dealt = run.deal_again(world)
         first = first or dealt  # all runs must have its scenes, or they cannot be compared
         own_scenes = {}
         if run.has_ended():
@@ -68,14 +65,6 @@ def examine(runs: Sequence[PastRun], world: World, trust: Collection[str], advan
     trained, scored = first.train_set.histograms.sum(0), first.eval_set.histograms.sum(0)
     shown = load_shown(first.eval_set, first.source, first.scored.on_disk)
     return Findings(trials, first.source.classes, trained, scored, shown, predictions)
-
-
-def _deal_again(run: PastRun, world: World) -> Dealt:
-    """Load the run's scenes, and read from its directory which car has which."""
-    split = run.directory.path / SPLIT_FILE
-    cars = len(read_cars(split))
-    settings = replace(run.settings, partition=str(split), own_test=None)
-    return deal(settings, source_of(settings, settings.cars or cars), cars, world, LOG)
 
 
 def _score_own_scenes(models: Sequence[Segmenter], dealt: Dealt) -> dict[str, float]:

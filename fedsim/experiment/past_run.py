@@ -5,10 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from fedsim.data.partition import PARTITIONS, SPLIT_FILE
+from fedsim.data.partition.dealt import Dealt
+from fedsim.data.partition.split_file import read_cars
+from fedsim.distributed.world import World
 from fedsim.errors import OutputError
+from fedsim.experiment.dealing import deal, source_of
 from fedsim.record.overview import Overview
 from fedsim.record.run_directory import START_FILE, RunDirectory
 from fedsim.settings.fields import Settings, read_settings
+from fedsim.system.console import LOG
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,13 @@ class PastRun:
         if self.settings.init is not None:
             copies["init"] = str(folder / START_FILE)
         return replace(self.settings, **copies)
+
+    def deal_again(self, world: World) -> Dealt:
+        """Load the run's scenes, and read from its directory which car has which. Raises UserError."""
+        split = self.directory.path / SPLIT_FILE
+        cars = len(read_cars(split))
+        settings = replace(self.settings, partition=str(split), own_test=None)  # the file says which are held out
+        return deal(settings, source_of(settings, settings.cars or cars), cars, world, LOG)
 
     def has_ended(self) -> bool:
         """Return whether all rounds are played and the run's models are written."""

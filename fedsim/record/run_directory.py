@@ -116,15 +116,20 @@ class RunDirectory:
         return files
 
     def _find_weights(self) -> list[Path]:
-        folder = self.checkpoints
-        own = folder / "model.safetensors"
-        if own.exists():
-            return [own]
-        cars = {path: int(found[1]) for path in folder.glob("car-*.safetensors")
-                if (found := CAR.match(path.name)) and not PART.fullmatch(path.name)}
-        if not cars:
+        places = self.models()
+        return [file for place, file in places if place is None] or [file for _, file in places]
+
+    def models(self) -> list[tuple[int | None, Path]]:
+        """Return the files of all models with the numbers of their cars, None for the global one, which comes first.
+
+        Raises OutputError if there are no weights yet.
+        """
+        shared, folder = self.checkpoints / "model.safetensors", self.checkpoints
+        cars = sorted((int(found[1]), path) for path in folder.glob("car-*.safetensors")
+                      if (found := CAR.match(path.name)) and not PART.fullmatch(path.name))
+        if not (cars or shared.exists()):
             raise OutputError(f"{folder} holds no weights: the run has not ended; let it end, or run it again")
-        return sorted(cars, key=lambda path: cars[path])
+        return [*([(None, shared)] if shared.exists() else []), *cars]
 
     def update(self, config: dict) -> None:
         """Replace the settings of a run that goes on with other ones. Raises OutputError if they cannot be written."""

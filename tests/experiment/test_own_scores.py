@@ -122,6 +122,35 @@ def test_a_record_has_the_score_of_every_cars_model_on_its_own_scenes_and_on_the
     assert found["jain"] == pytest.approx(there.sum() ** 2 / (len(there) * (there**2).sum()))
 
 
+def test_the_matrix_has_every_model_on_every_cars_scenes_and_what_a_car_gains(runs, tmp_path, command, capsys):
+    """Catches a table that is turned round, a gain of another car's model, and cars without scenes that count as 0."""
+    folder, dealt, _ = runs
+    command("evaluate", folder / "avg", folder / "local", "--matrix", "--threads", "1", "--out", "scores")
+    lines = [*csv.DictReader((tmp_path / "scores" / "matrix.csv").open())]
+    cars = [shard.name for shard in dealt["local"].shards]
+    assert [line["model"] for line in lines] == ["global", *cars]
+    scenes = dealt["local"].train_set
+    for line in lines:
+        run = folder / line["run"]
+        pattern = "model.safetensors" if line["model"] == "global" else f"car-*-{line['model']}.safetensors"
+        model = Segmenter.load(next((run / "checkpoints").glob(pattern)), CPU)
+        expected = [miou(model, scenes, shard.own_test) for shard in dealt["local"].shards]
+        assert [float(line[car] or "nan") for car in cars] == pytest.approx(expected, nan_ok=True)
+        whole = miou(model, dealt["local"].eval_set, np.arange(2))
+        assert float(line["unseen"]) == pytest.approx(whole)
+    text, (joined, *alone) = (tmp_path / "scores" / "matrix.md").read_text(), lines
+    for car, line in zip(cars, alone, strict=True):
+        own = [format(float(one[car]), ".3f") if one[car] else "–" for one in (line, joined)]
+        gain = f"{float(joined[car]) - float(line[car]):+.3f}" if line[car] else ""
+        assert f"| {car} | {own[0]} | {own[1]} | {gain} | {float(line['unseen']):.3f} |" in text
+    assert (tmp_path / "scores" / "matrix.png").stat().st_size > 0
+    for arguments, words in (([folder / "avg", folder / "norms"], "hold out different scenes, or have different cars"),
+                             ([folder / "avg" / "checkpoints" / "model.safetensors"], "is a file of weights")):
+        with pytest.raises(SystemExit):
+            command("evaluate", *arguments, "--matrix", "--threads", "1")
+        assert words in capsys.readouterr().err
+
+
 def test_the_index_of_fairness_and_a_single_car():
     """Its published ends, 1 and 1/n. Catches a division by 0, and others of nobody."""
     assert OwnScores.of_one("abcd", np.full(4, 0.3)).jain == pytest.approx(1)
