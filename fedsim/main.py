@@ -24,6 +24,7 @@ import click
 from fedsim.cli.options import parse
 from fedsim.errors import FedsimError, MachineError, PlaceError, RankError
 from fedsim.experiment.run import run
+from fedsim.experiment.signals import put_handlers_back
 from fedsim.system.console import enduring_output, open_standard_streams
 from fedsim.system.launchers import follow_launchers
 from fedsim.system.program import INTERRUPTED, raise_interrupts
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     os.environ["MPLBACKEND"] = "agg"  # no figure needs a display, and an unknown name ends the import of matplotlib
     open_standard_streams()
-    with enduring_output() as (stdout, stderr), follow_launchers():
+    with put_handlers_back(), enduring_output() as (stdout, stderr), follow_launchers():
         status = _status(sys.argv[1:] if arguments is None else arguments)
         stdout.finish()
         stderr.finish()

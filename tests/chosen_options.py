@@ -101,6 +101,7 @@ VALUES: Mapping[str, tuple[Any, ...]] = {
     "width": (2, 3, 4, 8), "classes": (11, 32, 7), "image_size": ("32x24", "33x35", "48x32"),
     "partition": (*PARTITIONS, "split.json"), "alpha": (0.1, 1, 2), "evaluate_every": (1, 2, 3),
     "hold_out_drive": ("train0", "train3", "0001TP", "nowhere"), "own_test": (0, 0.25, 0.5),
+    "stop_at": (0.01, 0.05, 0.9), "patience": (1, 2), "keep_best": (True, False),
     "threads": (1, 1, 1, 2), "timeout": (60,), "checkpoint_every": (1, 2, 3, 50),
     "option": ("kappa=2", "beta=0.9", "sticky=true"), "model_option": ("width=3", "deep=true"),
     "nesterov": (True, False), "compile": (False,),  # which takes minutes

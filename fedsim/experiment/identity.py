@@ -22,7 +22,8 @@ from fedsim.version import __version__
 
 # Settings that decide how long and where a run continues, but not what it computes. The data's own digests tell
 # whether it is the same data.
-FREE = ("rounds", "backend", "timeout", "car_states", "evaluate_every", "checkpoint_every", "device", "data_root")
+FREE = ("rounds", "backend", "timeout", "car_states", "evaluate_every", "checkpoint_every", "device", "data_root",
+        "stop_at", "patience", "keep_best")
 # Settings that came after runs of this version had been stopped: at their defaults, such runs go on with them.
 LATER = ("accumulate", "compile", "loss", "nesterov")
 ENVIRONMENT = {"device": str, "data": dict, "versions": dict}  # the parts of environment.json that are compared

@@ -1,5 +1,6 @@
 """The journal of a run: all that the coordinator writes during the run and at its end."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from fedsim.classes import ClassTable
 from fedsim.data.partition import Scored
+from fedsim.experiment.best import is_best, why_it_ends
 from fedsim.federation.federation import Car
 from fedsim.record.overview import Overview, list_of_texts
 from fedsim.record.round_record import CarDetail
@@ -21,7 +23,10 @@ from fedsim.report.scenes import Shown, panel
 from fedsim.report.summary import Outcome, print_summary, write_summary
 from fedsim.report.tensorboard import pages
 from fedsim.report.tensorboard.board import TensorBoard
+from fedsim.settings.fields import Settings
 from fedsim.system.console import LOG, shows_progress
+
+BEST = "best.safetensors"  # in the folder of checkpoints
 
 
 class Journal:
@@ -39,8 +44,10 @@ class Journal:
         """
         self.directory, self._classes, self._notes = directory, classes, notes
         self._scored = Scored(settings["eval_split"], settings.get("hold_out_drive"))
+        self._settings = Settings.from_values(settings, origin="the settings of the run")
         self._cars, self._pixels, self._make_shown = cars, pixels, shown
         self._records: list[dict[str, Any]] = directory.cut(last)
+        self._judge_end_again()
         self._models: list[Path] = []
         self._progress = Progress(settings["rounds"])
         self._tensorboard: TensorBoard | None = None
@@ -56,6 +63,9 @@ class Journal:
 
     def write(self, record: dict[str, Any], details: Mapping[int, CarDetail]) -> None:
         """Write the record of a round, to metrics.jsonl first: the other files can be made again from it."""
+        why = why_it_ends([*self._records, record], self._settings)
+        if why:
+            record = record | {"ended": why}
         self.directory.append(record)
         self._records.append(record)
         with self._for_eyes_alone():
@@ -64,6 +74,30 @@ class Journal:
         self._progress.show(record)
         if "warning" in record:
             LOG.warning("round %d: %s", record["round"], record["warning"])
+
+    def why_ended(self) -> str | None:
+        """Return why a score has ended the run before its last round; None if it has not."""
+        return self._records[-1].get("ended") if self._records else None
+
+    def is_best(self) -> bool:
+        """Return whether the latest round has the highest mIoU so far."""
+        return is_best(self._records)
+
+    def keep_best(self, weights: dict[str, Tensor], metadata: dict[str, str]) -> None:
+        """Write the model of the latest round as the best one, with the score that has chosen it."""
+        last = self._records[-1]
+        chosen = {"round": last["round"], "miou": last["global"]["miou"], "on": self._scored.name}
+        save_weights(weights, self.directory.checkpoints / BEST, metadata | {"chosen": json.dumps(chosen)})
+
+    def _judge_end_again(self) -> None:
+        """Judge by the present settings whether the run has ended with its latest record: they may have changed."""
+        if not self._records:
+            return
+        before, why = self._records[-1].get("ended"), why_it_ends(self._records, self._settings)
+        if before != why:
+            record = {key: value for key, value in self._records[-1].items() if key != "ended"}
+            self._records[-1] = record | ({"ended": why} if why else {})
+            self.directory.rewrite(self._records)
 
     def lacks_score(self) -> bool:
         """Return whether the latest round was recorded without a score."""
@@ -94,7 +128,7 @@ class Journal:
         """Write the summary of a run that has nothing left to play: whatever happens to its report, it has ended."""
         outcome = self._outcome({}, [f"Baselines, figures and page of this report have not been made: "
                                      f"`{Overview.of(self.directory.path).resume}` makes them."])
-        written = [self.directory.metrics, self.directory.tensorboard, *self._models, self.directory.summary]
+        written = [self.directory.metrics, self.directory.tensorboard, *self._weights(), self.directory.summary]
         write_summary(outcome, written, self.directory.summary)
 
     def finish(self, predictions: list[np.ndarray], baselines: dict[str, float]) -> None:
@@ -115,7 +149,7 @@ class Journal:
         outcome = self._outcome(baselines, [])
         loss, miou, segmentation, page = (self.directory.report / name for name in (
             "loss.png", "miou.png", "segmentation.png", "index.html"))
-        written = [self.directory.metrics, self.directory.tensorboard, *self._models, loss, miou, segmentation,
+        written = [self.directory.metrics, self.directory.tensorboard, *self._weights(), loss, miou, segmentation,
                    self.directory.summary, page]
         draw_loss(self._records, loss)
         draw_miou(self._records, miou, baselines)
@@ -129,8 +163,25 @@ class Journal:
 
     def _outcome(self, baselines: dict[str, float], notes: Sequence[str]) -> Outcome:
         environment = Overview.of(self.directory.path).environment
-        return Outcome(self._records, self._classes.names, self._scored, baselines, [*self._notes, *notes],
+        return Outcome(self._records, self._classes.names, self._scored, baselines,
+                       [*self._notes, *self._notes_on_choice(), *notes],
                        list_of_texts(environment, "warnings"))
+
+    def _weights(self) -> list[Path]:
+        """Return the files of weights that the run has written."""
+        best = self.directory.checkpoints / BEST
+        return [*self._models, *([best] if best.exists() else [])]
+
+    def _notes_on_choice(self) -> Iterator[str]:
+        """Yield sentences on a run that a score has ended, and on the model that a score has chosen."""
+        if "ended" in self._records[-1]:
+            yield (f"The run has ended after round {self._records[-1]['round']} of {self._settings.rounds}, because "
+                   f"{self._records[-1]['ended']}.")
+        if (self.directory.checkpoints / BEST).exists():
+            best = max((record for record in self._records if record["global"]), key=lambda one: one["global"]["miou"])
+            yield (f"checkpoints/{BEST} is the model of round {best['round']}, whose mIoU of "
+                   f"{best['global']['miou']:.3f} on the {self._scored.name} is the highest of all rounds: chosen "
+                   "there, it flatters.")
 
     def close(self) -> None:
         """Close the terminal's bar and the event files, whatever ended the run."""

@@ -22,6 +22,7 @@ from fedsim.distributed.world import World
 from fedsim.errors import FedsimError, RunError, SettingsError, Stopped
 from fedsim.evaluation.evaluate import segment
 from fedsim.experiment.assembly import Experiment, assemble
+from fedsim.experiment.best import may_end_early
 from fedsim.experiment.checks import notes, warnings
 from fedsim.experiment.faults import explain_faults, explain_memory
 from fedsim.experiment.identity import check_same, config, identity
@@ -141,15 +142,17 @@ def _train(experiment: Experiment, directory: RunDirectory, resumed: bool) -> No
         _check_rounds(state, settings, directory.path)
         federation.world.together(
             lambda: directory.update(config(settings)) if federation.world.is_coordinator else None)
-        _log(federation.world).info("%s", _say_what_is_left(state, settings, directory.path))
     last = state.round if state.round else -1
     journal = federation.world.together(
         lambda: _open_journal(experiment, directory, last, state) if federation.world.is_coordinator else None)
     try:
+        if resumed and journal:
+            LOG.info("%s", _say_what_is_left(state, settings, directory.path, journal.why_ended()))
         if last < 0:
             _record(experiment, journal, state, None, clock)
         scored = last == settings.rounds and _score_last(experiment, journal, state)
-        state = _play(experiment, checkpoints, journal, state)
+        if not _has_ended(experiment, journal):
+            state = _play(experiment, checkpoints, journal, state)
         _end(experiment, journal, state, new=scored or state.round > max(last, 0))
     finally:
         if journal:
@@ -167,10 +170,13 @@ def _play(experiment: Experiment, checkpoints: Checkpoints, journal: "Journal | 
             clock = time.perf_counter()
             stop, wanted = signals.agree(world)
             # After trouble too: a run that stops has to stay stopped when it is resumed.
-            due = state.round % settings.checkpoint_every == 0 or state.round == settings.rounds
+            ended = _has_ended(experiment, journal)
+            due = state.round % settings.checkpoint_every == 0 or state.round == settings.rounds or ended
             if wanted or due or result.trouble:
                 checkpoints.save(state)
                 _log(world).debug("checkpoint of round %d written to %s", state.round, checkpoints.folder)
+            if ended:
+                return state
             if state.round % settings.evaluate_every == 0 and state.round < settings.rounds:
                 _show(experiment, journal, seen)
             if stop:
@@ -178,6 +184,13 @@ def _play(experiment: Experiment, checkpoints: Checkpoints, journal: "Journal | 
                 raise Stopped(f"stopped by {signal.Signals(stop).name} after round {state.round} of {settings.rounds}; "
                               f"--resume {shlex.quote(str(path))}{options_that_say_it(config(settings))} goes on", stop)
     return state
+
+
+def _has_ended(experiment: Experiment, journal: "Journal | None") -> bool:
+    """Return whether the latest score ends the run before its last round, the same on every rank."""
+    if not may_end_early(experiment.settings):
+        return False
+    return bool(experiment.federation.world.broadcast_number(journal is not None and journal.why_ended() is not None))
 
 
 def _end(experiment: Experiment, journal: "Journal | None", state: State, new: bool) -> None:
@@ -220,7 +233,10 @@ def _after_the_end(journal: "Journal | None") -> Iterator[None]:
                        ) from error
 
 
-def _say_what_is_left(state: State, settings: Settings, path: Path) -> str:
+def _say_what_is_left(state: State, settings: Settings, path: Path, why_ended: str | None) -> str:
+    if why_ended:
+        return (f"{path} has ended after round {state.round} of {settings.rounds}, because {why_ended}: nothing is "
+                "trained, and its models and report are written again. Another --stop-at or --patience goes on with it")
     if state.round < settings.rounds:
         return f"Going on in {path} after round {state.round} of {settings.rounds}"
     return (f"{path} has played all {settings.rounds} rounds: nothing is trained, and its models and report are "
@@ -256,6 +272,9 @@ def _record(experiment: Experiment, journal: "Journal | None", state: State, res
             remedy = f"; the run may diverge: {REMEDY}" if settings.on_divergence == "warn" else ""
             record["warning"] = f"{result.trouble}{remedy}"
         book.write(record, car_details(result, scored, names) if result else {})
+        if settings.keep_best and book.is_best():
+            federation.model.load(state.shared.theta, state.norms)
+            book.keep_best(weights_of(federation.model.module), experiment.model_card())
 
     _keep(experiment, journal, write)
     return state

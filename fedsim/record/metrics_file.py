@@ -18,7 +18,7 @@ _SCORES = {"loss": _NUMBER, "miou": _NUMBER, "pixel_accuracy": _NUMBER, "class_i
            "drive_miou?": {"*": _MAYBE}}
 _RECORD = {"round": int, "algo": str, "global": (_SCORES, type(None)), "cars": [_CAR], "pictures": int,
            "sequential_steps": int, "bytes_up": int, "bytes_down": int, "seconds": {"total": _NUMBER},
-           "worst?": ({"name": str, "miou": _NUMBER}, type(None)), "warning?": str}
+           "worst?": ({"name": str, "miou": _NUMBER}, type(None)), "warning?": str, "ended?": str}
 _LARGEST = 2**63  # a whole number of a record is smaller
 
 

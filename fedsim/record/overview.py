@@ -29,6 +29,7 @@ class ScoreSummary(NamedTuple):
     last: float | None  # mIoU of the latest evaluated round; None if no round was evaluated
     best: float | None
     best_round: int
+    ended: bool  # whether a score has ended the run with the latest round, before its last one
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ class Overview:
     @property
     def has_ended(self) -> bool:
         """True if the run has played all rounds and written its models and, last of all, its summary."""
-        played = self.scores is not None and type(self.rounds) is int and self.scores.round >= self.rounds
+        played = self.scores is not None and type(self.rounds) is int and (
+            self.scores.round >= self.rounds or self.scores.ended)
         return played and not self.fault and (self.path / "report" / "summary.md").exists()
 
     @property
@@ -161,7 +163,8 @@ def _scores(path: Path) -> ScoreSummary | None:
     if not isinstance(record, dict) or type(record.get("round")) is not int:
         raise _Damaged("metrics.jsonl does not end with the record of a round")
     best = max(found, key=found.__getitem__, default=0)
-    return ScoreSummary(record["round"], found[max(found)] if found else None, found.get(best), best)
+    return ScoreSummary(record["round"], found[max(found)] if found else None, found.get(best), best,
+                        "ended" in record)
 
 
 def _changed(path: Path) -> float:

@@ -45,6 +45,7 @@ def check(settings: Settings) -> Methods:
         check_meaning(settings.loss, losses, settings.class_weights, settings.label_smoothing)
     _check_momentum(settings)
     _check_data(settings)
+    _check_choice(settings, methods.algorithm)
     return methods
 
 
@@ -144,6 +145,17 @@ def _check_momentum(settings: Settings) -> None:
     if rule == "step" and settings.optimizer != "sgd":
         raise SettingsError(f"--momentum-across-rounds step is the velocity of sgd, which {settings.optimizer} does "
                             "not have; take average or own")
+
+
+def _check_choice(settings: Settings, algorithm: Algorithm) -> None:
+    """Refuse to choose a model by the scores that are reported, and to keep a model that there is not."""
+    chosen = [name for name in ("stop_at", "patience") if getattr(settings, name) is not None]
+    chosen += ["keep_best"] if settings.keep_best else []
+    if chosen and settings.scored().split in ("test", HELD_OUT):
+        raise SettingsError(f"{flag(chosen[0])} would choose a model by the {settings.scored().name}, and flatter its "
+                            "score there: choose by --eval-split val, and score the model with `fedsim evaluate` later")
+    if settings.keep_best and algorithm.personal:
+        raise SettingsError(f"--keep-best keeps the global model; with {settings.algo} there is none: leave it out")
 
 
 def _check_data(settings: Settings) -> None:

@@ -43,6 +43,13 @@ class Declared:
         "Number of cars. Default: as many as a partition file has; otherwise 4, or with --hold-out-drive the number of "
         "other drives if that is smaller, or the number of ranks if that is larger.")
     rounds: int = setting("Federation", 16, "Number of rounds.")
+    stop_at: float | None = setting("Federation", None,
+        "mIoU at which the run ends before its last round. Default: it plays all rounds.", metavar="MIOU")
+    patience: int | None = setting("Federation", None,
+        "Scored rounds without a higher mIoU after which the run ends before its last round. Default: it plays all "
+        "rounds.")
+    keep_best: bool = setting("Federation", False,
+        "Whether to keep the model of the scored round with the highest mIoU too, as checkpoints/best.safetensors.")
     participation: float = setting("Federation", 1.0,
         "Share of the cars that take part in a round, above 0 and at most 1.")
     car_failures: float = setting("Federation", 0.0,

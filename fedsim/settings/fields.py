@@ -38,7 +38,8 @@ class CommonSettings(Declared):
             value = getattr(self, name)
             if value is not None and value not in allowed:
                 raise SettingsError(f"{flag(name)} is {value!r}; choose from {', '.join(allowed)}")
-        for name in ("cars", "rounds", "local_steps", "batch_size", "accumulate", "evaluate_every", "checkpoint_every"):
+        for name in ("cars", "rounds", "local_steps", "batch_size", "accumulate", "evaluate_every", "checkpoint_every",
+                     "patience"):
             _check(self, name, lambda value: value >= 1, "at least 1")
         _check(self, "width", lambda value: 1 <= value <= MOST_CHANNELS, f"at least 1 and at most {MOST_CHANNELS}")
         _check(self, "threads", lambda value: 1 <= value <= MOST_THREADS, f"at least 1 and at most {MOST_THREADS}")
@@ -52,6 +53,7 @@ class CommonSettings(Declared):
         for name in ("momentum", "car_failures", "label_smoothing", "own_test"):
             _check(self, name, lambda value: 0 <= value < 1, "at least 0 and below 1")
         _check(self, "timeout", lambda value: 0 < value <= 1e6, "above 0 and at most a million")
+        _check(self, "stop_at", lambda value: 0 < value <= 1, "above 0 and at most 1")
         _check(self, "participation", lambda value: 0 < value <= 1, "above 0 and at most 1")
         _check(self, "attackers", lambda value: value >= 0, "at least 0")
         least, most = self.epochs()

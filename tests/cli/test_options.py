@@ -156,6 +156,7 @@ def test_the_command_line_wins_over_a_preset_and_a_preset_over_the_default(setti
         "trim_fraction": (0.1, 0.25), "clip_norm": (0.5, 0.25), "attack": ("scale", "gaussian"),
         "car_failures": (0.5, 0.25), "car_states": ("disk", "memory"),
         "partition": ("iid", "drive"), "hold_out_drive": ("0001TP", "0006R0"), "own_test": (0.5, 0.25),
+        "stop_at": (0.5, 0.25), "keep_best": (True, False),
         "eval_split": ("test", "train"), "device": ("cpu", "cuda"), "backend": ("gloo", "nccl"),
         "image_size": ("40x30", "16x8"), "data_root": ("here", "there"), "model": ("segnet", "segnet-basic"),
         "resume": ("one", "auto"), "init": ("one", "other"),
