@@ -26,7 +26,8 @@ SCENES = {"train": [5, 4, 3, 4, 2], "val": [3], "test": [2]}  # of each drive
 NERVOUS = {"ROUNDS": 1, "GROWTH": 0.0}  # the guard of divergence sees trouble in any round that grows
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL, signal.SIGKILL, signal.SIGUSR1)
 # Tags of rounds that are scored.
-OF_SCORES = re.compile(r"/(result/.*|(averaged_)?(loss|miou)|pixel_accuracy|panel|(class_iou|drive_miou)/.*)$")
+OF_SCORES = re.compile(r"/(result/.*|(averaged_)?(loss|miou)|pixel_accuracy|panel|(class_iou|drive_miou|own_test)/.*)$")
+BY_SCORES = ("stop_at", "patience", "keep_best")  # what they do depends on which rounds are scored: legs differ in it
 NEAR = ("", "", "", "metrics.jsonl", "checkpoints", "config.toml", "environment.json", "report")
 GUARD = "fedsim.federation.divergence."
 
@@ -77,6 +78,8 @@ class Pairs:
         if nervous:
             fixed |= {"on_divergence": chance.choice(["stop", "rollback", "warn"]), "lr_schedule": "constant"}
         chosen = chosen_options.choose(chance, self.folder, fixed)
+        for name in BY_SCORES:
+            chosen.pop(name, None)
         before = {GUARD + name: value for name, value in NERVOUS.items()} if nervous else {}
         for name in ("whole", "run"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
@@ -142,7 +145,7 @@ class Case:
         fall = Fall(chance.choice(SIGNALS), chance.randrange(ranks), chance.randint(1, 10 if near else occasions), near
                     ) if occasions and chance.random() < 0.8 else None
         changes = {name: value_of(name, chance) for name in FREE
-                   if name not in ("rounds", "data_root") and chance.random() < 0.15}
+                   if name not in ("rounds", "data_root", *BY_SCORES) and chance.random() < 0.15}
         if "data_root" in self.chosen and chance.random() < 0.1:
             changes["data_root"] = f"{self.chosen['data_root']}-moved"
         by_rounds = self.chosen["lr_schedule"] != "constant" or "swa" in str(self.chosen.get("average_weights"))

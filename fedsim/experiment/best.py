@@ -15,9 +15,12 @@ def may_end_early(settings: Settings) -> bool:
 
 
 def why_it_ends(records: Sequence[Mapping[str, Any]], settings: Settings) -> str | None:
-    """Return why a run ends with the latest record, as the end of a sentence; None if it goes on, or is not scored."""
+    """Return why a run ends with the latest record, as the end of a sentence.
+
+    None if it goes on, if the record is not scored, or if its round is the last one anyway.
+    """
     mious = [record["global"]["miou"] for record in records if record["global"]]
-    if not records or not records[-1]["global"]:
+    if not records or not records[-1]["global"] or records[-1]["round"] >= settings.rounds:
         return None
     if settings.stop_at is not None and mious[-1] >= settings.stop_at:
         return f"its mIoU has reached {settings.stop_at:g} (--stop-at)"

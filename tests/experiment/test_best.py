@@ -21,7 +21,7 @@ TINY = ["--data", "camvid", "--algo", "avg", "--width", "4", "--image-size", "32
 
 
 def made_up(*mious: float | None) -> list[dict]:
-    return [{"global": None if miou is None else {"miou": miou}} for miou in mious]
+    return [{"round": number, "global": None if miou is None else {"miou": miou}} for number, miou in enumerate(mious)]
 
 
 def records(run: Path) -> list[dict]:
@@ -43,6 +43,7 @@ def test_patience_counts_scored_rounds_since_the_best_and_a_target_ends_at_once(
     assert why_it_ends(made_up(0.1, 0.5), aiming) == "its mIoU has reached 0.5 (--stop-at)"
     assert why_it_ends(made_up(0.1, 0.5, None), aiming) is None and why_it_ends([], aiming) is None
     assert why_it_ends(made_up(0.9, 0.1, 0.1, 0.1), Settings()) is None
+    assert why_it_ends(made_up(0.1, 0.5), Settings(stop_at=0.5, rounds=1)) is None, "it ends anyway"
     assert [is_best(made_up(*mious)) for mious in ((0.1,), (0.1, 0.1), (0.1, None, 0.2), (0.2, None))] == [
         True, False, True, False]
 
