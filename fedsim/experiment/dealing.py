@@ -1,5 +1,6 @@
 """The scenes of a run, from its settings: the data set, and which car has which scenes."""
 
+from collections.abc import Sequence
 from functools import partial
 from logging import Logger
 from pathlib import Path
@@ -12,7 +13,7 @@ from fedsim.data.partition.dealt import Dealt
 from fedsim.data.partition.held_out import check_drive, scored_scenes, trained_scenes
 from fedsim.data.partition.own_test import hold_out_own
 from fedsim.data.partition.schemes import Shard, partition
-from fedsim.data.partition.split_file import read_cars, read_split, scenes_of
+from fedsim.data.partition.split_file import read_cars, read_named_cars, read_split, scenes_of
 from fedsim.data.perturbations import Perturbation
 from fedsim.data.scene_set import SceneSet, Source
 from fedsim.distributed.world import World
@@ -90,7 +91,7 @@ def deal(settings: Settings, source: Source, cars: int, world: World, log: Logge
     eval_set = scored_scenes(lambda split: whole if split == "train" else load(source, split), scored)
     shards = world.together(lambda: _shards(settings, whole, train_set, cars))
     conditions = {train_set.names[index]: Perturbation.parse(shard.condition)
-                  for shard in shards if shard.condition for index in shard.all_indices}
+                  for shard in shards if shard.condition for index in shard.undivided().indices}
     train_source = Conditioned(source, conditions, settings.seed) if conditions else source
     if conditions:
         train_set = trained_scenes(load(train_source, "train"), drive)
@@ -122,17 +123,18 @@ def _shards(settings: Settings, whole: SceneSet, train_set: SceneSet, cars: int)
     else:
         path, drive = Path(settings.partition), settings.hold_out_drive
         if drive is not None:
-            _check_held_out(path, drive, {*whole.names} - {*train_set.names})
+            _check_held_out(path, drive, whole.names, {*whole.names} - {*train_set.names})
         shards = read_split(path, train_set)
-        if settings.own_test is not None and any(len(shard.own_test) for shard in shards):
-            raise SettingsError(f"--own-test is {settings.own_test:g}, but {path} says which scenes are held out from "
-                                "each car: leave --own-test out, or take the lists \"own_test\" out of the file")
-    return hold_out_own(shards, train_set, settings.own_test) if settings.own_test else shards
+    if settings.own_test is None:  # the file says which scenes are held out from each car, if any
+        return shards
+    undivided = [shard.undivided() for shard in shards]
+    return hold_out_own(undivided, train_set, settings.own_test) if settings.own_test else undivided
 
 
-def _check_held_out(path: Path, drive: str, held_out: set[str]) -> None:
-    """Raise DataError if a split file gives scenes that are held out to a car."""
-    pairs = [(scene, car["name"]) for car in read_cars(path) for scene in scenes_of(car) if scene in held_out]
+def _check_held_out(path: Path, drive: str, names: Sequence[str], held_out: set[str]) -> None:
+    """Raise DataError if a split file gives scenes that are held out to a car. names: of all training scenes."""
+    pairs = [(scene, car["name"]) for car in read_named_cars(path, names) for scene in scenes_of(car)
+             if scene in held_out]
     if pairs:
         scene, car = pairs[0]
         raise DataError(f"{path} has {len(pairs)} scene(s) of drive {drive}, first {scene!r} of car {car!r}, but "

@@ -3,14 +3,14 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from fedsim.data.partition import PARTITIONS
-from fedsim.data.partition.split_file import read_cars
-from fedsim.errors import OutputError, SettingsError
+from fedsim.data.partition.split_file import KEYS, read_cars, read_named_cars, scenes_of
+from fedsim.errors import DataError, OutputError, SettingsError
 from fedsim.experiment.identity import FREE
 from fedsim.experiment.past_run import PastRun
 from fedsim.options import flag, options_of, read_value, switch
@@ -135,14 +135,29 @@ def _first_other(table: str, had: Mapping[str, Any], wanted: Mapping[str, Any]) 
 def _says_the_same(name: str, was: Any, wanted: Any) -> bool:
     """Return whether two values of a setting mean the same although they are written differently."""
     if name == "partition" and wanted not in PARTITIONS and was not in PARTITIONS:
-        return _read_content(Path(wanted)) == _read_content(Path(was))
+        return _deals_the_same(Path(was), Path(wanted))
     if name == "init" and was is not None:  # the run's own copy of what it has taken over
         start = read_environment(Path(was).parent).get("start")
         return isinstance(start, dict) and str(find_weights(Path(wanted)).resolve()) == start.get("source")
     return False
 
 
-def _read_content(split: Path) -> list[tuple[str, str | None, list[str], list[str]]]:
-    """Return the content of a partition file in an order that does not depend on the file's."""
-    return [(car["name"], car.get("condition"), sorted(car["scenes"]), sorted(car.get("own_test", ())))
-            for car in read_cars(split)]
+def _deals_the_same(was: Path, wanted: Path) -> bool:
+    """Return whether a partition file deals the scenes of a run, whose own copy of its file is `was`."""
+    own = read_cars(was)
+    try:
+        theirs = read_named_cars(wanted, [scene for car in own for scene in scenes_of(car)])
+    except DataError:  # other pictures
+        return False
+    if {car["name"]: sorted(scenes_of(car)) for car in own} != {
+            car["name"]: sorted(scenes_of(car)) for car in theirs}:
+        return False
+    if PastRun.open(was.parent).settings.own_test is not None:  # which decides what is held out, whatever the file says
+        return _list_content(own, ["condition"]) == _list_content(theirs, ["condition"])
+    return _list_content(own, KEYS) == _list_content(theirs, KEYS)
+
+
+def _list_content(cars: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[list[Any]]:
+    """Return these parts of the cars of a partition file, lists of scenes in an order that does not depend on it."""
+    return [[sorted(value) if isinstance(value := car.get(key) or None, list) else value for key in keys]
+            for car in cars]

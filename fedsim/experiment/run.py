@@ -107,7 +107,7 @@ def _new_directory(experiment: Experiment, start: dict[str, Any]) -> RunDirector
     settings, size = experiment.settings, experiment.federation.world.size
     path = Path(settings.out) if settings.out else make_dated_folder("runs", f"{settings.algo}-{settings.data}")
     if settings.partition not in PARTITIONS:  # a file, of which the run keeps a copy
-        settings = replace(settings, partition=str(path.resolve() / SPLIT_FILE), own_test=None)  # which it has too
+        settings = replace(settings, partition=str(path.resolve() / SPLIT_FILE))
     if settings.init is not None:  # of which the run keeps what it has taken over
         settings = replace(settings, init=str(path.resolve() / START_FILE))
     config_file = shlex.quote(str(path / "config.toml"))

@@ -159,9 +159,10 @@ def _check_choice(settings: Settings, algorithm: Algorithm) -> None:
 
 
 def _check_data(settings: Settings) -> None:
-    if settings.partition not in PARTITIONS and not os.path.isfile(settings.partition):
+    if settings.partition not in PARTITIONS and not os.path.exists(settings.partition):
         raise SettingsError(f"--partition is {settings.partition!r}; choose from {', '.join(PARTITIONS)}, or name a "
-                            "file that a run or `fedsim data inspect` has written (partition.json)")
+                            "file that a run or `fedsim data inspect` has written (partition.json), or a published "
+                            "split")
     if settings.alpha is not None and settings.partition not in DEFAULT_ALPHA:
         raise SettingsError(f"--alpha belongs to --partition {', '.join(DEFAULT_ALPHA)}; {settings.partition} does "
                             "not read it: leave it out")

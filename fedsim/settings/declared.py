@@ -196,7 +196,8 @@ class Declared:
         "How scenes are dealt to cars: drive gives each car a drive (parts of one if there are more cars than "
         "drives); iid deals at random; with dirichlet a car prefers some classes, with classes it favours a few; "
         "quantity makes sizes follow a power law; condition is drive, with a driving condition for each car; FILE is "
-        "a partition file of a run or of `fedsim data inspect`.",
+        "a partition file of a run or of `fedsim data inspect`, or a published split: LEAF's JSON, a folder of such "
+        "files, or a CSV with a picture and its car in each line.",
         suggests=PARTITIONS, metavar="|".join((*PARTITIONS, "FILE")))
     alpha: float | None = setting("Data", None,
         "Skew of the partition; a smaller value makes cars more unequal. Default: 0.5 for dirichlet, 1 for quantity, "

@@ -207,18 +207,19 @@ def test_scored_scenes_near_in_time_to_training_scenes_are_counted(settings):
 
 
 @pytest.mark.parametrize(("text", "says"), [
-    ("drives", "choose from drive, iid, .* or name a file"), ("nowhere.json", "or name a file"),
-    (".", "or name a file")])
+    ("drives", "choose from drive, iid, .* or name a file"), ("nowhere.json", "or name a file")])
 def test_a_partition_that_is_neither_a_scheme_nor_a_file_is_refused(settings, text, says):
     with pytest.raises(SettingsError, match=f"--partition is '{text}'; .*{says}"):
         compatible.check(replace(settings, partition=text))
 
 
-def test_a_file_that_is_no_split_is_refused_by_name(settings, tmp_path):
-    path = tmp_path / "mine.json"
+def test_a_file_or_a_folder_that_is_no_split_is_refused_by_name(settings, tmp_path):
+    path, folder = tmp_path / "mine.json", tmp_path / "empty"
     path.write_text("[]")
-    with pytest.raises(DataError, match=str(path)):
-        dealt(replace(settings, partition=str(path)))
+    folder.mkdir()
+    for place in (path, folder):
+        with pytest.raises(DataError, match=str(place)):
+            dealt(replace(settings, partition=str(place)))
 
 
 def test_a_run_keeps_its_split_and_repeats_it_from_its_own_copy(tiny_camvid, tmp_path):

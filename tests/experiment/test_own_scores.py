@@ -80,8 +80,12 @@ def _all(dealt: Dealt, which: str) -> np.ndarray:
     return np.concatenate([getattr(shard, which) for shard in dealt.shards])
 
 
+def records(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
 def last(run: Path) -> dict:
-    return json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["own_test"]
+    return records(run)[-1]["own_test"]
 
 
 def miou(model: Segmenter, scenes: SceneSet, indices: np.ndarray) -> float:
@@ -184,23 +188,31 @@ def test_every_report_shows_them(runs, root, tmp_path, command):
 
 
 def test_a_file_keeps_them_and_a_run_goes_on_with_them(runs, root, tmp_path, capsys, monkeypatch):
-    """Catches a copy of the file that is dealt again, a resume without them, and an option that contradicts a file."""
+    """Catches a copy of the file that is dealt otherwise, a resume that refuses the command of its start, a share of 0
+    that is forgotten, and another file that is taken for the run's."""
     draw_nothing(monkeypatch.setattr)
     folder, _, _ = runs
     split, plain = folder / "norms" / "partition.json", tmp_path / "plain.json"
     content = json.loads(split.read_text())
     for car in content["cars"]:
-        car["scenes"] += car.pop("own_test", [])
+        car["scenes"] += car.pop("own_test", []) + car.pop("left_out", [])
     plain.write_text(json.dumps(content))
-    base = [*OPTIONS[:-2], "--algo", "avg", "--lr-schedule", "constant", "--data-root", str(root), "--partition"]
-    base.pop(base.index("--cars") + 1), base.remove("--cars")
-    assert main([*base, str(split), "--out", str(tmp_path / "one")]) == 0
-    assert main([*base, str(plain), "--own-test", "0.25", "--rounds", "1", "--out", str(tmp_path / "two")]) == 0
-    assert main(["--resume", str(tmp_path / "two"), "--rounds", "2"]) == 0
-    given, copied, kept = (json.loads(path.read_text())["cars"] for path in (
-        split, tmp_path / "one" / "partition.json", tmp_path / "two" / "partition.json"))
-    assert copied == given and any("own_test" in car for car in kept) and last(tmp_path / "two")["mean"] > 0
+    base = [*OPTIONS[:2], *OPTIONS[4:-2], "--algo", "avg", "--lr-schedule", "constant", "--data-root", str(root)]
+    one, two, three = (tmp_path / name for name in ("one", "two", "three"))
+    assert main([*base, "--partition", str(split), "--out", str(one)]) == 0
+    again = [*base, "--partition", str(plain), "--own-test", "0.25", "--resume", "auto", "--out", str(two), "--rounds"]
+    assert main([*again, "1"]) == 0 and main([*again, "2"]) == 0
+    assert main(["--resume", str(two), "--partition", str(split)]) == 0
+    assert main([*base, "--partition", str(split), "--own-test", "0", "--out", str(three)]) == 0
+    given, copied, kept, whole = (json.loads((run / "partition.json").read_text())["cars"]
+                                  for run in (folder / "norms", one, two, three))
+    assert copied == given == kept and not any({"own_test", "left_out"} & car.keys() for car in whole)
+    first, second = ([record["theta_sha256"] for record in records(run)] for run in (one, two))
+    assert first == second and last(two)["mean"] > 0
+    assert "own_test" not in records(three)[-1]
     capsys.readouterr()
-    assert main([*base, str(split), "--own-test", "0.25", "--out", str(tmp_path / "three")]) == 2
-    said = capsys.readouterr().err
-    assert "leave --own-test out, or take the lists \"own_test\" out of the file" in said and said.count("\n") == 1
+    content["cars"][0]["own_test"] = content["cars"][0]["scenes"][-1:]
+    del content["cars"][0]["scenes"][-1:]
+    plain.write_text(json.dumps(content))
+    assert main(["--resume", str(one), "--partition", str(plain)]) == 2
+    assert "--partition is" in capsys.readouterr().err

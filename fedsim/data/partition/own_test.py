@@ -30,8 +30,8 @@ def hold_out_own(shards: Sequence[Shard], scenes: SceneSet, share: float) -> lis
         raise SettingsError(f"--own-test {share:g} holds out no scene: no car has {math.ceil(1 / share)} scenes of a "
                             "drive, one after the other; take a larger share, or fewer cars")
     trained = ~held & ~near_in_time(scenes, held)
-    left = [replace(shard, indices=shard.indices[trained[shard.indices]], own_test=shard.indices[held[shard.indices]])
-            for shard in shards]
+    left = [replace(shard, indices=own[trained[own]], own_test=own[held[own]], left_out=own[~trained[own] & ~held[own]])
+            for shard in shards for own in [shard.indices]]
     if bare := [shard.name for shard in left if not len(shard.indices)]:
         raise SettingsError(f"--own-test {share:g} leaves {len(bare)} of {len(shards)} cars nothing to train on, first "
                             f"{bare[0]!r}: its scenes are held out, or lie within {CLOSE:g} seconds of such ones; take "

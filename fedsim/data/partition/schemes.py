@@ -18,6 +18,11 @@ from fedsim.seeds import stream
 LONGEST_LIST = 100  # characters of a car's name that lists its drives
 
 
+def no_scenes() -> np.ndarray:
+    """Return an empty list of scenes, (0,) int64."""
+    return np.zeros(0, np.int64)
+
+
 @dataclass(frozen=True, eq=False)
 class Shard:
     """The scenes of one car."""
@@ -25,12 +30,12 @@ class Shard:
     name: str  # of the car, unique in its partition
     indices: np.ndarray  # (n,) int64 into the scene set, ascending; the car trains on them
     condition: str | None = None  # the perturbation of its pictures, such as "fog:3"
-    own_test: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # (m,) likewise; no car trains on them
+    own_test: np.ndarray = field(default_factory=no_scenes)  # (m,) likewise; no car trains on them
+    left_out: np.ndarray = field(default_factory=no_scenes)  # (k,) likewise; too close to those for training
 
-    @property
-    def all_indices(self) -> np.ndarray:
-        """The scenes that the car trains on or is scored on, (n + m,) int64, ascending."""
-        return np.sort(np.concatenate([self.indices, self.own_test]))
+    def undivided(self) -> "Shard":
+        """Return the same car with all of its scenes to train on."""
+        return Shard(self.name, np.sort(np.concatenate([self.indices, self.own_test, self.left_out])), self.condition)
 
 
 def partition(scheme: str, scene_set: SceneSet, cars: int, seed: int, alpha: float | None) -> list[Shard]:

@@ -6,10 +6,14 @@ Runs and inspections write it. People may share and edit it.
      "cars": [{"name": "0001TP", "condition": null, "scenes": ["0001TP_006690", …]}, …]}
 
 A condition is null or a perturbation such as "fog:3". Scenes are found by their names. "data" only tells people where
-the scenes come from. A car may also have a list "own_test": scenes of its own that no car trains on.
+the scenes come from. A car may also have a list "own_test" of scenes of its own that it is scored on and no car trains
+on, and a list "left_out" of those that are too close to such scenes for training.
+
+Splits that others publish, as `published` describes them, are read too.
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,15 +21,16 @@ from typing import Any
 
 import numpy as np
 
+from fedsim.data.partition.published import find_scenes, is_leaf, list_files, load_json, read_leaf, read_table
 from fedsim.data.partition.schemes import Shard
 from fedsim.data.perturbations import Perturbation
 from fedsim.data.scene_set import SceneSet
 from fedsim.errors import DataError, OutputError, SettingsError
 
 FORMAT = 1
-LARGEST = 2**30  # bytes; a larger file is refused; a million scenes take 50 MB
 LONGEST_NAME = 1000  # characters of a car's name
-KEYS = ("name", "condition", "scenes", "own_test")  # of a car
+LISTS = ("scenes", "own_test", "left_out")
+KEYS = ("name", "condition", *LISTS)  # of a car
 
 
 def write_split(path: Path, shards: Sequence[Shard], scene_set: SceneSet, data_name: str) -> None:
@@ -37,9 +42,9 @@ def write_split(path: Path, shards: Sequence[Shard], scene_set: SceneSet, data_n
     for shard in shards:
         _check_name(path, shard.name)
     cars = [{"name": shard.name, "condition": shard.condition,
-             "scenes": [scene_set.names[index] for index in shard.indices],
-             **({"own_test": [scene_set.names[index] for index in shard.own_test]} if len(shard.own_test) else {})}
-            for shard in shards]
+             **{key: [scene_set.names[index] for index in indices] for key, indices
+                in zip(LISTS, (shard.indices, shard.own_test, shard.left_out), strict=True)
+                if key == "scenes" or len(indices)}} for shard in shards]
     content = {"format": FORMAT, "data": {"set": data_name, "fingerprint": scene_set.fingerprint}, "cars": cars}
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     try:
@@ -59,7 +64,7 @@ def read_split(path: Path, scene_set: SceneSet) -> list[Shard]:
     Raises DataError in one sentence if the file has another format, or names an unknown scene or condition, a scene
     twice, a car twice, or a car without scenes.
     """
-    cars = read_cars(path)
+    cars = read_named_cars(path, scene_set.names)
     index_of = {name: index for index, name in enumerate(scene_set.names)}
     pairs = [(scene, car["name"]) for car in cars for scene in scenes_of(car)]
     unknown = [(scene, car) for scene, car in pairs if scene not in index_of]
@@ -73,17 +78,38 @@ def read_split(path: Path, scene_set: SceneSet) -> list[Shard]:
             raise DataError(f"{path} has scene {_quoted(scene)} twice, in car {_quoted(owner[scene])} and in car "
                             f"{_quoted(car)}; take it out of one")
         owner[scene] = car
-    return [Shard(car["name"], np.sort([index_of[scene] for scene in car["scenes"]]), car.get("condition"),
-                  np.sort(np.array([index_of[scene] for scene in car.get("own_test", ())], np.int64)))
+    def indices(car: Mapping[str, Any], key: str) -> np.ndarray:
+        return np.sort(np.array([index_of[scene] for scene in car.get(key, ())], np.int64))
+
+    return [Shard(car["name"], indices(car, "scenes"), car.get("condition"), indices(car, "own_test"),
+                  indices(car, "left_out")) for car in cars]
+
+
+def read_named_cars(path: Path, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Read the cars of a file, with the scenes of a published split by their names. names: of all scenes.
+
+    Raises DataError as `read_cars`, or if a picture of a published split is none of the scenes.
+    """
+    cars = read_cars(path)
+    pictures = [picture for car in cars for picture in car.get("pictures", ())]
+    found = iter(find_scenes(path, pictures, names))
+    return [{"name": car["name"], "scenes": [next(found) for _ in car["pictures"]]} if "pictures" in car else car
             for car in cars]
 
 
 def read_cars(path: Path) -> list[dict[str, Any]]:
     """Read the cars of a file without looking for their scenes: each has a name, scenes and perhaps a condition.
 
-    Raises DataError in one sentence if the file has another format.
+    Cars of a published split have paths of pictures instead of scenes. Raises DataError in one sentence if the file has
+    another format.
     """
-    content = _content(path)
+    if os.path.isdir(path):  # Path.is_dir fails for a name that is too long
+        return _as_cars(path, [read_leaf(file, load_json(file)) for file in list_files(path)])
+    if path.suffix.lower() == ".csv":
+        return _as_cars(path, [read_table(path)])
+    content = load_json(path)
+    if is_leaf(content):
+        return _as_cars(path, [read_leaf(path, content)])
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise DataError(f"{path} is not a split of format {FORMAT}; it must hold an object with \"format\": {FORMAT}")
     cars = content.get("cars")
@@ -100,21 +126,22 @@ def read_cars(path: Path) -> list[dict[str, Any]]:
 
 def scenes_of(car: Mapping[str, Any]) -> list[str]:
     """Return the names of all scenes of a car of a file, those that it trains on first."""
-    return [*car["scenes"], *car.get("own_test", ())]
+    return [scene for key in ("pictures", *LISTS) for scene in car.get(key, ())]
 
 
-def _content(path: Path) -> object:
-    try:
-        if not path.is_file():
-            raise DataError(f"there is no file {path}; name one that fedsim has written")
-        if path.stat().st_size > LARGEST:
-            raise DataError(f"{path} is larger than {LARGEST >> 30} GiB; a split holds only names")
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"cannot read {path} ({error.strerror}); name a file that you may read") from error
-    except (ValueError, RecursionError) as error:
-        reason = f" (line {error.lineno}: {error.msg})" if isinstance(error, json.JSONDecodeError) else ""
-        raise DataError(f"{path} is not JSON{reason}; name a file that fedsim has written") from error
+def _as_cars(path: Path, parts: Sequence[Mapping[str, list[str]]]) -> list[dict[str, Any]]:
+    """Return the cars of a published split, from the pictures of each car in one file or in several."""
+    cars: dict[str, dict[str, Any]] = {}
+    for part in parts:
+        for name, pictures in part.items():
+            _check_name(path, name)
+            if name in cars:
+                raise DataError(f"{path} has two cars {_quoted(name)}; give every car a name of its own")
+            if not pictures:
+                raise DataError(f"{path}, car {_quoted(name)}, has no scenes; give it at least one, or take the car "
+                                "out")
+            cars[name] = {"name": name, "pictures": pictures}
+    return [*cars.values()]
 
 
 def _check_car(path: Path, number: int, car: Any) -> None:
@@ -122,10 +149,10 @@ def _check_car(path: Path, number: int, car: Any) -> None:
         raise DataError(f"{path}, car {number}, must be an object with a name")
     _check_name(path, car["name"])
     where, scenes, condition = f"{path}, car {_quoted(car['name'])},", car.get("scenes"), car.get("condition")
-    own_test = car.get("own_test", [])
     if strange := sorted(set(car) - set(KEYS)):
         raise DataError(f"{where} has a key {_quoted(strange[0])}; valid are {', '.join(KEYS)}")
-    for key, names in (("scenes", scenes), ("own_test", own_test)):
+    for key in LISTS:
+        names = car.get(key, None if key == "scenes" else [])
         if not isinstance(names, list) or not all(isinstance(scene, str) for scene in names):
             raise DataError(f"{where} needs \"{key}\", a list of names")
     if not scenes:

@@ -45,7 +45,7 @@ def test_no_scene_that_is_held_out_is_near_one_that_is_trained_on(scheme, length
     held = np.concatenate([shard.own_test for shard in after])
     for was, shard in zip(before, after, strict=True):
         assert (shard.name, shard.condition) == (was.name, was.condition)
-        assert set(shard.all_indices) <= set(was.indices) and len(set(shard.all_indices)) == len(shard.all_indices)
+        assert np.array_equal(shard.undivided().indices, was.indices)
         assert len(shard.indices)
         for index in shard.indices:
             same = held[np.array(scenes.drives)[held] == scenes.drives[index]]
@@ -53,7 +53,7 @@ def test_no_scene_that_is_held_out_is_near_one_that_is_trained_on(scheme, length
                 assert not set(same) & {index - 1, index, index + 1}
             else:
                 assert all(abs(scenes.times[other] - scenes.times[index]) > GAP for other in same)
-    left = set(range(len(scenes))) - {index for shard in after for index in shard.all_indices}
+    left = {index for shard in after for index in shard.left_out}
     near = {index for index in left for other in held if scenes.drives[other] == scenes.drives[index] and (
         abs(index - other) == 1 if seconds is None else abs(scenes.times[other] - scenes.times[index]) <= GAP)}
     assert left == near, "nothing else is lost"

@@ -22,7 +22,8 @@ CARS = [{"name": "a", "condition": None, "scenes": ["s3", "s0"]}, {"name": "b", 
 
 
 def known(shards) -> list:
-    return [(shard.name, shard.condition, shard.indices.tolist(), shard.own_test.tolist()) for shard in shards]
+    return [(shard.name, shard.condition, *(part.tolist() for part in (shard.indices, shard.own_test, shard.left_out)))
+            for shard in shards]
 
 
 def write(path: Path, cars: object) -> Path:
@@ -53,10 +54,10 @@ def test_what_is_written_is_read_again(tmp_path_factory, cars, scenes, data):
     """Names in any language, some scenes in no car."""
     owners = list(range(len(cars))) + [data.draw(st.integers(-1, len(cars) - 1)) for _ in scenes[len(cars):]]
     owner = np.array(data.draw(st.permutations(owners)))
-    parts = [np.split(np.flatnonzero(owner == car), [data.draw(st.integers(1, int((owner == car).sum())))])
-             for car in range(len(cars))]
-    shards = [Shard(name, trained, data.draw(CONDITIONS), held)
-              for name, (trained, held) in zip(cars, parts, strict=True)]
+    parts = [np.split(np.flatnonzero(owner == car), sorted(data.draw(st.integers(1, int((owner == car).sum())))
+                                                           for _ in range(2))) for car in range(len(cars))]
+    shards = [Shard(name, trained, data.draw(CONDITIONS), *others)
+              for name, (trained, *others) in zip(cars, parts, strict=True)]
     those = replace(scene_set(len(scenes), (2, 2), (2, 2)), names=tuple(scenes))
     path = tmp_path_factory.mktemp("split") / "split.json"
     write_split(path, shards, those, "made up")
@@ -75,8 +76,8 @@ def test_the_file_can_be_read_by_people_and_other_programs(tmp_path):
 def test_names_decide_and_neither_order_nor_fingerprint(tmp_path):
     path = write(tmp_path / "split.json", CARS)
     other = replace(SCENES, names=SCENES.names[::-1], fingerprint="another")
-    assert known(read_split(path, SCENES)) == [("a", None, [0, 3], []), ("b", "fog:3", [5], [])]
-    assert known(read_split(path, other)) == [("a", None, [2, 5], []), ("b", "fog:3", [0], [])]
+    assert known(read_split(path, SCENES)) == [("a", None, [0, 3], [], []), ("b", "fog:3", [5], [], [])]
+    assert known(read_split(path, other)) == [("a", None, [2, 5], [], []), ("b", "fog:3", [0], [], [])]
     assert read_split(path, SCENES)[0].indices.dtype == np.int64
 
 
@@ -165,8 +166,11 @@ def test_another_file_is_told_from_a_split(tmp_path, content, expected):
 
 def test_what_is_no_file_is_not_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")  # reading it would wait for ever
-    for path in (tmp_path / "nowhere.json", tmp_path, tmp_path / "pipe", tmp_path / ("x" * 300)):
-        assert "there is no file" in sentence(path) or "cannot read" in sentence(path)
+    os.mkfifo(tmp_path / "pipe.csv")
+    for name in ("nowhere.json", "pipe", "pipe.csv", "x" * 300):
+        said = sentence(tmp_path / name)
+        assert "there is no file" in said or "cannot read" in said
+    assert "holds no .json file" in sentence(tmp_path)
 
 
 def test_a_gigantic_file_is_refused_before_it_fills_the_memory(tmp_path):
