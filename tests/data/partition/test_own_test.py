@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenery import scene_set as noise
 
-from fedsim.data.partition import DEFAULT_ALPHA, PARTITIONS
+from fedsim.data.partition import DEFAULT_ALPHA, PARTITIONS, Scored
+from fedsim.data.partition.dealt import Dealt
 from fedsim.data.partition.own_test import hold_out_own, warn_of_gaps
 from fedsim.data.partition.schemes import Shard, partition
 from fedsim.data.scene_set import SceneSet
@@ -95,3 +96,14 @@ def test_warnings_tell_of_cars_without_held_out_scenes_and_of_files_that_leak():
         "1 of 2 scenes that are held out from cars lie within 5 seconds of a training scene, so scores on them tell "
         "little"]
     assert [*warn_of_gaps([Shard("a", np.arange(9))], scenes)] == []
+
+
+def test_held_out_scenes_without_a_labelled_pixel_have_no_score():
+    """Catches a run that fails at its first score."""
+    scenes = scene_set([4], seconds=None)
+    shards = [Shard("a", np.arange(2), None, np.array([3]))]
+    dealt = Dealt(None, None, scenes, scenes, Scored("val"), shards)
+    assert dealt.own_test_set.drives == ("a",) and dealt.own_test_set.names == scenes.names[3:]
+    void = replace(scenes, histograms=scenes.histograms * np.array([1, 1, 1, 0])[:, None])
+    assert replace(dealt, train_set=void).own_test_set is None
+    assert replace(dealt, shards=[Shard("a", np.arange(4))]).own_test_set is None
