@@ -204,7 +204,8 @@ def _end(experiment: Experiment, journal: "Journal | None", state: State, new: b
 
     def save(book: "Journal", name: str, theta: Tensor, norms: Norms) -> None:
         federation.model.load(theta, norms)
-        book.save_model(name, weights_of(federation.model.module), experiment.model_card())
+        average = {"average": json.dumps(experiment.settings.average_weights)} if name == "averaged" else {}
+        book.save_model(name, weights_of(federation.model.module), experiment.model_card() | average)
 
     for name, theta, norms in models(federation, state):
         _keep(experiment, journal, partial(save, name=name, theta=theta, norms=norms))

@@ -11,6 +11,7 @@ import pytest
 import torch
 from damage import damaged
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file
 from segmenters import card_of, write_model
 
@@ -86,7 +87,9 @@ def test_labels_are_those_that_a_run_is_scored_by(runs, tiny_camvid):
 def test_the_averaged_model_is_the_one_that_was_scored(runs, tiny_camvid):
     """Catches the statistics of theta in its file, and theta itself."""
     last = json.loads((runs / "avg" / "metrics.jsonl").read_text().splitlines()[-1])
-    model = Segmenter.load(runs / "avg" / "checkpoints" / "averaged.safetensors")
+    file = runs / "avg" / "checkpoints" / "averaged.safetensors"
+    model = Segmenter.load(file)
+    assert safe_open(file, "pt").metadata()["average"] == '"ema:0.5"', "its card says what it is"
     scenes = cache.load(CamVid(tiny_camvid), "val", (32, 24))
     assert scores(count_confusion(model, scenes, batches_of(scenes), VIEW)).pixel_accuracy == (
         last["averaged"]["pixel_accuracy"]) != last["global"]["pixel_accuracy"]
