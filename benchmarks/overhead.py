@@ -4,8 +4,9 @@
 
 1. fedsim on one rank with one thread is compared with a bare PyTorch loop, written without a thought for speed. Both
    take the same number of local SGD steps, with the same model, scenes and batch size. They alternate, each in its
-   own process, and each pair gives a ratio of wall time over the rounds, without evaluation, and one of peak memory.
-   This is done for pictures of several sizes.
+   own process. Each pair gives a ratio of processor time over the rounds, without evaluation, one of wall time, and
+   one of peak memory. Other programs disturb processor time less; on an otherwise idle machine it is the wall time.
+   This is done for pictures of several sizes. A cell of the table has the median and the quartiles of the ratios.
 2. The time from the start to the first local step is compared with the time of `import torch`, with a warm scene
    cache.
 
@@ -26,7 +27,8 @@ from pathlib import Path
 
 CARS, ROUNDS = 4, 2  # of measurement 1, after one round of warm-up
 SIZES = ["80x60", "120x90", "240x180", "480x360"]
-MOST_STEPS, LEAST_STEPS, PIXELS = 50, 10, 50 * 120 * 90  # of a car in a round: fewer, if pictures are large
+MOST_STEPS, LEAST_STEPS, PIXELS = 24, 2, 16 * 120 * 90  # of a car in a round: fewer, if pictures are large
+FIGURES = ("processor", "seconds", "peak_mib")
 
 
 def main() -> None:
@@ -40,23 +42,33 @@ def main() -> None:
     if options.worker:
         print(json.dumps(WORKERS[options.worker](options)))
         return
+    print(f"1. fedsim / bare loop, {options.model}, one thread, {options.pairs} pairs: medians (and quartiles)\n")
+    print("| pictures | steps | processor time | wall time | peak memory |\n|---|---|---|---|---|", flush=True)
     for size in options.image_size:
         run("bare", options.model, size)  # builds the scene cache and fills the page cache
         pairs = [(run("fedsim", options.model, size), run("bare", options.model, size)) for _ in range(options.pairs)]
         steps = pairs[0][0]["steps"]
         assert all(side["steps"] == steps for pair in pairs for side in pair)
-        print(f"1. fedsim / bare loop, {options.model} at {size}, {steps} steps, one thread, {options.pairs} pairs")
-        for figure in ("seconds", "peak_mib"):
-            show(figure, [ours[figure] / bare[figure] for ours, bare in pairs])
-    print("2. start to first local step / import torch")
+        cells = [cell([ours[figure] / bare[figure] for ours, bare in pairs]) for figure in FIGURES]
+        print(f"| {size} | {steps} | " + " | ".join(cells) + " |", flush=True)
+    print("\n2. start to first local step / import torch")
     starts = [(run("start", options.model, SIZES[0]), run("import", options.model, SIZES[0])["seconds"])
               for _ in range(options.pairs)]
     show("all", [start["seconds"] / imported for start, imported in starts])
     show("without scoring round 0", [(start["seconds"] - start["scoring"]) / imported for start, imported in starts])
 
 
+def quartiles(values: list[float]) -> list[float]:
+    return statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
+
+
+def cell(values: list[float]) -> str:
+    low, middle, high = quartiles(values)
+    return f"{middle:.3f} ({low:.3f} to {high:.3f})"
+
+
 def show(figure: str, values: list[float]) -> None:
-    low, middle, high = (statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3)
+    low, middle, high = quartiles(values)
     print(f"   {figure:24} median {middle:.3f}   quartiles {low:.3f} to {high:.3f}   all {min(values):.3f} to "
           f"{max(values):.3f}", flush=True)
 
@@ -93,6 +105,15 @@ def peak_mib() -> float:
     return peak / 1024
 
 
+def now() -> tuple[float, float]:
+    """Return the wall time and the processor time of this process, in seconds."""
+    return time.perf_counter(), time.process_time()
+
+
+def since(started: tuple[float, float]) -> dict[str, float]:
+    return {figure: end - begin for figure, end, begin in zip(("seconds", "processor"), now(), started, strict=True)}
+
+
 def fedsim_rounds(options: argparse.Namespace) -> dict[str, float]:
     """Time rounds of FedAvg on one rank, which plays four cars in turn."""
     from fedsim.distributed.world import World
@@ -109,11 +130,10 @@ def fedsim_rounds(options: argparse.Namespace) -> dict[str, float]:
                         local_steps=steps_of(size))
     federation = assemble(settings, make_methods(settings), World.join(threads=1), SILENT).federation
     state = run_round(federation, initial_state(federation)).state
-    started, first = time.perf_counter(), state.sequential_steps
+    started, first = now(), state.sequential_steps
     for _ in range(ROUNDS):
         state = run_round(federation, state).state
-    return {"seconds": time.perf_counter() - started, "peak_mib": peak_mib(),
-            "steps": CARS * (state.sequential_steps - first)}
+    return since(started) | {"peak_mib": peak_mib(), "steps": CARS * (state.sequential_steps - first)}
 
 
 def bare_rounds(options: argparse.Namespace) -> dict[str, float]:
@@ -135,7 +155,7 @@ def bare_rounds(options: argparse.Namespace) -> dict[str, float]:
     rows, columns = nearest(own_height, height), nearest(own_width, width)
     model = build_model(options.model, len(scenes.classes), None)
     weights = torch.ones(len(scenes.classes))
-    started = steps = 0
+    steps = 0
 
     def one_round() -> int:
         taken = 0
@@ -161,10 +181,10 @@ def bare_rounds(options: argparse.Namespace) -> dict[str, float]:
         return taken
 
     one_round()
-    started = time.perf_counter()
+    started = now()
     for _ in range(ROUNDS):
         steps += one_round()
-    return {"seconds": time.perf_counter() - started, "peak_mib": peak_mib(), "steps": steps}
+    return since(started) | {"peak_mib": peak_mib(), "steps": steps}
 
 
 def first_step(options: argparse.Namespace) -> dict[str, float]:

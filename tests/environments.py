@@ -173,10 +173,11 @@ def serve() -> None:
     """Play the cases that come on stdin, each in a fork, and write the status of each; 999 if it does not end."""
     from fedsim import api, cli, main  # noqa: F401 what takes long to import
     from fedsim.experiment import journal  # noqa: F401
-    from fedsim.report import run_figures
+    from fedsim.report import run, run_figures
 
     for name in ("draw_loss", "draw_miou", "draw_segmentation"):  # figures take longer than the runs
         setattr(run_figures, name, lambda *given: next(one for one in given if isinstance(one, Path)).touch())
+    run.write_run_report = lambda *given: given[-1].touch()  # the page has figures too
     for line in sys.stdin:
         case = Case(*json.loads(line))
         child = os.fork()

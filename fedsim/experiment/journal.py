@@ -137,7 +137,7 @@ class Journal:
         predictions: (h, w) uint8 for each shown scene; baselines: name -> mIoU of a trivial answer.
         """
         # Imported here because matplotlib takes long to import, and nothing before needs it.
-        from fedsim.report.run import Partition, write_run_report
+        from fedsim.report.run import Curves, Partition, write_run_report
         from fedsim.report.run_figures import draw_loss, draw_miou, draw_segmentation
 
         self._progress.close()
@@ -151,12 +151,11 @@ class Journal:
             "loss.png", "miou.png", "segmentation.png", "index.html"))
         written = [self.directory.metrics, self.directory.tensorboard, *self._weights(), loss, miou, segmentation,
                    self.directory.summary, page]
-        draw_loss(self._records, loss)
-        draw_miou(self._records, miou, baselines)
+        curves = Curves(draw_loss(self._records, loss), draw_miou(self._records, miou, baselines))
         names, images, labels = self._shown
         draw_segmentation(images, labels, predictions, self._classes, segmentation, names)
         write_run_report(outcome, Overview.of(self.directory.path), self._classes,
-                         Partition([car.name for car in self._cars], self._pixels), segmentation, written, page)
+                         Partition([car.name for car in self._cars], self._pixels), curves, segmentation, written, page)
         write_summary(outcome, written, self.directory.summary)
         if shows_progress():
             print_summary(outcome, written)

@@ -66,7 +66,19 @@ def _save(figure: Figure, target: Path | io.StringIO | io.BytesIO, **options: An
         text.set_text(printable(text.get_text()))
     with styled(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in letters that the font lacks has boxes
+        _lay_out(figure)
         figure.savefig(target, **options)
+
+
+def _lay_out(figure: Figure) -> None:
+    """Find the places of all that a figure holds, once for all its files.
+
+    `savefig` would find them anew for each file, and draw the whole figure once more for that.
+    """
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine(None)
 
 
 def class_legend(figure: Figure, classes: ClassTable, columns: int) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -17,8 +17,6 @@ from fedsim.report.page import Page, Picture, Section, write_page
 from fedsim.report.run_figures import (
     cars_figure,
     class_figure,
-    loss_figure,
-    miou_figure,
     number_in,
     residual_figure,
 )
@@ -47,15 +45,22 @@ class Partition:
     pixels: np.ndarray  # (cars, C) int64 labelled pixels by class
 
 
-def write_run_report(outcome: Outcome, overview: Overview, classes: ClassTable, partition: Partition,
+class Curves(NamedTuple):
+    """The figures of a run that are files too."""
+
+    loss: Figure  # `loss_figure`
+    miou: Figure  # `miou_figure`
+
+
+def write_run_report(outcome: Outcome, overview: Overview, classes: ClassTable, partition: Partition, curves: Curves,
                      segmentation: Path, written: Sequence[Path], path: Path) -> None:
     """Write the page at `path`. Raises OSError.
 
     segmentation: the PNG of scenes, truth and predictions; written: the files that the page names.
     """
     write_page(Page(overview.path.resolve().name, _subtitle(overview), _facts(outcome), [
-        *_preface(outcome), *_scores(outcome), *_own_test(outcome), *_drives(outcome), *_cars(outcome.records),
-        *_residuals(outcome.records),
+        *_preface(outcome), *_scores(outcome, curves.miou), *_own_test(outcome), *_drives(outcome),
+        *_cars(outcome.records, curves.loss), *_residuals(outcome.records),
         *_classes(outcome, classes), *_scenes(segmentation), *_partition(partition, classes), *_costs(outcome.records),
         *_settings(overview), *_environment(overview.environment), *_files(overview.path, written)]), path)
 
@@ -86,13 +91,12 @@ def _preface(outcome: Outcome) -> Iterator[Section]:
                   warnings=[f"{warning[:1].upper()}{warning[1:]}." for warning in outcome.all_warnings()])
 
 
-def _scores(outcome: Outcome) -> Iterator[Section]:
+def _scores(outcome: Outcome, miou: Figure) -> Iterator[Section]:
     whole = scores_table(outcome)
     short = whole._replace(rows=[row for row in whole.rows if not row[0].startswith("IoU ")])
     yield Section("Scores", tables=[short], pictures=[_to_picture(
-        miou_figure(outcome.records, outcome.baselines),
-        "mIoU against pictures seen by all cars (left) and against gradient steps taken one after another (right). A "
-        "federation of N cars takes N times fewer of these steps for the same pictures.", "mIoU curves")])
+        miou, "mIoU against pictures seen by all cars (left) and against gradient steps taken one after another "
+        "(right). A federation of N cars takes N times fewer of these steps for the same pictures.", "mIoU curves")])
 
 
 def _own_test(outcome: Outcome) -> Iterator[Section]:
@@ -111,9 +115,9 @@ def _drives(outcome: Outcome) -> Iterator[Section]:
         yield Section(title, tables=[table._replace(title="mIoU by drive")], folded=long)
 
 
-def _cars(records: list[dict]) -> Iterator[Section]:
+def _cars(records: list[dict], loss: Figure) -> Iterator[Section]:
     pictures = [_to_picture(
-        loss_figure(records), "Mean training loss of each car and round, and the cross entropy of the model on the "
+        loss, "Mean training loss of each car and round, and the cross entropy of the model on the "
         "evaluated split.", "loss curves of all cars")]
     if figure := cars_figure(records):
         pictures.append(_to_picture(

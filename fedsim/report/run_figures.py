@@ -34,9 +34,11 @@ _NAMED_CARS = 20  # more cars are thin grey lines, with their median
 _BASELINE_LINES = ((0, (6, 3)), (0, (2, 2)), (0, (8, 2, 2, 2)), (0, (1, 3)))
 
 
-def draw_loss(records: list[dict], path: Path) -> None:
-    """Draw `loss_figure` as a PNG at `path`."""
-    save_png(loss_figure(records), path)
+def draw_loss(records: list[dict], path: Path) -> Figure:
+    """Draw `loss_figure` as a PNG at `path`, and return it."""
+    figure = loss_figure(records)
+    save_png(figure, path)
+    return figure
 
 
 def loss_figure(records: list[dict]) -> Figure:
@@ -61,9 +63,11 @@ def loss_figure(records: list[dict]) -> Figure:
     return figure
 
 
-def draw_miou(records: list[dict], path: Path, baselines: dict[str, float]) -> None:
-    """Draw `miou_figure` as a PNG at `path`."""
-    save_png(miou_figure(records, baselines), path)
+def draw_miou(records: list[dict], path: Path, baselines: dict[str, float]) -> Figure:
+    """Draw `miou_figure` as a PNG at `path`, and return it."""
+    figure = miou_figure(records, baselines)
+    save_png(figure, path)
+    return figure
 
 
 def miou_figure(records: list[dict], baselines: dict[str, float]) -> Figure:

@@ -11,7 +11,8 @@ from records import make_local_records, make_records
 from fedsim.classes import CAMVID_11
 from fedsim.data.partition import Scored
 from fedsim.record.overview import Overview
-from fedsim.report.run import Partition, write_run_report
+from fedsim.report.run import Curves, Partition, write_run_report
+from fedsim.report.run_figures import loss_figure, miou_figure
 from fedsim.report.summary import Outcome
 
 CONFIG = '# repeat with: fedsim run --config {path}/config.toml\n\nalgo = "admm"\ncars = 3\nrounds = 4\nseed = 7\n'
@@ -34,7 +35,8 @@ def page(tmp_path):
         cars = names or ["town-0", "town-1", "town-2"]
         counts = np.arange(1, len(cars) * 11 + 1).reshape(len(cars), 11) if pixels is None else pixels
         outcome = Outcome(records, CAMVID_11.names, Scored("val"), {"colour only": 0.27}, ["A note."], warnings)
-        write_run_report(outcome, Overview.of(run), CAMVID_11, Partition(cars, counts), picture,
+        write_run_report(outcome, Overview.of(run), CAMVID_11, Partition(cars, counts),
+                         Curves(loss_figure(records), miou_figure(records, outcome.baselines)), picture,
                          [run / "metrics.jsonl", picture], run / "report" / "index.html")
         return (run / "report" / "index.html").read_text(encoding="utf-8")
     return call
