@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from undrawn import draw_no_run
 
 import fedsim.cli
 from fedsim.system.console import LOG
@@ -46,10 +47,10 @@ def loudness():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def empty_pages():
-    """A run's page takes longer than a tiny run: those that the tests' own processes play have an empty one."""
+def undrawn_runs():
+    """Figures and pages take longer than tiny runs: those that the tests' own processes play have empty ones."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fedsim.report.run.write_run_report", lambda *arguments: arguments[-1].touch())
+        draw_no_run(patch.setattr)
         yield
 
 

@@ -11,12 +11,14 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
 from commandline import parse
 from conftest import TINY_DRIVES
+from launches import launch
 from safetensors.torch import load_file
 
 from fedsim.classes import CAMVID_11
@@ -45,12 +47,13 @@ JOBS = {
     "local": ["--algo", "local"],
     "central": ["--algo", "central"],
 }
-MAIN = "admm"  # started as a user would; the others share a start
+MAIN = "admm"
+STARTED = (1, 4)  # on so many ranks the main job is started as a user would; the others are forked, and draw nothing
 RANKS = (1, 2, 4)
 
 
 def start(ranks: int, *program: str, folder: Path | None = None) -> subprocess.CompletedProcess:
-    """Run a module or a script on so many ranks, without torchrun if it is one, in a folder (the project's own)."""
+    """Run a module on so many ranks, without torchrun if it is one, in a folder (the project's own)."""
     root = Path(__file__).parent.parent
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
     launcher = torchrun if ranks > 1 else []
@@ -72,15 +75,14 @@ def runs(tiny_camvid, tmp_path_factory) -> Path:
     def arguments(job: str, ranks: int) -> list[str]:
         return command(tiny_camvid, folder / f"{job}-{ranks}", *JOBS[job])
 
-    others = [job for job in JOBS if job != MAIN]
-    for ranks in RANKS:
-        jobs = folder / f"{ranks}.json"
-        jobs.write_text(json.dumps([arguments(job, ranks) for job in others]))
-        several = [[str(Path(__file__).with_name("several_runs.py")), str(jobs)]] if ranks > 1 else []
-        for program in [["-m", "fedsim.main", *arguments(MAIN, ranks)], *several]:
-            done = start(ranks, *program)
-            assert done.returncode == 0, f"{program} on {ranks} ranks:\n{done.stderr}"
-    for alone in [*(arguments(job, 1) for job in others),
+    for ranks in STARTED:
+        done = start(ranks, "-m", "fedsim.main", *arguments(MAIN, ranks))
+        assert done.returncode == 0, f"{MAIN} on {ranks} ranks:\n{done.stderr}"
+    for job, ranks in product(JOBS, RANKS[1:]):
+        if job != MAIN or ranks not in STARTED:
+            ended = launch(arguments(job, ranks), folder, folder / f"{job}-{ranks}", ranks=ranks)
+            assert ended.status == 0, f"{job} on {ranks} ranks:\n{ended.said}"
+    for alone in [*(arguments(job, 1) for job in JOBS if job != MAIN),
                   command(tiny_camvid, folder / "seed", *JOBS[MAIN], "--seed", "1"),
                   ["--config", str(folder / f"{MAIN}-2" / "config.toml"), "--out", str(folder / "again")]]:
         assert main(alone) == 0
