@@ -4,9 +4,11 @@ import os
 
 if __name__ == "__main__":  # before the long imports
     from fedsim.system.allocator import keep_freed_memory
+    from fedsim.system.collector import put_off_collection
     from fedsim.system.program import prepare_program
 
     prepare_program()
+    put_off_collection()
     keep_freed_memory()
 
 # Idle OpenMP threads must sleep: ranks share cores, and a thread that spins slows the others. torch reads this when it

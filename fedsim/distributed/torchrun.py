@@ -7,9 +7,11 @@ may wait for ever if a second signal comes while it passes on the first. So it r
 """
 
 if __name__ == "__main__":  # before the long imports
+    from fedsim.system.collector import put_off_collection
     from fedsim.system.program import prepare_program
 
     prepare_program()
+    put_off_collection()
 
 import inspect
 import logging
