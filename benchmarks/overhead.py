@@ -7,7 +7,7 @@
    own process. Each pair gives a ratio of processor time over the rounds, without evaluation, one of wall time, and
    one of peak memory. Other programs disturb processor time less; on an otherwise idle machine it is the wall time.
    This is done for pictures of several sizes. A cell of the table has the median and the quartiles of the ratios.
-2. The time from the start to the first local step is compared with the time of `import torch`, with a warm scene
+2. The processor time from the start to the first local step is compared with that of `import torch`, with a warm scene
    cache.
 
 Ratios can be compared between machines. scale.py measures the cost of a car that hardly trains, and how it grows with
@@ -86,9 +86,8 @@ def steps_of(size: str) -> int:
 def in_process(program: str, worker: str, *arguments: str) -> dict[str, float]:
     """Run one worker of a program in its own process, with one thread, and return its figures."""
     command = [sys.executable, program, "--worker", worker, *arguments]
-    before = time.time()
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True,
-                            env=os.environ | {"OMP_NUM_THREADS": "1", "STARTED": repr(before)}).stdout
+                            env=os.environ | {"OMP_NUM_THREADS": "1"}).stdout
     return json.loads(output.splitlines()[-1])
 
 
@@ -188,8 +187,12 @@ def bare_rounds(options: argparse.Namespace) -> dict[str, float]:
 
 
 def first_step(options: argparse.Namespace) -> dict[str, float]:
-    """Time the command from its start to its first local step, where it is stopped."""
-    started = float(os.environ["STARTED"])
+    """Return the processor time of the command from its start to its first local step, where it is stopped."""
+    from fedsim.system.allocator import keep_freed_memory
+    from fedsim.system.collector import put_off_collection
+
+    put_off_collection()  # both as every program of fedsim does
+    keep_freed_memory()
     from fedsim import main
     from fedsim.experiment import assembly
     from fedsim.federation import car
@@ -198,13 +201,13 @@ def first_step(options: argparse.Namespace) -> dict[str, float]:
     score = assembly.score
 
     def score_and_time(*arguments: object) -> object:
-        before = time.time()
+        before = time.process_time()
         result = score(*arguments)
-        scoring.append(time.time() - before)
+        scoring.append(time.process_time() - before)
         return result
 
     def stop(*arguments: object, **named: object) -> None:
-        print(json.dumps({"seconds": time.time() - started, "scoring": sum(scoring)}), flush=True)
+        print(json.dumps({"seconds": time.process_time(), "scoring": sum(scoring)}), flush=True)
         os._exit(0)
 
     assembly.score, car.train_locally = score_and_time, stop
@@ -214,10 +217,9 @@ def first_step(options: argparse.Namespace) -> dict[str, float]:
 
 
 def import_torch(options: argparse.Namespace) -> dict[str, float]:
-    started = float(os.environ["STARTED"])
     import torch  # noqa: F401
 
-    return {"seconds": time.time() - started}
+    return {"seconds": time.process_time()}
 
 
 WORKERS = {"fedsim": fedsim_rounds, "bare": bare_rounds, "start": first_step, "import": import_torch}
