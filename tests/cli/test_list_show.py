@@ -17,6 +17,7 @@ from fedsim.errors import OutputError
 from fedsim.main import main as play
 from fedsim.record.overview import Overview, find_runs
 from fedsim.report.run import write_run_report
+from fedsim.report.run_figures import draw_loss, draw_miou, draw_segmentation
 
 CONFIG = """# repeat with: fedsim run --ranks 2 --config here
 
@@ -195,6 +196,8 @@ def test_a_real_run_is_listed_and_shown_and_has_its_page(command, played, tmp_pa
     page = run / "report" / "index.html"
     page.unlink()
     monkeypatch.setattr("fedsim.report.run.write_run_report", write_run_report)
+    for draw in (draw_loss, draw_miou, draw_segmentation):
+        monkeypatch.setattr(f"fedsim.report.run_figures.{draw.__name__}", draw)
     assert play(["--resume", str(run)]) == 0
     assert all(word in page.read_text() for word in ("Settings that were given", "32x24", "d0"))
 
