@@ -17,9 +17,9 @@ ALGORITHMS = {
     "admm": ["--algo", "admm", "--participation", "0.5", "--car-states", "disk"],
     "scaffold": ["--algo", "scaffold", "--batchnorm", "local"],
     # A server's Adam, and all that a recipe of local training keeps or draws.
-    "adam": ["--algo", "adam", "--optimizer", "adamw", "--lr", "0.002", "--momentum-across-rounds", "own",
-             "--local-steps", "2", "--accumulate", "2", "--crop", "24x16", "--scale-range", "0.8,1.2",
-             "--colour-jitter", "0.3", "--loss", "cross-entropy+lovasz", "--average-weights", "ema:0.5", "--warmup", "2"],
+    "adam": ["--algo", "adam", "--optimizer", "adamw", "--lr", "0.002", "--momentum-across-rounds", "own", "--warmup",
+             "2", "--local-steps", "2", "--accumulate", "2", "--crop", "24x16", "--scale-range", "0.8,1.2",
+             "--colour-jitter", "0.3", "--loss", "cross-entropy+lovasz", "--average-weights", "ema:0.5"],
 }
 RESTARTS = 10**6
 ROUND = re.compile(r"-(\d{6})\.(?:safetensors|json)$")
