@@ -144,7 +144,7 @@ def _score_by_car(opened: Sequence[Opened], world: World, trust: Collection[str]
         raise SettingsError(f"--matrix needs runs, whose directories say which scenes are held out from which car, and "
                             f"{files[0]} is a file of weights: name the run")
     with show_steps("scoring by car", len(opened)) as advance:
-        return score_matrix([PastRun.open(one.path) for one in opened], world, trust, view, advance)
+        return score_matrix({one.name: PastRun.open(one.path) for one in opened}, world, trust, view, advance)
 
 
 def _have_same_scenes(opened: Opened, one: Subject, other: Subject) -> bool:

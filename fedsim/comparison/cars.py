@@ -1,4 +1,4 @@
-"""How the runs of a comparison serve their cars: on scenes that are held out from each, or on those it trains on."""
+"""The table, the notes and the columns of a comparison that tell how well its runs serve each car."""
 
 from collections.abc import Sequence
 from typing import Any

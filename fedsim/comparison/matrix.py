@@ -1,4 +1,4 @@
-"""Models × cars: what each model of some runs is worth on the held-out scenes of every car, and on unseen scenes."""
+"""The scores of all models of some runs on the held-out scenes of every car, and on unseen scenes."""
 
 import csv
 import io
@@ -57,17 +57,16 @@ class Matrix:
         return next((one.run for one in self.models if one.algo == "local"), None)
 
 
-def score_matrix(runs: Sequence[PastRun], world: World, trust: Collection[str], view: Mapping[str, Any],
+def score_matrix(runs: Mapping[str, PastRun], world: World, trust: Collection[str], view: Mapping[str, Any],
                  advance: Callable[[], None]) -> Matrix:
     """Score every model of the runs on every car's held-out scenes; `advance` is called after each run.
 
-    trust, view: as in `Segmenter.load`. Raises UserError if a run has not ended, or holds out no scenes, or not those
-    of the first.
+    runs: by the names that the tables give them; trust, view: as in `Segmenter.load`. Raises UserError if a run has not
+    ended, holds out no scenes, or holds out other scenes than the first.
     """
     models: list[ModelScores] = []
     first: Dealt | None = None
-    names = _name_apart(runs)
-    for run, name in zip(runs, names, strict=True):
+    for name, run in runs.items():
         dealt = run.deal_again(world)
         scenes = dealt.own_test_set
         if scenes is None:
@@ -75,7 +74,7 @@ def score_matrix(runs: Sequence[PastRun], world: World, trust: Collection[str], 
                                 "--own-test 0.2, say")
         first = first or dealt
         if _held_out(dealt) != _held_out(first):
-            raise SettingsError(f"{names[0]} and {name} hold out different scenes, or have different cars: "
+            raise SettingsError(f"{next(iter(runs))} and {name} hold out different scenes, or have different cars: "
                                 "show each by itself")
         cars = [shard.name for shard in dealt.shards]
         for place, file in run.directory.models():
@@ -143,12 +142,6 @@ def write_matrix(matrix: Matrix, folder: Path) -> None:
 def _held_out(dealt: Dealt) -> list[tuple[str, list[str]]]:
     names = dealt.train_set.names
     return [(shard.name, [names[index] for index in shard.own_test]) for shard in dealt.shards]
-
-
-def _name_apart(runs: Sequence[PastRun]) -> list[str]:
-    """Return names of the runs that differ: if several share one, each is called by its path."""
-    names = [run.name for run in runs]
-    return [str(run.directory.path) if names.count(name) > 1 else name for run, name in zip(runs, names, strict=True)]
 
 
 def _cell(miou: float) -> str:

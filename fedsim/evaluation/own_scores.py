@@ -1,4 +1,4 @@
-"""The scores of models on the scenes that are held out from each car: own ones, others' ones, and how fair they are."""
+"""The scores of cars' models on held-out scenes of their own and of other cars, and how evenly cars are served."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The best round of a run: what ends a run that no longer gets better, and whether a round is the best so far.
+"""The best round of a run, and the end of a run whose score is high enough or rises no more.
 
 Choosing by a score makes that score flatter, so settings refuse to choose by the test split or a held-out drive.
 """

@@ -91,7 +91,7 @@ def deal(settings: Settings, source: Source, cars: int, world: World, log: Logge
     eval_set = scored_scenes(lambda split: whole if split == "train" else load(source, split), scored)
     shards = world.together(lambda: _shards(settings, whole, train_set, cars))
     conditions = {train_set.names[index]: Perturbation.parse(shard.condition)
-                  for shard in shards if shard.condition for index in shard.undivided().indices}
+                  for shard in shards if shard.condition for index in shard.give_all_back().indices}
     train_source = Conditioned(source, conditions, settings.seed) if conditions else source
     if conditions:
         train_set = trained_scenes(load(train_source, "train"), drive)
@@ -127,8 +127,8 @@ def _shards(settings: Settings, whole: SceneSet, train_set: SceneSet, cars: int)
         shards = read_split(path, train_set)
     if settings.own_test is None:  # the file says which scenes are held out from each car, if any
         return shards
-    undivided = [shard.undivided() for shard in shards]
-    return hold_out_own(undivided, train_set, settings.own_test) if settings.own_test else undivided
+    complete = [shard.give_all_back() for shard in shards]
+    return hold_out_own(complete, train_set, settings.own_test) if settings.own_test else complete
 
 
 def _check_held_out(path: Path, drive: str, names: Sequence[str], held_out: set[str]) -> None:

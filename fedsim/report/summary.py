@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedsim.data.partition import Scored
+from fedsim.data.partition import CLOSE, Scored
 from fedsim.report.tables import Table, markdown, print_block, print_tables
 from fedsim.report.words import ABSENT, format_number
 from fedsim.system.files import write_whole
@@ -41,8 +41,8 @@ class Outcome:
             lines.append("The mIoU of a drive is over the classes that occur there, so the split's is not their mean.")
         if own_test_table(self).rows:
             lines.append("Each car's own scenes that are held out are the last of every stretch of a drive; no car "
-                         "trains on them, or on a scene of the drive within 5 seconds. Jain's index is 1 if all cars "
-                         "are served alike.")
+                         f"trains on them, or on a scene of the drive within {CLOSE:g} seconds. Jain's index is 1 if "
+                         "all cars are served alike.")
         if _is_local(self.records):
             lines.append("Cars never communicated: scores are plain means over the cars' own models.")
         lines += self.notes

@@ -5,6 +5,7 @@ from typing import NamedTuple
 PARTITIONS = ("drive", "iid", "dirichlet", "classes", "quantity", "condition")
 DEFAULT_ALPHA = {"dirichlet": 0.5, "classes": 2.0, "quantity": 1.0}  # the partitions that read --alpha
 SPLIT_FILE = "partition.json"  # in the directory of a run or an inspection
+CLOSE = 5.0  # seconds; frames of a drive that lie closer look alike
 HELD_OUT = "held-out"  # the scored "split" that is a drive of the training split, which no car trains on
 
 

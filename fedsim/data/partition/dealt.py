@@ -7,10 +7,10 @@ from functools import cached_property
 
 import numpy as np
 
-from fedsim.data.partition import Scored
+from fedsim.data.partition import CLOSE, Scored
 from fedsim.data.partition.own_test import warn_of_gaps
 from fedsim.data.partition.schemes import Shard
-from fedsim.data.partition.skew import CLOSE, close_in_time
+from fedsim.data.partition.skew import close_in_time
 from fedsim.data.scene_set import SceneSet, Source
 
 STRETCHED = 1.02  # pictures whose shapes differ by more than this factor are seen stretched

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from fedsim.data.partition import CLOSE
 from fedsim.data.partition.schemes import Shard
-from fedsim.data.partition.skew import CLOSE
 from fedsim.data.scene_set import SceneSet
 from fedsim.errors import SettingsError
 

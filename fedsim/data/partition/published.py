@@ -27,7 +27,7 @@ HEADING = ("picture", "car")
 
 
 def read_leaf(path: Path, content: Any) -> dict[str, list[str]]:
-    """Return the pictures of each user of a LEAF file by the user's name. Raises DataError if it is none."""
+    """Return the pictures of each user of a LEAF file by the user's name. Raises DataError if it is no such file."""
     data = content.get("user_data") if isinstance(content, dict) else None
     data = data if isinstance(data, dict) else {}
     users = content.get("users", [*data])
@@ -52,7 +52,7 @@ def is_leaf(content: Any) -> bool:
 
 
 def read_table(path: Path) -> dict[str, list[str]]:
-    """Return the pictures of each car of a CSV by the car's name. Raises DataError naming a line that is none."""
+    """Return the pictures of each car of a CSV by the car's name. Raises DataError for a line without the two."""
     found: dict[str, list[str]] = defaultdict(list)
     try:
         text = read_whole(path).decode("utf-8-sig")

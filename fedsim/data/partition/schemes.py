@@ -33,7 +33,7 @@ class Shard:
     own_test: np.ndarray = field(default_factory=no_scenes)  # (m,) likewise; no car trains on them
     left_out: np.ndarray = field(default_factory=no_scenes)  # (k,) likewise; too close to those for training
 
-    def undivided(self) -> "Shard":
+    def give_all_back(self) -> "Shard":
         """Return the same car with all of its scenes to train on."""
         return Shard(self.name, np.sort(np.concatenate([self.indices, self.own_test, self.left_out])), self.condition)
 

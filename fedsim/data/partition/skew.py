@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fedsim.data.partition import CLOSE
 from fedsim.data.partition.schemes import Shard
 from fedsim.data.scene_set import Pictures, SceneSet
 
-CLOSE = 5.0  # seconds; frames of a drive that lie closer look alike
 SCENES_AT_ONCE = 64  # bounds memory: 8 bytes a pixel of one channel
 
 

@@ -46,7 +46,7 @@ def test_no_scene_that_is_held_out_is_near_one_that_is_trained_on(scheme, length
     held = np.concatenate([shard.own_test for shard in after])
     for was, shard in zip(before, after, strict=True):
         assert (shard.name, shard.condition) == (was.name, was.condition)
-        assert np.array_equal(shard.undivided().indices, was.indices)
+        assert np.array_equal(shard.give_all_back().indices, was.indices)
         assert len(shard.indices)
         for index in shard.indices:
             same = held[np.array(scenes.drives)[held] == scenes.drives[index]]
